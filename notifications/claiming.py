@@ -31,7 +31,9 @@ CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
-"""The last seconds of each lease, reserved for recording the outcome in case the database is briefly unavailable."""
+"""The seconds at the end of each lease in which no mail is sent. They are reserved for recording the result, even if
+the database is briefly unavailable.
+"""
 BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)

@@ -41,16 +41,19 @@ from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
-"""Limit for sending one mail to the mail server. Sending and recording the outcome take less time than a lease."""
+"""The maximum time for sending one mail. Together with the time for recording the result, it is shorter than a lease.
+"""
 GIVE_UP_AFTER = timedelta(days=3)
-"""A mail fails this long after its facts were frozen, which happens at the first attempt."""
+"""A mail is recorded as failed if it was not sent within this time after its first attempt."""
 MAX_ATTEMPTS = 200
+"""A mail is recorded as failed after this many attempts. The limit is for a mail that crashes the worker each time.
+
+It is higher than the number of attempts that any other mail can have within GIVE_UP_AFTER.
+"""
 MAX_SOON_ATTEMPTS = 100
 MAX_SOON_SECONDS = 45.0
-"""The longest delay while the mail server is down: the problem in the status ends within a minute of the outage."""
-"""A mail fails after this many attempts. The limit is for a mail that makes the worker crash at each attempt.
-
-It is twice the number of attempts that fit into GIVE_UP_AFTER.
+"""The longest delay between attempts while the mail server is down. The status then stops reporting the problem within
+a minute after the mail server works again.
 """
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
@@ -65,7 +68,7 @@ class Outcome(Enum):
     DEFERRED = auto()
     FAILED = auto()
     LOST = auto()
-    """The lease of this worker expired, and another worker claimed the row."""
+    """This worker's lease expired, and another worker claimed the row."""
 
 
 @dataclass(frozen=True, slots=True)

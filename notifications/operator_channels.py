@@ -33,11 +33,11 @@ from scanner import tls
 SEND_SECONDS = 20.0
 MAX_LINES = 50
 MAX_LINE_LENGTH = 2000
-"""The maximum number of characters of one line in a mail to the operator."""
+"""The maximum number of characters in one line of a mail to the operator."""
 
 NewsKind = Literal["problem", "decision", "over", "summary", "test"]
-"""What an item reports: a problem began, a decision waits for the operator, a problem ended, the incidents of a day, or
-a test that the operator requested.
+"""The kinds of items: the beginning of a problem, a decision that waits for the operator, the end of a problem, a
+summary of the incidents of a day, or a test that the operator requested.
 """
 
 

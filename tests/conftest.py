@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("r8scan")
 
 
 SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbox", "served", "service", "workplace"}
-"""Fixtures that start a server or a process, or take a database."""
+"""The fixtures that start a server or a process, or that use a database."""
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,7 +24,9 @@ _MAX_FIELD_LENGTH = 2000
 MAX_LINES = 20_000
 """A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000
-"""RFC 5322, section 2.1.1, allows 998 bytes. Some servers exceed this when they quote the answer of another server."""
+"""RFC 5322, section 2.1.1, allows 998 bytes. Some servers write longer lines when they quote the reply of another
+server.
+"""
 MAX_DASHED_LINES = 100
 """The limit for lines that begin with two dashes, because each may be a boundary between parts."""
 MAX_FIELD_BYTES = 32 * 1024

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 GRACE_SECONDS = 2.0
-"""The time-out of the socket is this long after the deadline. It only takes effect if the timer fails."""
+"""The socket's own time-out is this much later than the deadline. It is needed only if the timer fails."""
 
 _Addresses = list[tuple[Any, ...]]
 

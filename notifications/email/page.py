@@ -16,9 +16,8 @@ from notifications.email.view import MailView, PlaceView, TokenView
 from notifications.email.wording import MAX_PATH_LENGTH, shorten
 
 MAX_PLACES_FIRST = 3
-"""If a mail is about one token in at most this many places, the places come first. Otherwise the steps come first.
-
-The steps say what the owner should do.
+"""A mail about one token in at most this many places begins with the places. Any other mail begins with the steps,
+which say what the owner should do.
 """
 _STEPS_SECTIONS = ("stopped", "steps")
 _CLOSING_SECTIONS = ("how", "not_done", "genuine")

@@ -37,7 +37,9 @@ _HARMLESS_ENDINGS = frozenset(
 )
 """Endings of file names that are not top-level domains."""
 _HARMLESS_IN_FOLDERS = frozenset({"py"})
-"""Endings that are top-level domains, but are safe after a slash, where mail programs expect no host name."""
+"""Endings of file names that are also top-level domains. They are safe only after a slash, where mail programs expect
+no host name.
+"""
 
 
 def unlinked(text: str) -> str:

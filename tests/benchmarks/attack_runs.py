@@ -31,7 +31,9 @@ from tests.hostile.service import REPORT_KEY, Service, wait_for_tokens
 
 MAX_SCAN_SECONDS = 120.0
 SCAN_MEMORY = 3 << 30
-"""Address space of `r8scan scan`, so that a bomb that is not stopped does not exhaust the machine."""
+"""The limit of the address space of `r8scan scan`, in bytes. It protects the machine if a scan does not stop a
+decompression bomb.
+"""
 NEIGHBOUR_SECONDS = 25.0
 GIST_SECONDS = 90.0
 IDLE_SECONDS = 60.0
@@ -41,7 +43,7 @@ PUSHED = (
     *("text-stream-starts", "text-needles", "text-invented-tokens", "zip-layers", "gzip-leak-before-bomb"),
     "embedded-zstd-beginnings",
 )
-"""Names of `file` inputs that the service also reads from a push."""
+"""The names of inputs with the delivery `file` that the service also reads from a push."""
 IN_GISTS = ("sqlite-generated-search", "text-stream-starts", "tar-digits")
 COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "refused", "skipped_", "over_")
 

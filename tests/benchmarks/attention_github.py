@@ -34,7 +34,7 @@ from workers.sandbox.github_api import RateWindow, git_throttled
 
 SMALL_KB = 1024
 HISTORY_COMMITS = 60
-"""Commits of the history that all large repositories share."""
+"""The number of commits in the history that all large repositories share."""
 ZEROS = "0" * 40
 PERSON = "Ana <ana@example.com> 1700000000 +0000"
 

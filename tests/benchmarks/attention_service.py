@@ -41,10 +41,7 @@ SOURCES = "public_events,repository_search,new_repositories"
 RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
 """The rates of git requests that r8scan uses for github.com. Its default for any other host is higher."""
 SECONDS_AFTER_LAG = 60.0
-"""The run ends this many seconds after the search index shows the last push.
-
-Leaks that the service has not read at this time count as missed.
-"""
+"""The run ends this long after the search index shows the last push. A leak that is found later counts as missed."""
 
 
 @dataclass
@@ -55,11 +52,11 @@ class ServiceRun:
     leaks: int
     found: int = 0
     known: Counter[str] = field(default_factory=Counter)
-    """Number of pushes that the sources found, by band of likelihood."""
+    """The number of pushes that the sources found, by band of likelihood."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """Number of pushes that the sources found and that contain a planted leak, by band of likelihood."""
+    """The number of pushes with a planted leak that the sources found, by band of likelihood."""
     bands: list[dict[str, Any]] = field(default_factory=list)
-    """The bands of `r8scan status --json`."""
+    """The numbers for each band of likelihood, as `r8scan status --json` shows them."""
     git: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 

@@ -49,22 +49,24 @@ class Run:
 
     pushes: int
     known: dict[int, float] = field(default_factory=dict)
-    """Seconds from the push until it was queued, by repository."""
+    """The seconds from a push until it was queued, by repository."""
     by_source: Counter[str] = field(default_factory=Counter)
     new_read: int = 0
     """The number of new repositories from which a push was read."""
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """Requests in the last `used_seconds` seconds of the flow, by the GitHub quota that they use."""
+    """The number of requests in the last `used_seconds` seconds in which pushes arrived, by the GitHub quota that they
+    use.
+    """
     used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
-    """The seconds that each push or job spent in a stage, by the stage's name. The stages: from the push until it was
-    queued, from then until a worker began its job, and from then until the job was done.
+    """The seconds that each push or job spent in a stage, by the stage's name. There are three stages: from the push
+    until it was queued, until a worker began its job, and until the job was done.
     """
 
 

@@ -49,9 +49,8 @@ from workers.sandbox.world import until
 
 MAX_P95_SECONDS = 5.0
 LEAST_RATE = 150.0
-"""The target in pushes a second: twice the rate at which pushes happen on GitHub.
-
-On a slow machine, the target is instead `bare_rate` times `SHARE_OF_BARE`.
+"""The target for the pushes read per second: twice the rate at which pushes happen on GitHub. On a slow machine, the
+target is `bare_rate` times `SHARE_OF_BARE` instead.
 """
 SHARE_OF_BARE = 0.5
 BARE_PUSHES, BARE_THREADS = 1500, 8
@@ -79,11 +78,11 @@ class Run:
     gaps: int
     dropped: int
     served_leaks: int
-    """Leaks in the pushes that r8scan fetched. In the burst, some pushes leave the timeline between two polls, so
-    r8scan never sees them.
+    """The number of leaks in the pushes that r8scan fetched. In the burst, some pushes leave the timeline between two
+    polls, so that r8scan never sees them.
     """
     unread: int
-    """Jobs that were neither done nor dropped at the end of the run."""
+    """The number of jobs that were neither done nor dropped at the end of the run."""
 
     @property
     def p95(self) -> float:

@@ -47,10 +47,12 @@ SEARCH = "repository_search"
 TIMELINE_PAGE = 100
 RATE = 20
 POINTS = 30
-"""GraphQL points that the two installations share. Each installation needs about 70 points to read two hours."""
+"""The quota of GraphQL points that the two installations share. Each of them needs about 70 points to read two hours of
+pushes.
+"""
 LOST_ENTRIES = math.sqrt(0.5)
-"""The probability that the index loses an entry. A new repository enters the index twice, when it is created and when
-it is pushed, so the index loses half of the repositories.
+"""The probability that the index loses an entry. A new repository has two entries, one for its creation and one for its
+first push. It is missing if both are lost, which happens to half of the repositories.
 """
 
 

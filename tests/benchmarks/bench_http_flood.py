@@ -43,7 +43,7 @@ ROUTE = "/github/secret-scanning"
 MAX_P95_SECONDS = 1.0
 MAX_MEMORY_MB = 200.0
 MAX_GROWTH = 1.25
-"""Limit of the growth: the mean memory in the last quarter of the run, divided by the mean memory in the second
+"""The limit for the growth of memory: the mean in the last quarter of the run, divided by the mean in the second
 quarter.
 """
 ALERTS_PER_SECOND = 2.0

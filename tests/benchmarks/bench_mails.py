@@ -36,11 +36,11 @@ WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
 LEAST_OF_BARE = 0.7
-"""The target: the mails per second of two workers with outbox, leases and audit, divided by `bare_rate`. `bare_rate` is
-measured before and after the run. The mail server and the database use the same processors.
+"""The target for the mails per second that two workers send, divided by `bare_rate`. The two rates differ because the
+workers use the outbox, leases and the audit, and share the processors with the mail server and the database.
 """
 MAX_DELIVERY_SECONDS = 900.0
-"""If the mails are not delivered after this time, the run ends and misses its targets."""
+"""If not all mails are delivered after this time, the run ends and misses its targets."""
 
 BARE = """
 import sys, time

@@ -38,8 +38,7 @@ from workers.sandbox.world import until
 DELAY_SECONDS = 0.1
 LEAST_OF_TWO = 1.7
 MAX_CPU = 1.25
-"""Limit of the processor time per push with several processes, divided by the processor time per push with one process.
-"""
+"""The limit for the CPU time per push with several processes, divided by the CPU time per push with one process."""
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:

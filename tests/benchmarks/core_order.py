@@ -17,7 +17,9 @@ import numpy as np
 BUCKETS = 16
 CAPACITY = 64
 COMMONEST = 40_000
-"""How many of the most frequent groups of three bytes are considered. They are 98 % of ordinary source code."""
+"""The number of the most frequent groups of three bytes that are considered. Together they are 98 % of ordinary source
+code.
+"""
 
 
 class Sample:

@@ -30,7 +30,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 PUSHES_SHOWN = 95
 FIRST_NEW_ID = 2_000_000
 MAX_CREATED_BEFORE = 30.0
-"""Seconds from a repository's creation to its first push."""
+"""The maximum number of seconds from the creation of a new repository to its first push."""
 CREATED_LONG_AGO = 400 * 86400.0
 QUOTAS = {"core": (5000, 3600), "graphql": (5000, 3600), "search": (30, 60)}
 ROUTES = {

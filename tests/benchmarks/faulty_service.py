@@ -37,7 +37,7 @@ from workers.sandbox.token_store import ReferenceStore
 from workers.sandbox.world import World
 
 QUOTA = 5000
-"""Requests an hour that github.com allows for a token."""
+"""The number of requests per hour that github.com allows for a token."""
 CELERY = (sys.executable, "-m", "celery", "-A", "workers")
 WORKER = (*CELERY, "worker", "--without-gossip", "--without-mingle", "-Q")
 COMMANDS = {
@@ -57,7 +57,7 @@ runpy.run_module("celery", run_name="__main__")
 """
 SECRET = "the-secret-of-the-store"
 IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
-"""Problems to ignore: sources that need a credential are on by default, and this service has no credential."""
+"""Problems to ignore. They come from sources that need a credential, which this service does not have."""
 
 
 class Service:

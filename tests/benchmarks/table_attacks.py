@@ -28,7 +28,9 @@ MAX_READER_SECONDS = 10.0
 MAX_ELSEWHERE_SECONDS = 0.5
 MAX_MEMORY_MB = 400.0
 MAX_NEIGHBOUR_SECONDS = 5.0
-"""Seconds from visible to disabled in the running service. A gist may also wait for its poll, once a minute."""
+"""The maximum time in the running service from the publication of a token until it is disabled. A gist may additionally
+wait for the next poll of gists, which happens once a minute.
+"""
 
 PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
     "scan": of_scan,

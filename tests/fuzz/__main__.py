@@ -29,7 +29,7 @@ from tests.fuzz.targets import Target, read, targets
 
 MAX_EXAMPLE_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
-"""Limit of the address space of a target's process, in bytes. The imports of the process take a third of this limit."""
+"""The limit for the address space of a process that runs a fuzz test, in bytes. Imported modules need a third of it."""
 EXAMPLES_A_ROUND = 500
 
 

@@ -39,8 +39,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Families of containers. Each family has a fuzz target. A container belongs to the family if its name begins with one
-of the texts.
+"""Groups of container formats. Each group has one fuzz test. A format belongs to a group if its name begins with one of
+the texts.
 """
 
 

@@ -23,12 +23,11 @@ from typing import Any
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 10
-"""The limit of processor time for a reader of hostile content."""
+"""The maximum CPU time for reading hostile content."""
 MAX_MEMORY_MB = 400
 SAFETY_MEMORY_MB = 1500
-"""Address space of the measured process.
-
-It is above the allowed memory, so that an excess can be measured, and low enough to protect the machine.
+"""The limit for the address space of the measured process. It is higher than the memory that is allowed, so that too
+high a use can be measured, and low enough to protect the machine.
 """
 
 

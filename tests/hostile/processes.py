@@ -10,10 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 READER_SIGNS = (b"scanner.isolation", b"pack_history.server", b"place_process", b"repository_refs")
-"""Parts of the command lines of confined processes: the fork server and its readers, and those that read histories and
-surveys.
-
-Processes of git count as readers too, because they are limited and killed like readers.
+"""Texts that occur in the command lines of confined processes, which are called readers here. git processes also count
+as readers, because they are limited and killed in the same way.
 """
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY_SECONDS = 0.1

@@ -13,9 +13,8 @@ from tests.hostile.measured import Measured, Measurer
 from tests.hostile.registry import HostileInput
 
 MAX_EDGE_CPU_SECONDS = 1
-"""The limit of CPU for a text in a process that is not a reader.
-
-The system's limit is in whole seconds. `make attack-table` measures more exactly.
+"""The maximum CPU time for a text in a process that is not confined. The system can only limit whole seconds. `make
+attack-table` measures more exactly.
 """
 
 pytestmark = pytest.mark.timeout(600)

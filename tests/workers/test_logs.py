@@ -20,7 +20,7 @@ from workers.celery_settings import own_broker_url
 from workers.logs import MAX_REDACTED_CHARACTERS, MAX_VALUE_CHARACTERS, clean_text, clean_value, last_line
 
 PART = 8
-"""This many successive characters of a token's secret part count as a leak."""
+"""The number of successive characters of a token's secret part that count as a leak."""
 
 PROGRAM = """
 import logging, sys, threading

@@ -129,4 +129,4 @@ CONTAINERS: dict[str, Builder] = {
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }
-"""Builders of the containers that the detector must open, by the container's name."""
+"""The functions that build the containers that the detector must open, by the container's name."""

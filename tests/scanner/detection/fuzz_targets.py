@@ -23,7 +23,7 @@ LIMITS = Limits(
     member_bytes=256 << 10,
     decoding_steps=200_000,
 )
-"""Small limits, so that a fuzzer reaches them."""
+"""Limits that are so small that a fuzzer reaches them."""
 
 # A reader may exceed the size limit by one piece, because it counts a piece after reading it. This is the size of the
 # largest piece, which is the output of a decompressor in one step.
@@ -115,4 +115,4 @@ def fuzz_wide(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     name.removeprefix("fuzz_"): target for name, target in globals().items() if name.startswith("fuzz_")
 }
-"""The function for each container kind."""
+"""The fuzz functions by container kind."""

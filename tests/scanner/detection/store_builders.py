@@ -95,4 +95,4 @@ STORES = {
     "SQLite, deleted row with gzip": deleted_row,
     "embedded lzma": firmware,
 }
-"""Builders of these files, by the file's name in the table of docs/detection.md."""
+"""The functions that build these files, by the file's name in the table of docs/detection.md."""

@@ -235,4 +235,4 @@ STREAMS: dict[str, Builder] = {
     "lzop": lzop,
     "7z after a program": seven_zip_after_a_program,
 }
-"""Builders of these files, by the file's name in the table of docs/detection.md."""
+"""The functions that build these files, by the file's name in the table of docs/detection.md."""

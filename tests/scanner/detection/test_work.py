@@ -21,9 +21,11 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 LINES_OF_THE_SEARCH = 4
-"""Steps for each byte that the search for needles takes, which is not charged."""
+"""The number of steps per byte for the search for needles. The detector does not count these steps as work."""
 MAX_STEP_BYTES = 1 << 20
-"""The last charge may exceed the budget by the size of one run of base64 or one window, in bytes."""
+"""The counted work may exceed its budget by this size, because the detector counts a run of base64 or a window as a
+whole.
+"""
 
 
 def rows(needle: Needle) -> list[bytes]:

@@ -374,4 +374,5 @@ NOT_FOUND: dict[str, Encoder] = {
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
     ),
 }
-"""Encodings in which the detector does not find a token, for the second half of the table in docs/detection.md."""
+"""Encodings in which the detector does not find a token. They are in the second half of the table in docs/detection.md.
+"""

@@ -14,7 +14,7 @@ from scanner.records import schema, versions
 from scanner.records.database import Database
 
 FIRST = 19
-"""The first revision that may only add. No version with an earlier revision was released."""
+"""The first revision that may only add things to the schema. No version with an earlier revision was released."""
 DESTRUCTIVE = re.compile(
     r"\b(DROP\s+(TABLE|COLUMN|SCHEMA)|RENAME\s+(TO|COLUMN)|ALTER\s+COLUMN|TRUNCATE|DELETE\s+FROM"
     r"|ADD\s+CONSTRAINT|CREATE\s+UNIQUE\s+INDEX)\b",
@@ -22,7 +22,7 @@ DESTRUCTIVE = re.compile(
 )
 ADDED = re.compile(r"ADD\s+COLUMN\s+(?P<definition>.*)", re.IGNORECASE | re.DOTALL)
 ALLOWED: dict[str, str] = {}
-"""Revisions that may do more than add, with the reason why older code still works."""
+"""The revisions that may do more than add, with the reason why older code still works after them."""
 
 
 def problems(statements: list[str]) -> list[str]:

@@ -32,7 +32,7 @@ TOKENS = 5
 
 
 HEADER = "email,account,name,token\n"
-"""An import without tokens."""
+"""A list of tokens to import that has only a header and no tokens."""
 IN_DATABASE = "in the database {}/state/r8scan.db."
 NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 

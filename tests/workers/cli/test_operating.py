@@ -30,7 +30,7 @@ COMPLETE = {
     "R8SCAN_EMAIL_FROM": "r8scan@vendor.example",
     "R8SCAN_OPERATOR_EMAIL": "ops@vendor.example",
 }
-"""Settings about which the status reports no problem."""
+"""Complete settings, so that the status reports no problem about a missing one."""
 
 
 @pytest.fixture

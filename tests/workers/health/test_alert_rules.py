@@ -37,7 +37,9 @@ FAULTS: dict[str, tuple[str, float]] = {
     "R8scanDiskFull": (PROBLEM.format("disk_full"), 1),
     "R8scanProblem": (PROBLEM.format("owner_undeliverable"), 1),
 }
-"""The series by which each alert fires, and its value. R8scanNotScraped fires without any series."""
+"""For each alert, the metric and the value that make it fire. R8scanNotScraped is not included, because it fires if
+there are no metrics.
+"""
 SUMMARIES = {
     "R8scanDecisionWaits": "3 tokens (held) wait for a decision",
     "R8scanSourceBehind": "gists was polled 20m 0s ago",
@@ -46,7 +48,7 @@ SUMMARIES = {
 }
 RUNBOOKS = {"R8scanProblem": "docs/problems.md#owner-undeliverable"}
 LOST_BY_SUM = {"state"}
-"""Labels that the rules sum up."""
+"""Labels that fired alerts do not have, because the alert rules add up the metrics of all their values."""
 QUIET: dict[str, float] = {
     **{PROBLEM.format(kind.value): 0 for kind in Kind},
     'r8scan_waiting_decisions{what="held"}': 0,

@@ -24,7 +24,7 @@ from workers.sandbox.github_discovery import push_now
 
 SOURCES = ["public_events", "repository_search", "new_repositories"]
 MINUTES = 20
-"""A list whose newest event is older than fifteen minutes may be old."""
+"""The age of a list's newest event. A list is reported as outdated if this is more than fifteen minutes."""
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

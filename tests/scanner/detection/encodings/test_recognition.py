@@ -17,7 +17,9 @@ from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_
 DETECTOR = Detector()
 AT_THE_START = {name for name in ENCODINGS if "with mark" in name}
 DUMPS = {name for name in ENCODINGS if name.startswith("hex dump")}
-"""Encodings whose first line begins with an offset. After other characters in the same line, it would be no offset."""
+"""The encodings whose first line begins with an offset. They cannot come after other text in the same line, because the
+offset would not be recognised.
+"""
 
 
 def candidates_of(content: bytes) -> tuple[Candidate, ...]:

@@ -40,7 +40,9 @@ OTHERS = parse_formats(
 
 
 HYPHEN_AFTER_WRAP = ("terminal recording, wrapped", "terminal recording, wrapped with the letter repeated")
-"""Known misses: if a terminal wrapped a token directly before a hyphen, the token is not found."""
+"""Encodings in which a token is sometimes not found: a terminal has wrapped the line directly before a hyphen in the
+token.
+"""
 
 
 @pytest.fixture

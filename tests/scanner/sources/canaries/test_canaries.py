@@ -44,7 +44,7 @@ from workers.web.console.queries import incidents as queries
 from workers.web.console.queries.incidents import Filter
 
 on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
-"""Run these tests on SQLite only. The other tests run the same statements on PostgreSQL."""
+"""Runs a test only on SQLite. Other tests run the same statements on PostgreSQL."""
 
 
 @dataclass

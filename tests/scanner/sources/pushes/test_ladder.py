@@ -38,7 +38,7 @@ class Story:
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
-    """Where each token was committed, by the token's digest: the same values as in `Pushed.tokens`."""
+    """Where each token was committed, by the token's digest. The values have the same meaning as in `Pushed.tokens`."""
 
     def commit(self, count: int = 1, *, days: float = 0, where: str = "main") -> None:
         for _ in range(count):

@@ -45,7 +45,7 @@ from scanner.records.states import (
 from workers.queues import BEAT, QUEUES, WEB
 
 HOSTILE = "<img src=x onerror=alert(1)>\"'{{7*7}}\u202egnp.exe"
-"""A hostile name of a file, a branch, a repository or a token."""
+"""A hostile name, which is used for files, branches, repositories and tokens."""
 REPOSITORIES = ("ana/image-tools", "acme/weather-bot", "lab42/diffusion-notes", "mira/portfolio", "acme/infra")
 SOURCES = ("public_events", "public_events", "public_events", "gists", "code_search", "event_archive")
 PATHS = (".env", "notebooks/try.ipynb", "src/config/settings.py", "deploy/values.yaml", "README.md")

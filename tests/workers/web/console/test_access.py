@@ -42,7 +42,7 @@ OPEN_PATHS = {
 FOR_VIEWERS = {
     *("/console/sign-out", "/console/incidents/search", "/console/tokens/search", "/console/audit/verify"),
 }
-"""Forms that viewers may use, because they change nothing."""
+"""The forms that viewers may use, because these forms change nothing."""
 SOME_ID = "00000000-0000-4000-8000-000000000000"
 
 

@@ -18,7 +18,9 @@ from tests.workers.web.console.steps import AXE, OTHER_LOOKS, needs_chromium, si
 from workers.context import Context
 
 LAYOUTS = ("now", "incidents", "incident", "decisions", "mail", "sign-in")
-"""One page of each layout, which is also checked in the other looks. All further pages consist of the same parts."""
+"""One page of each layout. Only these pages are also checked in the other looks, because all other pages consist of the
+same parts.
+"""
 
 
 @pytest.fixture(scope="module")

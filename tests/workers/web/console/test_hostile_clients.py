@@ -39,7 +39,7 @@ PARAMETERS = {
     "/console/decisions": ("said",),
     "/console/decisions/confirm": ("act",),
 }
-"""All parameters that the addresses of the console take."""
+"""All parameters of the console's URLs."""
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:

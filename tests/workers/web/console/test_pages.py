@@ -82,7 +82,7 @@ KEPT_BY_THE_SERVICE = {
     "role",
     "sign",
 }
-"""Columns that only the service writes. Pages rely on their values, so the test leaves them alone."""
+"""Columns that only the service itself writes. Pages rely on their values, so the test does not change them."""
 SHOWN = (Account, ApiToken, BudgetState, Canary, Exposure, Gap, Incident, Notification, Recipient, Report, ScanJob)
 
 
