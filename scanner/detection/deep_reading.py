@@ -116,7 +116,7 @@ class InProcessReader:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """Return every token in the content, like `DeepReader.read`. `patience` is ignored."""
+        """Return every token in the content. `patience` is ignored, because this reader never waits."""
         del patience
         limits = self.limits.reduced(seconds, expanded_bytes)
         begun = self._clock()

@@ -12,9 +12,9 @@ from datetime import UTC
 from typing import Any
 
 FIRST_HASH = "0" * 64
-"""The previous hash of the first entry."""
+"""The value that stands for the previous hash in the first entry of the chain."""
 _MAX_EXACT_INTEGER = 2**53
-"""Larger integers have no exact double, so a database may return them with other digits."""
+"""A larger integer has no exact representation as a double, so a database may return it with other digits."""
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:

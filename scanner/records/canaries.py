@@ -20,7 +20,7 @@ KEPT_DAYS = 40
 MAX_SETTLED = 100
 """The maximum number of canaries that one transaction handles. Only after an outage, more than a few wait."""
 SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
-"""The decisions which show that the whole service works. It is `observed` if `R8SCAN_ENFORCE` is `observe`."""
+"""The decisions which show that the whole service works: `disabled`, or `observed` if `R8SCAN_ENFORCE` is `observe`."""
 UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 

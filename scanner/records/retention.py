@@ -39,9 +39,9 @@ INCIDENTS_PER_TRANSACTION = 500
 OTHER_ROWS_PER_TRANSACTION = 5000
 VALUES_PER_STATEMENT = 500
 MAX_ID_LENGTH = 18
-"""Decimal digits of an account id. A number of this many digits always fits a 64-bit integer."""
+"""The maximum number of decimal digits in an account id. A number of this length always fits a 64-bit integer."""
 MAX_IDS_NAMED = 5
-"""How many account ids an error message lists."""
+"""The maximum number of account ids that an error message lists."""
 
 Value = TypeVar("Value")
 

@@ -116,7 +116,7 @@ def woff2_members(container: Container) -> Iterator[Member]:
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
         # The entry of a font table contains one length, or two if the table was transformed. Version 3 means "not
-        # transformed" for the tables of glyphs. For other tables, version 0 does.
+        # transformed" for the tables of glyphs. For other tables, version 0 means this.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             end = min(len(content), at + _MAX_NUMBER_BYTES - 1)

@@ -68,7 +68,7 @@ def _length(content: bytes, at: int) -> tuple[int, int]:
 
 
 def postgresql_members(container: Container) -> Iterator[Member]:
-    """Yield the data of each table of a PostgreSQL dump, decompressed, as one member."""
+    """Yield one member for each table of a PostgreSQL dump: the decompressed data of the table."""
     content = whole(container)
     match = _FIRST_CHUNK.search(content)
     while match:

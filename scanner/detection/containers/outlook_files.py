@@ -24,7 +24,7 @@ PLAIN_BYTES = bytes.fromhex(
     "ef359c842b15d5773449b6120a7f7188fd9d18417d93d8582ccefe24afdeb836"
     "c8a180a69998a82f0e816573e4c2a28ad4e111d0088b2af2ed9a643fc16cf9ec"
 )
-"""The plain byte for each substituted byte."""
+"""A translation table: the original byte for each byte in the file."""
 
 
 def is_outlook_store(content: bytes) -> bool:

@@ -11,10 +11,10 @@ from scanner.detection.containers.members import UnreadableError, shown_name
 from scanner.detection.limits import Meter
 
 ENCODED_HEADER = 0x17
-"""First byte of a header that is compressed like a file."""
+"""The first byte of a header that is compressed like a file."""
 
 AES = b"\x06\xf1\x07\x01"
-"""The coder of encrypted blocks."""
+"""The id of the coder that encrypts a block."""
 
 _MAX_CODERS = 4
 _FIELDS_A_STEP = 8

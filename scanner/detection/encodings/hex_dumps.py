@@ -37,7 +37,7 @@ _OFFSET = (
 _WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
 _BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# The same for a line without an offset. The named groups of the offset are there because the caller reads them, but
+# A line of a dump without an offset. The caller reads the named groups of the offset, so they are in the pattern, but
 # they never match.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump in a log, where other text precedes the line's offset.

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 SHA1, SHA256 = 20, 32
-"""Bytes of an object id."""
+"""The size of an object id in bytes."""
 
 _SECTION = re.compile(rb"[ \t]*\[([\w.-]*)(?:[ \t]+(\"(?:[^\"\\]|\\.)*\"))?\]")
 _SETTING = re.compile(rb"[ \t]*objectformat[ \t]*=[ \t]*\"?(\w*)", re.IGNORECASE)

@@ -85,7 +85,9 @@ class HistoryBudget:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Subtract bytes of work that belongs to no group from the free bytes, down to zero."""
+        """Subtract `size` from the free bytes, for work that belongs to no group. The free bytes do not fall below
+        zero.
+        """
         with self._lock:
             self._free = max(self._free - size, 0)
 

@@ -181,8 +181,8 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def base64_texts(prefix: bytes) -> list[bytes]:
-    """Return the first three base64 letters of an encoded prefix, for each of its three positions in a group of three
-    bytes.
+    """Return three strings: the first three base64 letters of a prefix that begins at the first, second or third byte
+    of a group of three bytes.
     """
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 

@@ -130,7 +130,7 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
     """Calculate the layout of a pack's index from its size.
 
-    Return the bytes in an object id and the number of 64-bit offsets.
+    Return the size of an object id in bytes, and the number of 64-bit offsets.
 
     Args:
         size: The size of the index in bytes.

@@ -191,7 +191,7 @@ class _Server:
 
 @contextmanager
 def _server(packs: Sequence[Store]) -> Iterator[_Server]:
-    """Start the helper process. It and its workers are ended when the `with` block ends."""
+    """Start the helper process. The helper process and its workers are ended when the `with` block ends."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
     with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:

@@ -41,7 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search a large object now. Collect a small object instead, because many small objects are searched together.
+        """Search a large object now. Keep a small object in memory, to search many small objects together later.
 
         Args:
             number: The entry number of the object.
@@ -63,7 +63,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the objects that were collected and not searched yet."""
+        """Search the small objects that were kept in memory and not searched yet."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

@@ -127,7 +127,7 @@ def _serve(control: socket.socket, history: HistoryPlan, workers: list[int]) -> 
 
 
 def _entries_of(unit: Unit) -> array[int]:
-    """Return the entry numbers of all objects in a group of objects of one pack."""
+    """Return the entry numbers of all objects in a group."""
     plan = unit.plan
     stack: list[int] = unit.roots.tolist()
     numbers = array("I")

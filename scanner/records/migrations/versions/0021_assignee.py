@@ -1,4 +1,4 @@
-"""Adds the console user who is responsible for an incident."""
+"""Adds a column to incidents: the console user who is responsible for the incident."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Adds the difference between the clock of a process's host and the database's clock."""
+"""Adds a column to heartbeats: the difference between the clock of the process's host and the database's clock."""
 
 from __future__ import annotations
 
