@@ -17,7 +17,9 @@ from workers.health import heartbeats, pulse
 from workers.outage import Outage
 
 RETRY_SECONDS = 1.0
-"""Pause after a tick that could not be sent. All entries wait, because each attempt may take seconds."""
+"""If a message could not be sent, the scheduler waits this long. It sends no other messages in this time, because each
+attempt may take seconds.
+"""
 
 _log = logging.getLogger(__name__)
 

@@ -22,14 +22,15 @@ from workers import outage
 from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
-"""Tasks that take exactly one argument, with its possible values. All other tasks take no argument."""
+"""The tasks that take an argument, each with the allowed values of its only argument. All other tasks take no argument.
+"""
 MAX_WAITING = 100
-"""Limit of the messages in one queue, a kilobyte each.
+"""The maximum number of messages in one queue. A message has about a kilobyte.
 
-A message only wakes a task, so more messages would have no effect.
+More messages would have no effect, because a message only starts a task, and the task finds its work in the database.
 """
 MAX_BODY_CHARACTERS = 4096
-"""Limit of a body in base64. Real bodies have about 120 characters."""
+"""The maximum number of characters of a message's body in base64. Real bodies have about 120 characters."""
 
 _log = logging.getLogger(__name__)
 

@@ -22,9 +22,14 @@ SLOTS = {
     "scan_slow": 1,
 }
 RESCANNER_THREADS = 3
-"""The slots of rescans and slow scans together, so that rescans of large repositories leave a thread to slow pushes."""
+"""The number of threads of a rescanner: one for each rescan and slow scan that may run at once.
+
+So rescans of large repositories cannot use the thread for slow scans.
+"""
 RESPONDER_THREADS = 16
-"""More threads than the slots of all kinds in this process, so that the sweeper always has a thread."""
+"""The number of threads of a responder. It is larger than the sum of the limits in `SLOTS` for a responder's tasks, so
+that a thread is always free for the sweeper.
+"""
 
 _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items()}
 

@@ -36,11 +36,17 @@ from scanner.tokens.sql import SqlStore
 from workers import observing, outage
 
 MAX_CONNECTIONS = 6
-"""Connections to the database of one process with threads. Threads wait for one: a transaction takes milliseconds."""
+"""The maximum number of database connections of one process.
+
+If all of them are in use, a thread waits for one. This is short, because a transaction takes milliseconds.
+"""
 MAX_CHILD_CONNECTIONS = 3
-"""Connections of a process that does one task at a time: a scanner, or one child of a prefork pool."""
+"""The maximum number of database connections of a process that runs one task at a time.
+
+Such processes are scanners and the children of a prefork pool.
+"""
 OTHER_CONNECTIONS = 1
-"""Further connections of a process: its heartbeat opens one for a moment."""
+"""The number of connections that a process may open in addition. The heartbeat opens one for a short time."""
 
 
 @dataclass

@@ -25,10 +25,10 @@ with absent("opentelemetry"):
 READY_SECONDS = 10.0
 MAX_SOCKET_PATH_LENGTH = 100
 MAX_VALUE = "1mb"
-"""The largest value that a client may write.
+"""The maximum size of a value that a client may write. Redis does not accept a smaller limit.
 
-Redis does not accept a smaller limit. A worker holds a whole message in memory, and parsed JSON takes many times the
-space. Real messages have about a kilobyte.
+A worker holds a whole message in memory, and a parsed message takes many times as much memory. Real messages have about
+a kilobyte.
 """
 
 

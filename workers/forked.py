@@ -29,7 +29,10 @@ from workers.health.overview import overview
 
 PACKAGES = ("scanner", "workers", "notifications")
 SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
-"""The modules that services begin with. Commands, the web server, the sandbox and migrations are not among them."""
+"""The modules from which the services start.
+
+They do not include the commands, the web server, the sandbox and the migrations.
+"""
 LIBRARIES = (
     "celery.app.control",
     "celery.app.events",
@@ -51,15 +54,15 @@ LIBRARIES = (
     "kombu.asynchronous.semaphore",
     "kombu.transport.redis",
 )
-"""Modules that Celery and httpx import when they start.
+"""Modules that Celery and httpx would import only when they start.
 
-`warm_up` opens the database, which imports the driver that it needs.
+The database driver is not listed, because `warm_up` imports it when it opens the database.
 """
 FAILED = 70
-"""Exit status of a fork that an exception ends."""
+"""The exit status of a fork that ends because of an exception."""
 WAIT_SECONDS = 0.02
 HANDLED = (signal.SIGINT, signal.SIGTERM)
-"""Signals for which the supervisor has handlers."""
+"""The signals that the supervisor handles."""
 
 _log = logging.getLogger(__name__)
 

@@ -32,16 +32,18 @@ MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_LINE_CHARACTERS = 64_000
 MAX_REDACTED_CHARACTERS = 64 * 1024
-"""Characters of one value that are redacted. The rest is dropped unread, which limits the cost of a hostile value."""
+"""The maximum number of characters of a value that are redacted. The rest is dropped, so that a huge value costs
+little.
+"""
 MAX_TOKEN_CHARACTERS = 4096
-"""Characters that are dropped at the end of a slice, because a token may have been cut off there.
+"""If a value is cut, this many characters are dropped at its end, because the cut may have hidden a token there.
 
-No encoded token is longer.
+No token is longer, not even an encoded one.
 """
 MAX_ITEMS = 50
 MAX_DEPTH = 4
 MAX_INTEGER_BITS = 256
-"""Python refuses to print integers of more than 4,300 digits."""
+"""Longer integers are not printed. Python itself refuses to print integers with more than 4,300 digits."""
 _LIBRARIES = (
     "httpx",
     "httpcore",
@@ -55,7 +57,7 @@ _LIBRARIES = (
     "urllib3",
 )
 _CONNECTING = ("celery.worker.consumer.consumer", "celery.beat", "workers.beat")
-"""Loggers on which Celery reports each attempt to reach Redis."""
+"""The loggers to which Celery reports each attempt to reach Redis."""
 
 _log = logging.getLogger(__name__)
 

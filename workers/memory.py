@@ -8,12 +8,12 @@ import sys
 
 MAX_ARENAS = 2
 MMAP_BYTES = 4 << 20
-"""Allocations of at least this size are returned to the system when they are freed.
+"""An allocation of at least this size is given back to the operating system when it is freed.
 
-Without a fixed size, glibc raises it to 32 MB, and the freed memory of a large pack stays in the process as holes.
+If this is not set, glibc raises its limit up to 32 MB. The process would then keep the freed memory of large contents.
 """
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""From malloc.h of glibc."""
+"""Numbers of the options M_MMAP_THRESHOLD and M_ARENA_MAX in glibc's malloc.h."""
 
 
 def limit_kept_memory() -> None:

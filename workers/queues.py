@@ -9,9 +9,9 @@ QUEUES = {
     "scanning": "scanner",
     "rescans": "rescanner",
 }
-"""The role of each queue's consumer."""
+"""The role of the process that consumes each queue."""
 BEAT, WEB = "beat", "web"
-"""Roles of processes that consume no queue."""
+"""The roles of processes that consume no queue."""
 
 
 def role_of(queues: tuple[str, ...]) -> str:

@@ -17,12 +17,20 @@ from pathlib import Path
 from workers import watchdog
 
 MAX_MEMORY_BYTES = 1024**3
-"""Resident memory above which a worker ends. An idle worker has 120 MB, two thirds of it shared with its parent."""
+"""A worker whose resident memory is larger ends itself.
+
+An idle worker has 120 MB, two thirds of which are shared with its parent.
+"""
 MAX_AGE_SECONDS = 86400.0
 SPREAD_SECONDS = 7200
-"""Processes that were started together end at different times within this span, so that others can do their work."""
+"""Workers that were started together end themselves at different times within this span.
+
+So the other workers can do their work.
+"""
 PATIENCE_SECONDS = 1800.0
-"""A worker above the memory limit that is never idle ends after this time. Other workers claim its unfinished work."""
+"""A worker that uses too much memory and is never idle ends itself after this time. Other workers claim its unfinished
+work.
+"""
 
 _log = logging.getLogger(__name__)
 

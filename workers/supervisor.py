@@ -34,21 +34,21 @@ from workers.health.machine import configuration
 from workers.queues import BEAT, QUEUES
 
 DRAIN_SECONDS = 30.0
-"""Time for the workers to finish their work after SIGTERM. Then they are killed."""
+"""The time in which the workers must finish their work after SIGTERM. Then they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
 DEAF_SECONDS = 120.0
-"""A process that does not touch its alive file for this long is killed.
+"""A process that does not touch its file in the state folder for this long is killed.
 
-A stuck process normally ends itself earlier, but a process that is stopped or stuck in C code cannot.
+A stuck process normally ends itself earlier. It cannot do so if it was stopped by a signal or is stuck in C code.
 """
 LOOK_SECONDS = 0.5
 BEAT_CONNECTIONS = 2
 TOUCH_SECONDS = 5.0
 STABLE_SECONDS = 60.0
-"""A process that ends after running this long is restarted without a delay."""
+"""If a process ends after it has run for this long, it is restarted without a delay."""
 
 ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
-"""What `r8scan run` starts: the consumers of the queues, and beat."""
+"""The roles of the processes that `r8scan run` starts: those that consume the queues, and beat."""
 
 _log = logging.getLogger(__name__)
 

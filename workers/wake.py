@@ -14,13 +14,13 @@ from scanner.records.states import JobKind
 from workers import outage
 
 MAX_WAKES = 8
-"""Messages per wake. More would not help, because each task wakes the next one itself."""
+"""The maximum number of messages that one call sends. More are not needed, because each task starts itself again."""
 TASKS_OF_JOBS = {
     JobKind.PUSHES: "r8scan.scan",
     JobKind.FILES: "r8scan.fetch",
     **dict.fromkeys((JobKind.REPOSITORY, JobKind.GIST, JobKind.OWNER, JobKind.ARCHIVE_HOUR), "r8scan.rescan"),
 }
-"""The task that processes each kind of job."""
+"""The name of the task that processes each kind of job."""
 
 
 def wake_outbox() -> None:

@@ -22,12 +22,17 @@ from scanner.records.leases import HeldLeases
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
-"""EX_SOFTWARE of sysexits.h. In the supervisor's log, it distinguishes an end by the watchdog from a crash."""
+"""The exit status EX_SOFTWARE of sysexits.h. It shows in the supervisor's log that the watchdog ended the process."""
 CHECK_INTERVAL_SECONDS = 1.0
 FROZEN_INTERPRETER_SECONDS = 60.0
-"""If no Python code has run for this long, C code holds the interpreter lock, and faulthandler ends the process."""
+"""If no Python code has run for this long, faulthandler ends the process. This happens if C code holds the interpreter
+lock.
+"""
 MAX_SHUTDOWN_SECONDS = 5.0
-"""Limit for logging and for releasing other rows before the end. A hung database or log must not prevent the end."""
+"""The maximum time for writing to the log and releasing database rows before the process ends.
+
+The process must end even if the log or the database hangs.
+"""
 
 _MARGIN_SECONDS = 300.0
 TASK_SECONDS = {
@@ -39,7 +44,10 @@ TASK_SECONDS = {
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
-"""Limits of whole tasks. Work under a lease has its own, lower limit. These limits also cover the code around it."""
+"""The time limits of whole tasks.
+
+Each job or poll in a task has its own, lower time limit. The limits here also cover the rest of the task.
+"""
 DEFAULT_TASK_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)

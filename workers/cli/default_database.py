@@ -9,7 +9,7 @@ from scanner.records.database import Database, parse_url
 from scanner.settings import Settings
 
 MAX_EMPTY_BYTES = 64 << 10
-"""A SQLite file above this size certainly has tables, so `_is_empty` does not open it."""
+"""A larger SQLite file certainly has tables, so `_is_empty` does not open it."""
 
 
 def require_database(settings: Settings) -> None:

@@ -25,7 +25,8 @@ app = Group("Preview and test the mails, and record bounces.")
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75
-"""The exit status EX_TEMPFAIL of sysexits.h. A mail server then keeps the message and runs the command again later."""
+"""The exit status EX_TEMPFAIL of sysexits.h. It makes a mail server keep the message and run the command again later.
+"""
 
 
 def _identity() -> MailIdentity:

@@ -12,7 +12,7 @@ from scanner.settings import Settings
 from workers.cli import output
 
 MAX_VALUES = 200
-"""The number of values of a column that are compared with a wrong one. A column with more values gives no hint."""
+"""If a column has more distinct values than this, no other values are suggested for a wrong one."""
 MAX_NAMED = 20
 
 
@@ -32,9 +32,10 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
 
 
 def hint(session: Session, option: str, value: str, column: InstrumentedAttribute[Any]) -> str:
-    """Return a sentence that suggests valid values for a filter. Return "" if the given value is valid.
+    """Return a sentence that suggests other values for a filter, or "" if there is nothing to suggest.
 
-    A value is valid if it is empty, or if at least one row of the database has it.
+    There is nothing to suggest if the given value is empty, if a row of the database has it, or if the column has more
+    than MAX_VALUES distinct values.
 
     Args:
         session: A reading transaction.

@@ -8,7 +8,7 @@ import re
 from scanner.detection import redact
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""The disk is full, the user's share of it is used up, or it is read-only."""
+"""The error numbers for a full disk, for a used-up disk quota of the user, and for a read-only file system."""
 
 
 class UserError(Exception):

@@ -49,7 +49,7 @@ class GroupBy(StrEnum):
 
 
 OUTSIDE = {GroupBy.repository: "(gists and other places outside of repositories)"}
-"""The name of the group of incidents that do not have the property."""
+"""For a property that not all incidents have, the name of the group of the incidents without it."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="INCIDENT", help="The incident's id, the beginning of it, or the hint of its token.")

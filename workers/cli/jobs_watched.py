@@ -22,11 +22,11 @@ from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
-"""Prefixes of the counters that `result_text` omits: other lines show them, or only the metrics use them."""
+"""The prefixes of the counters that `result_text` omits, because other lines show them or only the metrics use them."""
 MAX_JOB = 2**63 - 1
-"""The largest number that a job can have: both databases refuse a larger one."""
+"""The largest number that a job can have. The database would refuse a larger one."""
 INTERRUPTED = 130
-"""The exit status that shells give to a command that Ctrl-C ended."""
+"""The exit status of a command that was ended by Ctrl-C, as shells define it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ _DONE: Mapping[str, str] = {
     "already_disabled": "disabled by its owner before",
     "unknown": "unknown to the token store",
 }
-"""The words for the counts of a job's tokens, the most important first."""
+"""The words for the states of found tokens in the counters of a job, the most important state first."""
 
 
 def result_text(job: ScanJob) -> str:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from workers.cli.tables import FittedTable
 
 WIDTH_OF_PIPES = 1000
-"""The width of tables in characters if standard output is no terminal and COLUMNS is not set.
+"""The width of tables, in characters, if standard output is not a terminal and COLUMNS is not set.
 
-It is so large that each row of a table is one line, which other programs can read.
+It is so large that each row of a table is a single line, which other programs can read.
 """
 
 

@@ -22,10 +22,10 @@ from workers.cli.scan_streams import scan_stream
 from workers.cli.streams import BadLines
 
 HEAD_BYTES = 64 << 10
-"""The number of bytes at the beginning of the input that decide whether it is a list."""
+"""The number of bytes at the beginning of the input that are read to find out whether the input is a list."""
 BATCH = 1000
 DIGEST_LINE = "digest"
-"""The kind of a line that is a digest. The kind of a found token is the name of its encoding."""
+"""The kind of a line that contains a digest. For a found token, the kind is the name of its encoding."""
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 

@@ -30,15 +30,24 @@ from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 FILES_A_BATCH = 512
 FILES_A_TASK = 8
 BATCHES_BEFORE_SURVEY = 2
-"""A scan of more files than these starts other processes, which take about 0.1 s to start."""
+"""The number of batches that are scanned without a survey (the quick first search).
+
+The survey runs in other processes, which need about 0.1 s to start. This is only worthwhile for more files.
+"""
 FILES_A_SURVEY = 4096
 
 _NAME, _IS_FOLDER = operator.attrgetter("name"), operator.methodcaller("is_dir", follow_symlinks=False)
-"""Functions of an entry of a folder. They are faster than Python code for folders of 100,000 entries."""
+"""Functions that return the name of a folder's entry, and whether it is a folder.
+
+They are faster than the same code in Python, which matters for folders with 100,000 entries.
+"""
 
 _LOOSE_OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK = re.compile(r"(pack/pack-[0-9a-f]+)\.(?:pack|idx)")
-"""The paths below `objects` that git reads: https://git-scm.com/docs/gitrepository-layout"""
+"""The paths of pack files and their indexes, below git's folder `objects`.
+
+https://git-scm.com/docs/gitrepository-layout
+"""
 
 
 def scan_all(

@@ -11,8 +11,11 @@ from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.pieces import PIECE, scan_pieces
 
 FIRST_READ, MAX_READ = 1 << 16, PIECE
-"""The sizes in bytes of the first read and of the largest read. The first is small if the size of
-the content is not known, because Python allocates the whole size before it reads, and most contents are small."""
+"""The number of bytes to request in the first read, and the maximum number in later reads.
+
+Python allocates memory for all requested bytes before it reads. Most contents are small, so the first read is small if
+the size of the content is not known.
+"""
 
 
 class Readable(Protocol):

@@ -16,7 +16,7 @@ from scanner.settings.names import origin
 from workers.cli import output
 
 URLS = ("database_url", "redis_url", "smtp_url", "announce_redis_url")
-"""Secret settings that are addresses. Only their password and query are masked."""
+"""The secret settings that are URLs. Only their password and query are masked."""
 
 
 def settings(

@@ -10,7 +10,7 @@ from scanner.settings import Settings
 from workers.health import broker_state, processes
 
 NOT_STARTED = 3
-"""The exit status of a command whose work is queued but cannot start now."""
+"""The exit status of a command if its work is queued but no worker can start it now."""
 
 
 def obstacle(database: Database, settings: Settings, queue: str) -> str | None:

@@ -27,7 +27,7 @@ from workers.health.verdict import verdict
 
 WATCH_SECONDS = 2.0
 UNREADABLE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION)
-"""Problems with which the service's state cannot be read. The command then prints the problems without tables."""
+"""The problems that make it impossible to read the service's state. The command then prints only the problems."""
 
 
 def status(
@@ -211,7 +211,7 @@ _GAPS = {
     "index_incomplete": "pushes that GitHub's search index did not show",
     "page_fails": "gists on pages that could not be read",
 }
-"""Words for the events that were missed in gaps, by the reason for the gap."""
+"""The words that describe the missed events, for each reason why a gap occurred."""
 
 
 def _words(reason: str) -> str:

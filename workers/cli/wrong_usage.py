@@ -16,7 +16,7 @@ _WORDS = (
     (re.compile(r"Value error, '(.*)' is not one of (.*)"), r"cannot be \1: write one of \2"),
     (re.compile(r"^(Input should|Value error,) "), ""),
 )
-"""Replacements that make the messages for wrong values clearer. Typer takes these messages from pydantic."""
+"""Clearer texts for pydantic's messages about wrong values, which typer shows to the user."""
 
 
 def line(err: TyperException) -> str:

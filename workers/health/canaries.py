@@ -25,7 +25,7 @@ from workers.health.rows import CanaryRow
 
 DAY_SECONDS = 24 * 3600
 MISSED_INTERVALS = 3
-"""After this many intervals without a new canary, the schedule does not work."""
+"""If no canary was planted for this many intervals, the schedule does not work."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,14 @@ from workers.health import pulse
 from workers.health.pulse import Mark, Pulse
 
 WRITE_SECONDS = 10.0
-"""A process counts as silent after 30 seconds (see `workers.health.processes`)."""
-DEAF_SECONDS = 90.0
-"""A process whose consuming thread makes no progress for this long is stuck.
+"""The interval between two heartbeats.
 
-While the broker is unavailable, the thread tries to reach it every 32 seconds, and an attempt takes up to 35.
+A process without a heartbeat for 30 seconds counts as silent (see `workers.health.processes`).
+"""
+DEAF_SECONDS = 90.0
+"""If the thread that receives messages makes no progress for this long, it is stuck.
+
+While the broker is unavailable, the thread tries to reach it every 32 seconds, and an attempt takes up to 35 seconds.
 """
 STOP_SECONDS = 5.0
 MAX_HOST_LENGTH = 255

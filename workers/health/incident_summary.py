@@ -24,11 +24,14 @@ from workers.health.incidents import disable_delays
 from workers.health.problems import counted, span
 
 ROW = "incident_summary"
-"""The key of the row, and its kind. `told_at`: the end of the time that the last summary covered."""
+"""The key and the kind of the database row about the last summary.
+
+Its column `told_at` contains the end of the time that the last summary covered.
+"""
 RETRY_SECONDS = 600.0
 """If no channel accepts the summary, it is sent again after this time."""
 MAX_SECONDS = 7 * 86400.0
-"""A summary after a longer pause covers only this time."""
+"""The maximum time that one summary covers, even if the service was stopped for longer."""
 
 _log = logging.getLogger(__name__)
 

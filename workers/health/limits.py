@@ -9,11 +9,13 @@ from workers.health.problems import Kind, Problem, span
 from workers.health.rows import BudgetRow, RateRow
 
 MIN_WAIT_SECONDS = 120.0
-"""A quota that is full again sooner, such as that of searches, is meant to be used up, and is not a problem."""
+"""A used-up quota is not a problem if it is full again within this time. For example, the quota of searches is used up
+all the time.
+"""
 REFUSED_LATELY = timedelta(hours=1)
-"""A refusal is reported as a problem for this long."""
+"""How long the status reports a problem after GitHub has refused a request."""
 ANONYMOUS = "none"
-"""What rows about anonymous requests have in place of the name of a credential."""
+"""The text that rows about anonymous requests contain instead of the name of a credential."""
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:

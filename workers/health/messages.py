@@ -20,11 +20,12 @@ from workers.health.rows import Decisions, OutboxRow
 SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
-"""A message that has been due for longer is a problem. A rate limit or an unavailable mail server makes it wait."""
+"""If a message has been due for longer, this is a problem. It may wait for a rate limit or an unavailable mail server.
+"""
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 LATE_SECONDS = 30
-"""Reports, candidates and disables that wait longer than this are late. Normally each is decided within seconds."""
+"""Reports, found tokens and disables that wait longer are late. Normally, each of them is handled within seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from workers.health.rows import Overview
 DAY_SECONDS = 24 * 3600
 MAX_DELAYS = 20_000
 BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 21600, 86400)
-"""Upper bounds of delays, in seconds."""
+"""The upper bounds of the histogram's buckets, in seconds."""
 QUANTILES = ("0.5", "0.95", "0.99")
 
 Sample = tuple[tuple[str, ...], float]

@@ -33,18 +33,18 @@ from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
-"""Beat and the web server wait this long for the responder whenever it is time to look for problems."""
+"""When it is time to look for problems, beat and the web server first wait this long for the responder to do it."""
 LASTING_SECONDS = 120.0
-"""Problems shorter than this are not reported, for example a process that is being restarted."""
+"""Problems that do not last this long are not reported, for example a process that is being restarted."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
-"""Problems that wait for the operator's decision. They are reported at once."""
+"""The kinds of problems that wait for a decision of the operator. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
-"""Problems of settings.
+"""The kinds of problems with settings. The operator gets no message about them.
 
-They cannot begin while the service runs, so they are reported at its start and in the status.
+They cannot begin while the service runs. They are reported when the service starts, and in the status.
 """
 _LOOKOUT = "lookout"
-"""The key of the row whose `last_at` is the time at which any process last looked for problems."""
+"""The key of a database row. Its column `last_at` contains the time at which any process last looked for problems."""
 _NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
 
 _log = logging.getLogger(__name__)

@@ -60,7 +60,9 @@ class Kind(StrEnum):
 
 
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""Problems that are decisions of a person. The verdict counts the waiting tokens, not these problems."""
+"""The kinds of problems that are waiting decisions. The verdict does not count them, because it counts the waiting
+tokens.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,10 @@ from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
 FORGOTTEN_SECONDS = 3600.0
-"""After this time, a silent process is no problem if another process has its role: it was removed on purpose."""
+"""A process that has been silent for longer is not a problem if another process has the same role.
+
+In this case, the process was probably removed on purpose.
+"""
 
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:

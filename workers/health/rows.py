@@ -259,7 +259,7 @@ class Configuration:
     token_store: str
     sources: tuple[str, ...]
     database: str = ""
-    """The file of the database, or its address without a password."""
+    """The path of the database's file, or the address of the database server without a password."""
 
 
 @dataclass
@@ -285,7 +285,7 @@ class Overview:
     disk_free_bytes: int | None = None
     disk_free_share: float | None = None
     broker_messages: dict[str, int] | None = None
-    """Messages that wait in Redis, by queue. None if Redis does not answer."""
+    """The number of messages that wait in Redis, by queue. None if Redis was not asked or does not answer."""
     speed: Speed = field(default_factory=Speed)
     decisions: Decisions = field(default_factory=Decisions)
     incidents: list[IncidentRow] = field(default_factory=list)

@@ -26,13 +26,13 @@ from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MAX_BEHIND_SECONDS = 1800
-"""If more seconds of pushes are still to be read, this is reported as a problem."""
+"""If a source is further behind, this is a problem. For example, pushes of the last 40 minutes are still to be read."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""The sources of `COMPLETE_SOURCES` should show nearly all pushes within an hour.
+"""When a source that should show nearly all pushes within an hour (`COMPLETE_SOURCES`) is reported as incomplete.
 
-Such a source is reported as incomplete if even the upper bound of its measured share is below `COMPLETE_SHARE`. The
-measurement needs at least `MIN_MARKS` pushes that other sources saw.
+This happens if the upper bound of its measured share is below `COMPLETE_SHARE`. The measurement needs at least
+`MIN_MARKS` pushes that other sources saw.
 """
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")

@@ -16,11 +16,9 @@ from workers.health.problems import Kind, Problem
 from workers.health.rows import StalledRow
 
 NEAR_SHARE = 0.5
-"""A job or poll without progress is reported after this share of its time limit, before it is stopped."""
+"""If a job or poll makes no progress for this share of its time limit, it is reported. At the limit, it is stopped."""
 TAKE_OVER_SECONDS = 120.0
-"""Within this time after a lease has ended at its deadline, a worker claims the work again, unless there is no
-worker.
-"""
+"""If a job or poll was stopped at its deadline, a worker claims it again within this time, unless no worker runs."""
 MAX_NAMED = 20
 
 

@@ -32,14 +32,17 @@ from workers.health.sources import SCANNED
 
 MINUTE = 60.0
 ROW = "summary"
-"""The key of the row, and its kind. `last_at`: the last summary. `sentence`: a `_Position` as JSON."""
-COMMANDS = "operator"
-"""The beginning of the name that the audit gives to a person who runs a command; see `workers.cli.operators`.
+"""The key and the kind of the database row about the last summary.
 
-The console and the workers write their own log.
+Its column `last_at` contains the time of the last summary, and `sentence` contains a `_Position` as JSON.
+"""
+COMMANDS = "operator"
+"""In the audit log, the names of people who run commands begin with this text (see `workers.cli.operators`).
+
+Only their entries are logged with the summary, because the console and the workers have a log of their own.
 """
 MAX_ENTRIES = 1000
-"""Audit entries that one summary reads. The next summary continues after them."""
+"""The maximum number of audit entries that one summary reads. The next summary reads the entries after them."""
 
 _log = logging.getLogger("r8scan.summary")
 

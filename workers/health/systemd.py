@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 INTERVAL_SECONDS = 5.0
-"""Messages are at most this frequent. `WatchdogSec` of a unit must be several times as long."""
+"""The minimum time between two messages. `WatchdogSec` in the unit file must be several times as long."""
 
 
 class Notifier:

@@ -19,16 +19,16 @@ STOPPERS = (
     Kind.DISABLING_WAITS,
     Kind.STORE_AWAY,
 )
-"""Problems with which the service finds no token, or disables none that it finds, the most general first."""
+"""The problems with which the service finds no tokens or disables none, the most general problem first."""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
     "responding": "no found token is disabled, because no responder runs",
     "notifying": "nobody is notified, because no responder runs",
 }
-"""What does not happen while no worker consumes a queue.
+"""For each queue, what does not happen while no worker consumes the queue.
 
-The queue of rescans is left out, because only rescans would wait.
+The queue of rescans is omitted, because the service finds new leaks without it.
 """
 START = "start r8scan run"
 

@@ -25,7 +25,7 @@ WAITING_AFTER = {
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }
-"""For how long jobs of a kind may wait before this is a problem."""
+"""If a job of this kind has waited for longer, this is a problem."""
 
 
 @dataclass(frozen=True, slots=True)

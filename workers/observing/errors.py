@@ -23,7 +23,7 @@ KEPT = frozenset(
         *("release", "environment", "server_name", "sdk", "tags", "extra", "type"),
     }
 )
-"""The parts of an event that are sent."""
+"""The parts of a Sentry event that may be sent."""
 MAX_CHARACTERS = 8_000
 MAX_ITEMS = 200
 MAX_DEPTH = 12

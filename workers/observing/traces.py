@@ -33,7 +33,9 @@ from scanner.settings import Settings
 
 KINDS = ("token_disabled", "mail_sent")
 MAX_WAITING = 10_000
-"""Steps that wait for export. Above it, the newest are dropped: traces must not slow down the service."""
+"""The maximum number of steps that wait for export. Further steps are dropped, because traces must not slow down the
+service.
+"""
 EXPORT_SECONDS = 5
 
 _log = logging.getLogger(__name__)

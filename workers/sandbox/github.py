@@ -21,7 +21,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response | None]
-"""A function that returns the answer to send. If it returns None, the request is answered normally."""
+"""A function that returns the answer to a request. If it returns None, the request gets the normal answer."""
 
 
 @dataclass
@@ -45,10 +45,10 @@ class Repository:
     is_fork: bool = False
     language: str | None = None
     listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    """Texts by users, by the REST API's names of the lists: issues, issues/comments, pulls, pulls/comments,
-    pulls/1/reviews, comments, releases, activity.
+    """The texts that users have written, oldest first.
 
-    Oldest first.
+    The keys are the names of the lists in the REST API: issues, issues/comments, pulls, pulls/comments,
+    pulls/1/reviews, comments, releases, activity.
     """
 
 
@@ -86,7 +86,7 @@ class SandboxGitHub:
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     rate_limit: int = 5000
     git_limit: int | None = None
-    """Git requests a second that are answered; None means all. Above it, GitHub's throttle answers."""
+    """The maximum number of git requests in a second. Further requests are refused. None means no limit."""
     search_limit: int = 10
     search_incomplete: bool = False
     repository_search_limit: int = 30
@@ -96,10 +96,10 @@ class SandboxGitHub:
     strange_lists: bool = False
     """Whether lists of repositories contain null and repeated entries, as GitHub's lists sometimes do."""
     graphql: GraphQL = field(init=False)
-    """The GraphQL API, set when the server starts."""
+    """The GraphQL API. It is set when the server starts."""
     gists: list[Gist] = field(default_factory=list)
     app_keys: dict[str, str] = field(default_factory=dict)
-    """Public keys (PEM) of GitHub Apps, by their id."""
+    """The public keys of GitHub Apps in PEM format, by the App's id."""
     installation_tokens: list[str] = field(default_factory=list)
     signer: AlertSigner = field(default_factory=AlertSigner)
     url: str = ""

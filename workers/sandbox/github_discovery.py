@@ -15,7 +15,7 @@ from workers.sandbox.github_api import Answers
 from workers.sandbox.graphql import GraphQL
 
 LIST_SIZE = 100
-"""Repositories in an answer of the list by id, whatever page size is requested."""
+"""The number of repositories in an answer of the list by id. The requested page size has no effect."""
 
 
 def routes(answers: Answers) -> list[Route]:

@@ -18,12 +18,15 @@ from workers.sandbox.repository_index import RepositoryIndex
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
 CPU_SECONDS, CPU_WINDOW = 60.0, 60.0
-"""https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api"""
+"""The maximum CPU time of queries, in seconds, and the seconds in which this limit applies.
+
+https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
+"""
 
 _SPAN = re.compile(r"pushed:(\S+?)\.\.(\S+)")
 
 Describe = Callable[[int], dict[str, Any] | None]
-"""A function that returns a repository's fields by its number, None if it is not public."""
+"""A function that takes the number of a repository and returns its fields, or None if the repository is not public."""
 
 
 @dataclass

@@ -25,9 +25,11 @@ from workers.sandbox.world import World
 
 PEOPLE = ("ana", "ben", "chloe", "dario", "emi", "farid")
 REPORTED = 80
-"""More than the default of R8SCAN_BRAKE_PER_MINUTE."""
+"""The number of tokens to report. It is larger than the default of R8SCAN_BRAKE_PER_MINUTE."""
 OUTAGE_SECONDS = 180
-"""Long enough for the status to show the problem, and for its mail to the operator after two minutes."""
+"""The length of an outage. It is long enough for the status to show the problem, and for the operator to get a mail
+after two minutes.
+"""
 PROJECTS = ("image-bot", "weather", "site", "notes", "toolbox")
 HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 

@@ -35,7 +35,7 @@ READ_OBJECTS_KEPT_DAYS = 90
 SEEN_EVENTS_KEPT_DAYS = 2
 GAPS_KEPT_DAYS = 40
 FORGET_TRANSACTIONS = 200
-"""Limit of the transactions that delete remembered repositories in one run. The next run continues."""
+"""The maximum number of transactions in which one run deletes remembered repositories. The next run continues."""
 
 _log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from workers.web.console import mount
 from workers.web.requests import error_answer
 
 MAX_HEADERS = 64
-"""Limit of the headers of one request. A proxy adds about ten to those of a client."""
+"""The maximum number of headers of a request. A proxy adds about ten headers to those of the client."""
 
 
 def application(context: Context) -> ASGIApp:

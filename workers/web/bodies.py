@@ -16,12 +16,15 @@ from scanner.compromise.networks import connection_keys
 from workers.web.requests import RequestRefused
 
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
-"""Limit of all bodies that are being read or processed, enough for three of the largest size that a route allows."""
+"""The maximum size of all bodies together that are being read or processed.
+
+This is enough for three bodies of the largest size that a route allows.
+"""
 GRACE_SECONDS = 5.0
-"""Time for any body, in addition to the time that its size allows."""
+"""The time that every body is allowed in addition to the time for its size."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
-"""Limit for any body. GitHub abandons an alert after this time."""
+"""The maximum time for any body. GitHub gives up sending an alert after this time."""
 BUSY_RETRY_SECONDS = 10
 
 

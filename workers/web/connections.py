@@ -14,9 +14,9 @@ from collections.abc import Callable
 from scanner.compromise.networks import connection_keys, parse_address
 
 MAX_CONNECTIONS = 512
-"""Limit of all connections. One uses at most about 130 kB while its body arrives."""
+"""The maximum number of open connections. A connection uses at most about 130 kB while its body arrives."""
 MAX_CONNECTIONS_PER_ADDRESS = 256
-"""Limit of the connections of one IPv4 address or IPv6 /64, unless it is a trusted proxy."""
+"""The maximum number of connections from one IPv4 address or IPv6 /64 network, unless it is a trusted proxy."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -26,7 +26,7 @@ KEPT_SECONDS = 2.0
 WAIT_SECONDS = 5.0
 """How long a request waits for a check. Then it is answered with status 503."""
 LATE_SECONDS = 600
-"""The status is "late" if a report has waited longer than this for its decision."""
+"""If a report has waited longer than this for its decision, the answer says "late" instead of "ok"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_NETWORKS = 10_000
-"""The number of networks that one limiter remembers, about 2 MB. Beyond it, the least recently seen is forgotten."""
+"""The maximum number of networks that a limiter remembers. This takes about 2 MB.
+
+If there are more, the limiter forgets the network that it has not seen for the longest time.
+"""
 WIDE_FACTOR = 4
 """The limit for an IPv6 /48 network is this many times the limit for a /64 network."""
 

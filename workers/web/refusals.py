@@ -14,7 +14,7 @@ from collections.abc import Callable
 from scanner.records import security_log
 
 MAX_LINES = 30
-"""The maximum number of lines of one kind in PERIOD_SECONDS."""
+"""The maximum number of lines of one kind that are logged in PERIOD_SECONDS."""
 PERIOD_SECONDS = 60.0
 
 
@@ -57,4 +57,4 @@ class Refusals:
 
 
 of_this_process = Refusals()
-"""The refusals of this process."""
+"""The object that logs all refused requests of this process."""

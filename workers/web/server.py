@@ -25,13 +25,13 @@ BACKLOG = 1024
 MAX_ACCEPTED_AT_ONCE = 16
 """The maximum number of connections that are accepted in one step of the event loop.
 
-After each step, the server reads data that has arrived. So a flood of new connections does not evict a client whose
-request has arrived but was not read yet.
+After each step, the server reads data that has arrived. So a flood of new connections does not close the connection of
+a client whose request has arrived but was not read yet.
 """
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
 LOG_INTERVAL_SECONDS = 60.0
-"""Interval of the log line that counts refused and closed connections by reason."""
+"""The interval at which one log line says how many connections were refused and closed, by reason."""
 
 _log = logging.getLogger(__name__)
 

@@ -14,10 +14,10 @@ from scanner.settings import SettingsError
 from workers.health.broker_state import reason
 
 CHECK_SECONDS = 20.0
-"""A check that takes longer has failed. Longer than the time limits of the clients that the checks use."""
+"""If a check takes longer, it fails. This is longer than the time limits of the clients that the checks use."""
 MAX_SENTENCE_LENGTH = 300
 DATABASE = "database"
-"""The name of the check of the database, to which other checks refer."""
+"""The name of the check of the database. Other checks need it to pass first."""
 
 
 class State(StrEnum):
@@ -26,9 +26,9 @@ class State(StrEnum):
     OK = "ok"
     FAILED = "failed"
     OFF = "off"
-    """The settings do not use the thing that it checks."""
+    """The settings switch off the thing to check."""
     SKIPPED = "skipped"
-    """A check that it depends on has failed."""
+    """Another check failed, and this check needs it to pass."""
 
 
 class Wrong(Exception):

@@ -29,7 +29,10 @@ from workers.health.problems import Kind, span
 from workers.queues import BEAT
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
-"""Leases last this long, and GitHub refuses the JWT of an App whose clock is a minute fast."""
+"""If the clocks differ by more seconds, the check fails.
+
+Leases last 30 seconds. GitHub refuses the JWT of an App if its clock is a minute fast.
+"""
 
 
 def check_database(database: Database) -> str:

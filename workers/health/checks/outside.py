@@ -34,9 +34,9 @@ from workers.health.problems import counted
 CONNECT_SECONDS = 5.0
 MAIL_SECONDS = 15.0
 PUBLIC_REPOSITORY = "octocat/Hello-World"
-"""An example repository of GitHub's.
+"""An example repository that belongs to GitHub.
 
-A self-hosted installation may not have it, so "not found" also passes the check.
+A self-hosted installation may not have this repository, so the check also passes if GitHub answers "not found".
 """
 MAX_SCOPES_LENGTH = 120
 

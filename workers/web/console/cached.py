@@ -14,12 +14,14 @@ from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
 
 MAX_AGE_SECONDS = 30.0
-"""A request waits for a new value if the cached value is older than this.
+"""If the cached value is older than this, a request waits for a new value.
 
-So old a value would mislead. It occurs when nobody has opened a page for some time.
+Such an old value would mislead people. A value becomes so old when nobody has opened a page for some time.
 """
 MAX_WAIT_SECONDS = 2.0
-"""How long a request waits for a new value. After that it gets the old value, whose age the page shows."""
+"""The maximum time that a request waits for a new value. Then it gets the old value, and the page shows the value's
+age.
+"""
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

@@ -82,7 +82,7 @@ ADVICE: dict[Kind, str] = {
     Kind.CANARY_LOST: _CANARY,
     Kind.CANARY_LATE: _CANARY,
 }
-"""Advice for users of the console. It replaces advice that names a command of r8scan."""
+"""The advice for users of the console, by kind of problem. It replaces advice that names a command of r8scan."""
 TITLES = {
     Kind.REQUESTS_LIMITED: "GitHub limits requests",
     Kind.PROCESS_SILENT: "Processes are silent",
@@ -101,7 +101,7 @@ PEOPLE = (
     Kind.MESSAGE_FAILED,
     Kind.OWNER_UNDELIVERABLE,
 )
-"""Problems that keep a leaked token live or delay a message to a person.
+"""The problems that keep a leaked token live or delay a message to a person.
 
 The page lists them after the problems that stop the whole service.
 """

@@ -25,9 +25,9 @@ from workers.web.console import users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
-"""The interval at which the time of a person's last action is written to the database, at most."""
+"""The minimum interval at which the database records that a person is still active."""
 MAX_SESSIONS = 20
-"""Sessions of one person. The next sign-in ends the oldest one."""
+"""The maximum number of sessions of one person. The next sign-in ends the oldest session."""
 MAX_COOKIE = 200
 _KEY_ID = 1
 

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Rate limits for sign-in attempts from one network, and from all networks."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
-"""Rate limits for sign-in attempts with one name, and with all names.
+"""Rate limits for sign-in attempts with one name, and with all names together.
 
-Attempts from a network from which the name has signed in before do not count.
+An attempt does not count if the same name has signed in from the same network before.
 """
 MAX_KNOWN_NETWORKS = 1_000
-"""The maximum number of remembered pairs of a name and a network from which it has signed in.
+"""The maximum number of remembered sign-ins. Each is a pair of a name and the network from which it has signed in.
 
 Attempts from such a network do not count against ATTEMPTS_ON_A_NAME. So strangers who guess passwords cannot lock out
 the user.

@@ -21,9 +21,9 @@ from scanner.settings import Settings
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 SETTINGS_USER = "operator"
-"""The user whose hash is the setting R8SCAN_CONSOLE_PASSWORD_HASH."""
+"""The name of the user whose password hash is the setting R8SCAN_CONSOLE_PASSWORD_HASH."""
 OIDC_PREFIX = "oidc:"
-"""The prefix of the names of people from the identity provider. No user with a password can have such a name."""
+"""The names of people from the identity provider begin with this text. The name of a user with a password cannot."""
 # Follow OWASP's recommendation for argon2id: 19 MiB, two passes, one lane. https://cheatsheetseries.owasp.org
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")

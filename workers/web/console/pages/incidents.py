@@ -40,7 +40,7 @@ TITLES = {
     "resend": "Send mails again",
 }
 BULK_CHUNK = 100
-"""Incidents that one transaction changes."""
+"""The number of incidents that are changed in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from workers.web.console.serving import Console, View
 NEWEST = 10
 NEWEST_REPORTED = 5
 MAX_PROCESSES = 50
-"""Limit of the processes that the page lists. Silent processes come first, so that the limit seldom hides one."""
+"""The maximum number of processes on the page. Silent processes come first, so that the limit seldom hides one."""
 MAX_AGE_SECONDS = 15.0
-"""The page marks an overview that is older than this."""
+"""If the state of the service was read longer ago than this, the page marks it as old."""
 
 
 def routes(console: Console) -> list[Route]:
@@ -99,7 +99,7 @@ PARTS = (
     ("Mail", (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET, Kind.MESSAGE_WAITS)),
     ("Disk and spool", (Kind.DISK_FULL, Kind.SPOOL_WAITS, Kind.SPOOL_LOST)),
 )
-"""Parts of the service, and the kinds of problems that turn their light red."""
+"""The parts of the service, each with the kinds of problems that turn its light red."""
 
 
 def lights(found: Overview) -> list[Light]:

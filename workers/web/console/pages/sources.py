@@ -18,8 +18,9 @@ from workers.web.console.serving import Console, View
 
 CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 SHOWN_HORIZON = 3600
-"""Pages with one number for a source's recall show the share that it saw within this many seconds after the push, or
-within the longest shorter time that was measured.
+"""Where a page shows only one recall of a source, it is the recall within this many seconds after the push.
+
+If this was not measured, it is the recall within the longest shorter time that was measured.
 """
 
 

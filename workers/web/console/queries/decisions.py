@@ -23,7 +23,7 @@ from workers.web.console.queries.incident_rows import Row, rows_of
 MAX_SHOWN = 50
 MAX_COUNTED = 1000
 BRAKE_DECISIONS = ("brake_released", "brake_rejected")
-"""Audit entries of decisions about all reports that the brake held."""
+"""The actions in the audit log that are decisions about all reports that the brake (the disable quota) held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from workers.health.incidents import percentile_95
 DAYS = 30
 SPEED_DAYS = 14
 MAX_SAMPLED = 3000
-"""The seconds until disabled are computed for this many of the newest disabled incidents."""
+"""The chart of the time until tokens were disabled uses at most this many incidents, the newest ones."""
 MAX_PLACES_READ = 20_000
 REPOSITORIES = 8
 

@@ -15,7 +15,10 @@ from scanner.records.models import Exposure, Incident, NotificationSubject
 from scanner.records.states import Channel, Decision
 
 MAX_PLACES_COUNTED = 1000
-"""A list reads only this many places of an incident, those found first, because a token may be in 100,000 places."""
+"""The maximum number of places that a list reads for each incident. It reads those that were found first.
+
+There must be a limit, because a token may be in 100,000 places.
+"""
 OWNER_CHANNEL = Channel.EMAIL
 
 

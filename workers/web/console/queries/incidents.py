@@ -19,14 +19,14 @@ from workers.web.console.queries.searching import is_rare, is_repository, of_acc
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
-"""Lists count their incidents up to this number."""
+"""The maximum number of incidents that are counted for a list."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""The limit instead of MAX_COUNTED for searches and for filters that use several tables.
+"""This limit is used instead of `MAX_COUNTED` for searches, and for filters that use several tables.
 
 For these, the database tests one incident after another, and may read many incidents to find one that matches.
 """
 MAX_BULK = 10_000
-"""Incidents that one bulk action may change."""
+"""The maximum number of incidents that one bulk action may change."""
 ID_CHUNK = 200
 MAX_TERM = 200
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
@@ -40,7 +40,7 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
 }
 """The columns by which incidents can be counted.
 
-Each comes with the column of the same table that has the incident's id.
+Each of them is paired with the column of the same table that contains the incident's id.
 """
 
 
