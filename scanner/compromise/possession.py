@@ -100,8 +100,8 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # The key contains the date, so a report on a later day is a new report. It disables the token again if an
-        # operator has enabled the token meanwhile.
+        # The key contains the date, so a report on a later day is a new report. The new report disables the token again
+        # if an operator has enabled the token meanwhile.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,

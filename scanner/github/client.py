@@ -263,7 +263,7 @@ def check_status(response: httpx.Response, body: bytes, credential_label: str) -
     if status in (404, 410):
         raise NotFound("not_found", f"{host} answered {status}")
     if status == 409:
-        # A repository without commits: https://docs.github.com/rest/commits/commits
+        # GitHub answers 409 for a repository without commits: https://docs.github.com/rest/commits/commits
         raise NotFound("empty", f"{host} has no commits there yet")
     if status >= 500 or status == 408:
         raise Unavailable(f"http_{status}", f"{host} answered {status}", retry_after=retry_after(response))

@@ -90,7 +90,7 @@ class GatedTransport(httpx.BaseTransport):
             chunks = map(_refused, (host,))  # refuse when the body is read
         for name in _OF_THE_BODY if encoding != "identity" else ():
             response.headers.pop(name, None)
-        failed = response.status_code >= 500  # the request limiter already counts it by its status
+        failed = response.status_code >= 500  # the request limiter already counts responses with this status
         is_counted = failed or is_retry
         response.stream = _Body(
             chunks,
@@ -177,7 +177,7 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
             is_empty = False
             if inflater.eof:
                 if not data.startswith(b"\x1f"):
-                    return  # padding
+                    return  # the rest is padding after the last gzip stream
                 inflater = zlib.decompressobj(31)
             try:
                 part = inflater.decompress(data, _SLICE)

@@ -319,7 +319,7 @@ class Settings(BaseSettings):
     def _name_a_folder(cls, value: Any) -> Any:
         if value == "":  # it would mean the working folder, which would then be made private
             raise ValueError("must not be empty")
-        if any(mark in str(value) for mark in "?#%"):  # the address of the database would name another folder
+        if any(mark in str(value) for mark in "?#%"):  # in the database's URL, these would lead to another folder
             raise ValueError("must not contain ?, # or %: name another folder")
         return value
 

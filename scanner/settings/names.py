@@ -29,7 +29,9 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable with the prefix that is not a setting, or None if there is none.
+    """Return an error message for the first variable that has the prefix but is not a setting.
+
+    Return None if there is no such variable.
 
     Args:
         names: Names of variables, in any case.

@@ -303,7 +303,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
     """
     try:
         found = _RAW.search(urlsplit(raw_url).path)
-    except ValueError:  # not an address
+    except ValueError:  # the text is not a URL
         return None
     if found is None:
         return None

@@ -94,7 +94,7 @@ class _PushReader:
         """
         push, reading = self._push, self.reading
         if push.kind == "push" and push.head and not push.head.strip("0"):
-            return  # a deletion adds nothing
+            return  # deleting a branch or tag adds no content
         parents: list[str] = []
         if push.kind == "commit":
             parents = [] if push.before.strip("0") else _parents(self._github, push)

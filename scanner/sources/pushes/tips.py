@@ -58,7 +58,10 @@ class RememberedTips:
         return [tip.oid for tip in self.tips]
 
     def holds(self, oid: str) -> bool:
-        """Return whether the commit is a remembered tip. A git server then need not send the commit or its history."""
+        """Return whether the commit is remembered as the newest commit of a branch or tag.
+
+        If so, a git server need not send the commit or its history.
+        """
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:

@@ -126,7 +126,7 @@ class SearchRun:
         if isinstance(self.error, BadCredential):
             return
         try:
-            # Use the REST search too, even if GraphQL has failed. It reads push times that were not searched in time.
+            # Use the REST search too, even if GraphQL has failed. REST reads push times that were not searched in time.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -243,7 +243,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Measure how old the newest entry of GitHub's search index is. Do this only every PROBE_SECONDS."""
+        """Measure how old the newest entry of GitHub's search index is, at most once every PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)

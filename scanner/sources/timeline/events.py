@@ -45,7 +45,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# For each type of event, its parts that contain text, and the kind of place that a token in that text gets.
+# For each type of event: the parts that contain text, and the kind of place to record for a token in this text.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},

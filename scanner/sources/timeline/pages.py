@@ -205,7 +205,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
         ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds, interval=interval
     )
     if not are_texts_due:
-        # This poll may not have read pages 2 and 3, so it cannot tell whether events with texts were missed.
+        # This poll may not have read pages 2 and 3, so it cannot tell whether events of these pages were missed.
         texts.was_known = False
     return TimelinePoll(list(events.values()), after, interval, counts, pushes, texts, error, at)
 
