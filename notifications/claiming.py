@@ -80,7 +80,7 @@ class Claimed:
 
 
 def is_open() -> tuple[ColumnElement[bool], ...]:
-    """Return the SQL conditions for mails that are neither sent nor failed."""
+    """Return the SQL conditions that select mails that are neither sent nor failed."""
     return (Notification.channel.in_(CHANNELS), Notification.state.in_(OPEN))
 
 
@@ -194,9 +194,7 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Store the time of each mail's next attempt, and also the data for each mail for which this claim has read
-    them.
-    """
+    """Store the time of each mail's next attempt. If this claim has read the data of a mail, store them, too."""
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}

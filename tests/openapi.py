@@ -91,8 +91,9 @@ class Description:
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
-        """Return the operation for this method and path. If several match, return the one with the fewest
-        placeholders.
+        """Return the operation for this method and path, or None if there is none.
+
+        If several operations match, return the one with the fewest placeholders.
         """
         fitting = [
             name

@@ -1,4 +1,4 @@
-"""Measures the memory and CPU time of a process and its descendants. These may end during a measurement."""
+"""Measures the memory and CPU time of a process and its descendants. Any of these processes may end meanwhile."""
 
 from __future__ import annotations
 
@@ -74,5 +74,8 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_mb(pid: int) -> float:
-    """Return the memory of the process and its living descendants, in MiB. Shared memory is divided among them."""
+    """Return the memory of the process and its living descendants, in MiB.
+
+    Memory that several processes share is divided among them.
+    """
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -42,7 +42,10 @@ def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions inside an AST node that must be members of an enum."""
+    """Yield the expressions that are compared with, assigned to or passed as a state in this AST node.
+
+    They must be members of an enum. A state is a variable or other name in NAMES.
+    """
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):

@@ -61,7 +61,7 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Read the data that one mail reports from the database, and return them."""
+    """Return the data that one mail reports. They are read from the database now."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 

@@ -47,7 +47,7 @@ class Logo:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Return the width and height in CSS pixels with which mails show the logo. It is never larger than the
+        """Return the width and height in CSS pixels with which mails show the logo. A mail never enlarges the
         picture.
         """
         scale = min(1.0, SHOWN_HEIGHT / self.height, SHOWN_WIDTH / self.width)

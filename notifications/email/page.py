@@ -144,7 +144,9 @@ class Page:
 
 
 def build(mail: MailView, words: Words) -> Page:
-    """Return the texts of a mail: the texts `words` for its kind, filled with its data.
+    """Return the texts of a mail.
+
+    They are made from the data of the mail and from the texts for its kind of mail, `words`.
 
     Raises:
         WordsError: a macro or a title is missing.

@@ -41,7 +41,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 @dataclass
 class LooseObjects:
-    """A set of git objects by id. Each value is the object's header followed by its content."""
+    """A dictionary of git objects by id. Each value is the object's header followed by its content."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """Runs the service while GitHub answers only a few git requests a second, and counts the leaks that it finds.
 
-r8scan sorts pushes into bands by the likelihood of a leak, and reads the likeliest pushes first. The leaks are counted
-for each band.
+r8scan estimates for each push how likely a leak is, and reads the likeliest pushes first. The leaks are counted for
+each band of likelihood, such as `very_likely`.
 """
 
 from __future__ import annotations
@@ -144,9 +144,10 @@ def _have_polled(database: Database) -> int:
 
 
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
-    """Count the pushes, the leaks and the disabled tokens. Store the counts in `run`, by band of likelihood.
+    """Count the pushes, the leaks and the disabled tokens, and store the counts in `run`.
 
-    `leaking` contains the names of the repositories with a planted leak.
+    Pushes and leaks are counted by the likelihood of a leak, such as `very_likely`. `leaking` contains the names of the
+    repositories with a planted leak.
     """
     run.found = len(planted & _disabled(database).keys())
     bands: dict[str, str] = {}

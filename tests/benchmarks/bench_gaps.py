@@ -1,7 +1,8 @@
 """Runs the service in three bad situations and checks that no push is missed without being counted.
 
-1. The service was stopped for a day. 2. The search index loses half of its entries. 3. A second installation uses the
-same credential.
+* `downtime`: The service was stopped for a day.
+* `index`: The search index loses half of its entries.
+* `two`: A second installation uses the same credential.
 
 Exit status 1: a target was missed.
 
@@ -225,8 +226,8 @@ def _are_looked_at(database: Database, before: Any) -> bool:
 
 
 def two(own: World, targets: Targets) -> None:
-    """Run two installations that share a credential. Its quota is too small to catch up with two hours of pushes in
-    both.
+    """Run two installations with one credential. Both missed two hours of pushes, and the quota is too small to catch
+    up.
     """
     with tempfile.TemporaryDirectory() as name:
         second = _second(own, Path(name))

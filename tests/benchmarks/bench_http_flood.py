@@ -57,7 +57,7 @@ class Run:
 
     Attributes:
         seconds: The response times of the alerts that were answered with status 200.
-        failures: The number of alerts that were not, by HTTP status or error.
+        failures: The number of alerts that were not answered with status 200, by the status or the error.
         memory: Measurements of the server's memory in MiB.
         attacks: The number of attacks by kind.
     """

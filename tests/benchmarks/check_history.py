@@ -57,7 +57,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 def check(repository: Path, sample: int) -> bool:
     """Compare r8scan's reader with git on one repository. Print the result, and return whether they agree.
 
-    One in `sample` objects is compared with its whole content.
+    The whole content is compared only for one in `sample` objects.
     """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:

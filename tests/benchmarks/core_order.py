@@ -1,4 +1,4 @@
-"""Finds the order of the token matcher's search strings ("cores") with which it is fastest.
+"""Finds the order of the search strings ("cores") that makes the token matcher fastest.
 
 The matcher puts its strings into 16 buckets and searches for a whole bucket at once. To be fast, it compares only three
 bytes, and the two halves of each byte separately. Some positions therefore match a bucket although they match none of
@@ -34,10 +34,9 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return how often positions of the sample match a bucket if the strings ("cores") are put into buckets in this
-        order.
+        """Return the cost of putting the strings ("cores") into buckets in this order.
 
-        Each bucket has a share of matching positions. The result is the sum of these shares.
+        For each bucket, compute the share of the sample's positions that match it. The cost is the sum of these shares.
         """
         return sum(map(self._cost_of, _buckets(order)))
 

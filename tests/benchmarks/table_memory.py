@@ -46,8 +46,8 @@ class Use:
     """The memory and the CPU time that a deployment's processes use.
 
     Attributes:
-        megabytes: The memory by the name of the process.
-        cores: The average CPU use by the name of the process. 1 is one whole core.
+        megabytes: The memory of each process, by the name of the process.
+        cores: The average CPU use of each process, by the name of the process. 1 is one whole core.
     """
 
     megabytes: dict[str, float]

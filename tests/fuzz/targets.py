@@ -146,7 +146,9 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check what happens when a confined process sends any bytes. They are accepted, or BadAnswer is raised."""
+    """Check what happens when a confined process sends arbitrary bytes. They must be accepted, or BadAnswer must be
+    raised.
+    """
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -171,8 +173,9 @@ def packed_refs(content: bytes) -> None:
 
 
 def refs_answer(content: bytes) -> None:
-    """Check what happens when the process that reads refs sends any bytes. They are accepted, or counted as
-    unreadable.
+    """Check what happens when the process that reads refs sends arbitrary bytes.
+
+    They must be accepted, or counted as unreadable.
     """
     from scanner.detection.history import repository_refs
 

@@ -1,4 +1,6 @@
-"""Tests for the benchmarks with hostile inputs. They name each exceeded limit, and count the CPU time per process."""
+"""Tests for the benchmarks with hostile inputs. A benchmark names each exceeded limit, and measures the CPU time of
+each process.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 class Doing(Post):
     """A mail transport that calls a function just before it accepts one of the mails.
 
-    `number` says before which mail: 1 is the first.
+    `number` is the number of this mail. The first mail has the number 1.
     """
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:

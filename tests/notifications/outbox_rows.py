@@ -36,7 +36,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of a public place of a token. The place is a file in a repository.
+    """Return the columns of a public place of a token. By default, the place is a file in a repository.
 
     `values` replaces the default values of columns.
     """
@@ -84,7 +84,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue a mail to an owner about these incidents. It is due now. Return the id of its outbox row."""
+    """Queue a mail to an owner about these incidents. The mail is due now. Return the id of its outbox row."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -92,7 +92,7 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue a mail to the operator about these incidents. It is due now. Return the id of its outbox row."""
+    """Queue a mail to the operator about these incidents. The mail is due now. Return the id of its outbox row."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
@@ -134,8 +134,9 @@ def make_due(database: Database, notification_id: uuid.UUID) -> None:
 
 
 def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
-    """Write the incident of a disabled token, and queue a mail to the token's owner. It is due now. Return the mail's
-    id.
+    """Write the incident of a disabled token, and queue a mail to the token's owner.
+
+    The mail is due now. Return the mail's id.
     """
     return queue_owner_mail(database, incident(database, [place()]), recipient=recipient)
 

@@ -65,8 +65,9 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return how mails show an untrusted string. A link to GitHub is not changed, and any other string is made
-    unclickable.
+    """Return an untrusted string in the form in which mails show it.
+
+    A link to GitHub is not changed. Any other string is made unclickable.
     """
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 

@@ -1,4 +1,7 @@
-"""Tests that reported tokens beyond the disable quota wait for an operator, and tokens found in public do not."""
+"""Tests of the quota for disabling reported tokens.
+
+Reported tokens beyond the quota wait for an operator. Tokens that r8scan found in public are always disabled.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of each usage rule. A rule in mode `flag` only notifies people, and never disables the token."""
+"""Tests of the rules that detect suspicious use of a token. A rule in mode `flag` only notifies people."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Return the content after some zeros, compressed with LZF. The zeros make the result shorter than the original."""
+    """Compress some zeros and then the content with LZF. The zeros make the result shorter than the original."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)

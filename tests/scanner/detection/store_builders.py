@@ -1,4 +1,4 @@
-"""Builders of files in which a program stores mails, records, messages or rows."""
+"""Functions that build files in which a program stores mails, records, messages or rows."""
 
 from __future__ import annotations
 

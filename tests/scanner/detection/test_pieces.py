@@ -1,6 +1,6 @@
 """Tests for contents that are larger than one piece, which is the number of bytes that are scanned at once.
 
-An archive in such a content is read whole. A stream that continues in the next piece does not count as damaged.
+An archive in a large content is read whole. A stream that continues in the next piece does not count as damaged.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Tests for the quick search in the worker's own process, which decides whether a confined process must read the
-content.
+"""Tests for the quick search in the worker's own process.
 
-If it decides against this, it has found the same tokens as the whole detector. Ordinary source code needs no confined
-process.
+It either finds the same tokens as the whole detector, or says that a confined process must read the content. For
+ordinary source code, no confined process is needed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests that the detector counts its work. It grows at most in proportion to the content's size, and ends at a
+"""Tests that the detector counts its work. The work grows at most in proportion to the content's size, and ends at a
 limit.
 """
 
@@ -29,9 +29,9 @@ whole.
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that begin to look like an encoded token again and again, or that have an incomplete token.
+    """Return contents that repeat a needle, which is the first bytes of an encoded token.
 
-    The needle is the first bytes of an encoded token. It is to be repeated with different bytes between.
+    In some of them, other bytes are between the needles. In others, an incomplete token follows the needle.
     """
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)

@@ -1,6 +1,6 @@
 """Helpers for tests of the response to found tokens with a remote token store.
 
-They are a store client that fails on request, and functions that read incidents and mails or make rows due.
+`Away` is a client of the store that fails if a test wants it. Functions read incidents and mails, and make rows due.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Tests that recovery after a crash leads to the same result as without the crash.
 
-The crash happens at any SQL statement, or before or after any call of the token store, with both stores and both
-databases.
+A crash happens at any SQL statement, or before or after any call of the token store. The tests run with both kinds of
+token store and both databases.
 """
 
 from __future__ import annotations

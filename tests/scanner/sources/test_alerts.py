@@ -1,5 +1,5 @@
-"""Tests of GitHub's secret scanning alerts. A bad record does not affect other records, and no wrong label is
-returned.
+"""Tests of GitHub's secret scanning alerts. A bad record does not affect other records, and the answer has no wrong
+label.
 """
 
 from __future__ import annotations

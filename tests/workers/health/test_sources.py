@@ -1,4 +1,6 @@
-"""Tests for the status of sources, which are the lists and searches that r8scan polls. A source can be behind."""
+"""Tests for the status of sources (the lists and searches that r8scan polls), for example how far a source is
+behind.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for `GET /disabled`. An API gateway reads there which tokens were disabled during an outage."""
+"""Tests for `GET /disabled`. After an outage, an API gateway reads there which tokens were disabled meanwhile."""
 
 from __future__ import annotations
 

@@ -30,8 +30,9 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Build a pack with a chain of `count` deltas in reverse order, read it, and return the number of counted steps of
-    work.
+    """Read a pack in which each object is a delta of the object after it. Return the number of counted steps of work.
+
+    `count` is the number of objects.
     """
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]

@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list that records calls of the tree parser: it gets the content of each git tree that is parsed."""
+    """Return a list. The content of each git tree that is parsed is appended to it."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

@@ -39,7 +39,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that records which objects the search for paths reads. It gets the ids of the objects."""
+    """Return a list. The id of each object that the search for paths reads is appended to it."""
     ids: list[str] = []
     real = _Objects.read
 

@@ -20,7 +20,7 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Run the search for every query to its end. Each request is answered like GitHub would answer it.
+    """Run the search for every query to its end. Each request is answered as GitHub would answer it.
 
     Args:
         index: The size in bytes of each file that matches the queries.

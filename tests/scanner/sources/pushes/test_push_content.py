@@ -1,4 +1,4 @@
-"""Tests that r8scan reads all content that a push added. It uses git's protocol and a real git server."""
+"""Tests that r8scan reads all content that a push added. They use git's protocol and a real git server."""
 
 from __future__ import annotations
 

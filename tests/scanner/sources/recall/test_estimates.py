@@ -93,10 +93,15 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes with a higher probability than others.
 
-    `events` is the mean probability that the event timeline shows a push, and `search` is the mean probability that the
-    search shows it. For each push, a probability is above or below its mean: by a share that the two sources choose
-    independently (`own` for the timeline, and a ninth of it for the search), and by another share that is above the
-    mean for both sources or below the mean for both (`common`).
+    There are two sources, the event timeline and the search. For each push, the probability that a source shows it is
+    the source's mean probability, changed at random by two shares of this mean.
+
+    Attributes:
+        pushes: The number of pushes.
+        events: The mean probability for the event timeline.
+        search: The mean probability for the search.
+        own: The share by which the timeline's probability changes on its own. For the search, it is a ninth of this.
+        common: The shares for the timeline and the search by which both probabilities change in the same direction.
     """
 
     pushes: int

@@ -1,5 +1,5 @@
-"""Tests of search results that GitHub counts but does not show. Also tests of results that GitHub loses during
-downtime.
+"""Tests of search results that GitHub counts but does not show, and of results that it loses while r8scan is
+stopped.
 """
 
 from __future__ import annotations

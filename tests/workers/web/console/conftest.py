@@ -81,8 +81,9 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that gets the name of each task that is started. No message is sent, because these tests have no
-    Redis.
+    """Return a list. The name of each task that is started is appended to it.
+
+    No message is sent, because these tests have no Redis.
     """
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):

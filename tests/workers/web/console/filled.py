@@ -325,8 +325,8 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield the heartbeats of a running service. Their times are an hour in the future, because a test may take
-    long.
+    """Yield the heartbeats of a running service. Their times are an hour in the future, so that they are recent in slow
+    tests.
     """
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)
