@@ -110,7 +110,7 @@ def test_a_crash_anywhere_in_a_delivery_neither_loses_nor_doubles_a_mail(databas
         recover(database, post)
         assert_all_is_well(database, post, number)
         doubled += len(post.taken) > len(OWNERS) + 1
-        if not crashed:  # no crash happened, because the delivery has fewer points
+        if not crashed:  # there is no point with this number, so all points were tried
             break
         number += 1
     assert number > 20

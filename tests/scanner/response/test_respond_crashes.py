@@ -129,7 +129,9 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """Do what workers do after another worker has crashed: take over its rows, repeat the job, and process due rows."""
+    """Do what other workers do after a crash: take over the crashed worker's rows, repeat its job, and process due
+    rows.
+    """
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -145,7 +147,10 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Do what workers do after a crash during a report: take over its rows, repeat the report, and process due rows."""
+    """Do what other workers do after a crash during a report.
+
+    They take over the crashed worker's rows, repeat the report, and process due rows.
+    """
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))

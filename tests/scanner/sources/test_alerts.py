@@ -1,5 +1,6 @@
-"""Tests of GitHub's secret scanning alerts. A bad record does not affect other records, and the answer has no wrong
-label.
+"""Tests of GitHub's secret scanning alerts. A bad record does not affect the other records.
+
+The answer to GitHub labels tokens as real or not, and every label is right.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
     # Each interval contains the true share with a probability of 95 %. Only 91 % is required here, because the number
-    # of days varies by chance. A correct estimate is below 91 % in only one of about 200 runs of this test.
+    # of such intervals varies by chance. A correct estimate is below 91 % in only one of about 200 runs of this test.
     assert shares_held >= 0.91 * 200
 
 
@@ -93,15 +93,16 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes with a higher probability than others.
 
-    There are two sources, the event timeline and the search. For each push, the probability that a source shows it is
-    the source's mean probability, changed at random by two shares of this mean.
+    There are two sources, the event timeline and the search. For each push, each source has a probability that it shows
+    the push. It is the source's mean probability, raised or lowered at random.
 
     Attributes:
         pushes: The number of pushes.
         events: The mean probability for the event timeline.
         search: The mean probability for the search.
-        own: The share by which the timeline's probability changes on its own. For the search, it is a ninth of this.
-        common: The shares for the timeline and the search by which both probabilities change in the same direction.
+        own: The share of the mean by which the timeline's probability is raised or lowered independently of the search.
+            The search has a ninth of this share.
+        common: The shares for the timeline and the search by which both probabilities are raised or lowered together.
     """
 
     pushes: int
