@@ -30,7 +30,7 @@ _MIN_PART_BYTES = 128
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
-# In an HDF5 file, the size of an element follows the name of the shuffle filter, which is padded to eight bytes.
+# In an HDF5 file, the name of the shuffle filter is padded to eight bytes, and the size of an element follows.
 _SHUFFLE = re.compile(rb"shuffle\0(..)\0\0", re.DOTALL)
 _MAX_SIZES = 8
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -184,8 +184,8 @@ def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, s
         meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
-            # Each next code in the range stands for the same text with the next letter at its end (AB1, AB2, AB3). The
-            # range ends at the last character of Unicode.
+            # Each code in the range stands for the text of the code before it with the next character at the end, for
+            # example AB1, AB2, AB3. The range ends at the last character of Unicode.
             most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
             for step in range(min(count, most)):
                 yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)
