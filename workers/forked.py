@@ -68,7 +68,7 @@ _log = logging.getLogger(__name__)
 
 
 class ForkedChild:
-    """A forked process. It has those methods of `subprocess.Popen` that the supervisor uses."""
+    """A forked process. It has the methods of `subprocess.Popen` that the supervisor uses."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -141,7 +141,6 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
     Args:
         database: The database. It is closed at the end, because the forks must not inherit a connection.
-        settings: The settings of the service.
         is_scanner: Whether the forks only scan. Such forks send no mail and do not look for problems, so less is
             loaded.
     """

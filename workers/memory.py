@@ -26,7 +26,7 @@ def limit_kept_memory() -> None:
         if hasattr(libc, "mallopt"):  # the C library musl has neither mallopt nor arenas
             libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)
             libc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
-            libc.malloc_trim(0)  # return what is free already
+            libc.malloc_trim(0)  # give the memory that is free now back to the system
 
 
 def freeze_started_objects() -> None:

@@ -48,7 +48,7 @@ STABLE_SECONDS = 60.0
 """If a process ends after it has run for this long, it is restarted without a delay."""
 
 ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
-"""The roles of the processes that `r8scan run` starts: those that consume the queues, and beat."""
+"""The roles of the processes that `r8scan run` starts: the consumers of the queues, and beat."""
 
 _log = logging.getLogger(__name__)
 

@@ -1,4 +1,6 @@
-"""The `r8scan canary` commands, which plant and list canaries: test tokens that prove that leaks are found."""
+"""The `r8scan canary` commands, which plant and list canaries. A canary is a token that r8scan plants to test
+itself.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from scanner.settings import Settings
 from workers.cli import output
 
 MAX_VALUES = 200
-"""If a column has more distinct values than this, no other values are suggested for a wrong one."""
+"""If a column has more distinct values than this, no values are suggested for the filter."""
 MAX_NAMED = 20
 
 

@@ -28,7 +28,9 @@ def wrong_filter(err: ValueError) -> WrongUsage:
 
 
 def explain(err: BaseException) -> str | None:
-    """Return one line that says what is wrong and what to do, or None if the error is not a known one."""
+    """Return one line that says what is wrong and what to do. Return None if the error is not one of the known
+    errors.
+    """
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
     # Import these modules only when a command has failed, because every command imports `workers.cli.errors`.

@@ -148,7 +148,6 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
     """Return an incident as a JSON object without nested objects.
 
     Args:
-        incident: The incident.
         states: The states of the mails about the incident.
         places: The number of public places where its token was found.
     """

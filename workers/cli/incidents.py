@@ -244,7 +244,7 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
 
 
 def _token(store: TokenStore, digest: str) -> TokenRecord:
-    """Return the token store's current record of the token. Raise UserError if the store does not return one."""
+    """Return the token store's current record of the token. Raise UserError if the store returns no record."""
     found = store.look_up([digest])
     if digest in found.not_checked:
         raise UserError("the token store cannot look the token up now: try again later")

@@ -40,7 +40,7 @@ class Watched:
 def watch(database: Database, job_id: int) -> Watched:
     """Show the progress of a job and of the jobs that it queues. Return these jobs when all of them have ended.
 
-    Ctrl-C ends only the display and the command. The workers continue the job.
+    Ctrl-C ends the command, but the workers continue the job.
     """
     try:
         return _watched(database, job_id)

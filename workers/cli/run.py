@@ -55,8 +55,8 @@ def demo(
 ) -> None:
     """Show how r8scan finds a leak on a local GitHub: a token is pushed, it is disabled, and its owner gets a mail.
 
-    It needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if every step
-    worked.
+    The demo needs no network, credentials or servers, and changes nothing outside its own folder. Exit status 0 if
+    every step worked.
     """
     from workers.sandbox.demo import run_demo
 
@@ -69,8 +69,8 @@ def sandbox(
     """Run a local GitHub, a vendor's API, a mailbox, the service and its console, so that you can cause leaks.
 
     To cause a leak, type the name of its kind, press a button on the web page, or use curl. Then watch what r8scan
-    does. It needs no network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C ends
-    everything.
+    does. The sandbox needs no network, credentials or servers, and changes nothing outside of its own folder. Ctrl-C
+    ends everything.
 
     Example: r8scan sandbox
     """

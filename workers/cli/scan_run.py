@@ -40,7 +40,7 @@ class NotRead:
 
 @dataclass(slots=True)
 class ScanRun:
-    """The result of a scan or of a part of it.
+    """The result of a whole scan or of one part of a scan.
 
     Attributes:
         candidates: The tokens that were found.

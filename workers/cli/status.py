@@ -257,7 +257,7 @@ def _rate_rows(found: Overview) -> Iterable[Sequence[Any]]:
 def _canary_rows(found: Overview) -> Iterable[Sequence[Any]]:
     for row in found.canaries:
         if row.off and not row.planted_at:
-            continue  # `r8scan canary list` shows why this check is switched off
+            continue  # `r8scan canary list` says why no canary is planted in this way
         took, waits = _span(row.seconds), _span(row.waiting_seconds)
         yield (
             ways.WORDS[CanaryWay(row.way)],

@@ -85,7 +85,6 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: 
     """Return a list with the most urgent problem of this way of planting. The list is empty if there is no problem.
 
     Args:
-        settings: The settings of the service.
         way: The way of planting canaries (test tokens).
         since: The last canary of this way that was found and disabled, and all later ones. It must not be empty.
         now: The database's time.

@@ -40,7 +40,6 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
     """Send the summary of incidents if it is due. Return True if this process has sent it.
 
     Args:
-        database: The database.
         hours: The hours between two summaries, or 0 to send none.
         channels: The channels to the operator.
     """

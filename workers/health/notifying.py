@@ -102,8 +102,6 @@ def look(
     """Notify the operator of new and ended problems. Do nothing if any process has done so in the last 30 seconds.
 
     Args:
-        database: The database.
-        settings: The settings of the service.
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
         patience: Add this many seconds to the 30 seconds, so that other processes do the work first.

@@ -36,8 +36,6 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
     contains only this problem and those of this machine.
 
     Args:
-        database: The database.
-        settings: The settings of the service.
         ask_broker: Also count the messages that wait in Redis.
     """
     found = _of_database(database, settings)

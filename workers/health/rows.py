@@ -31,9 +31,8 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: How many of the pushes that other sources saw were also seen by this source in time. The keys are time
-            limits in seconds. Each value has four numbers: the pushes that other sources saw, how many of these pushes
-            this source saw within the time limit, and the lower and upper bound of the 95 % confidence interval of the
+        recall: Four numbers for each time limit in seconds: how many pushes other sources saw, how many of these pushes
+            this source saw within the time limit, and the lower and upper bound of the 95 % confidence interval of this
             share.
         total: The estimated number of all pushes in a day, with the lower and upper bound of its 95 % confidence
             interval. Empty if it cannot be estimated.

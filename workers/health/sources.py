@@ -29,10 +29,10 @@ MAX_BEHIND_SECONDS = 1800
 """If a source is further behind, this is a problem. For example, pushes of the last 40 minutes are still to be read."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""When a source that should show nearly all pushes within an hour (`COMPLETE_SOURCES`) is reported as incomplete.
+"""A source in `COMPLETE_SOURCES` should show nearly all pushes within an hour. If it does not, this is a problem.
 
-This happens if the upper bound of its measured share is below `COMPLETE_SHARE`. The measurement needs at least
-`MIN_MARKS` pushes that other sources saw.
+The problem is reported if the upper bound of the measured share is below `COMPLETE_SHARE`. The measurement needs at
+least `MIN_MARKS` pushes that other sources saw.
 """
 SILENT_AFTER = timedelta(minutes=10)
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")

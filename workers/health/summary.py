@@ -64,8 +64,6 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
     """Write the summary into the log if the last one is a minute old. Return True if this process wrote it.
 
     Args:
-        database: The database.
-        settings: The settings of the service.
         found: The current state of the service, if the caller has just read it.
         patience: If the summary is due, this process leaves it to other processes for this many seconds.
     """

@@ -40,7 +40,6 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     """Return which steps of the sweeper (the task that starts all due work) may have something to do now.
 
     Args:
-        database: The database.
         max_sightings: The maximum number of stored tokens that may wait to be confirmed. If more tokens wait, a step of
             the sweeper must drop some of them.
     """

@@ -1,4 +1,4 @@
-"""The task that plants canaries: test tokens that prove that leaks are found."""
+"""The task that plants canaries. A canary is a token that r8scan plants to test whether it finds and disables leaks."""
 
 from __future__ import annotations
 

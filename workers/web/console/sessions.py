@@ -88,7 +88,6 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
     Args:
         session: A writing transaction.
         person: The authenticated person.
-        settings: The settings of the service.
         network: The IP network of the person. The session and the audit log record it.
         subject: The identity provider's id for the person. Empty after sign-in with a password.
     """

@@ -16,7 +16,7 @@ from scanner.response.timeline import Moment, timeline
 
 PLACES = 25
 MAX_PLACES_COUNTED = 10_000
-"""If an incident has more places where the token was found, the others are not counted."""
+"""The maximum number of places that are counted for an incident."""
 MAX_MESSAGES = 100
 MAX_OTHERS = 20
 

@@ -145,8 +145,8 @@ def page(
         criteria: The filter.
         before: `Page.older` of the previous page, or an empty string for the first page.
         rows: The maximum number of incidents on the page.
-        counted: The limit for counting the incidents of all pages.
-        places: The limit for counting the places where an incident's token was found.
+        counted: The maximum number of matching incidents to count.
+        places: The maximum number of places to count for each incident.
 
     Raises:
         BadFilter: The cursor is malformed.
@@ -214,9 +214,9 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if any(is_rare(session, one) for one in _names(criteria)):
-        # These incidents are rare. The database may expect to find them quickly by reading all incidents from the
-        # newest on, but this takes seconds if they are old. OFFSET makes the database find them first and sort them
-        # then.
+        # Few incidents match. Without OFFSET, the database may read all incidents, newest first, until it finds the
+        # matching ones. This takes seconds if they are old. With OFFSET, it finds the matching ones with an index, and
+        # then sorts them.
         rare = select(Incident.detected_at, Incident.id).where(*direct)
         rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
         keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
@@ -254,7 +254,7 @@ def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return those conditions of the filter that need only the table of incidents."""
+    """Return the filter's conditions that need only the table of incidents."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -277,7 +277,7 @@ def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return those conditions of the filter that need another table than the table of incidents."""
+    """Return the filter's conditions that need other tables as well."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)
