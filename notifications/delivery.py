@@ -41,8 +41,7 @@ from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
-"""The maximum time for sending one mail. Together with the time for recording the result, it is shorter than a lease.
-"""
+"""The maximum time for sending one mail. Sending it and recording the result take less time than a lease."""
 GIVE_UP_AFTER = timedelta(days=3)
 """A mail is recorded as failed if it was not sent within this time after its first attempt."""
 MAX_ATTEMPTS = 200
@@ -52,9 +51,7 @@ It is higher than the number of attempts that any other mail can have within GIV
 """
 MAX_SOON_ATTEMPTS = 100
 MAX_SOON_SECONDS = 45.0
-"""The longest delay between attempts while the mail server is down. The status then stops reporting the problem within
-a minute after the mail server works again.
-"""
+"""The longest delay between attempts while the mail server is down. A repair is then noticed within a minute."""
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
 
@@ -86,7 +83,6 @@ class DeliveryReport:
 
     @property
     def claimed(self) -> int:
-        """Return the number of mails that the run tried to send."""
         return self.sent + self.deferred + self.failed + self.lost
 
 
@@ -123,8 +119,7 @@ def deliver_due(
         identity: The sender, the brand and the templates of the mails.
         limit: The maximum number of mails in this run.
         rate: The maximum number of mails per minute, for all workers together.
-        jitter: A function that returns a factor. It is called once for each mail, to vary the delay until its next
-            attempt.
+        jitter: A function that returns a random factor for the delay until a mail's next attempt.
         send_seconds: The maximum time for sending one mail, in seconds.
 
     Raises:
@@ -306,9 +301,7 @@ def _soon(claimed: Claimed) -> Claimed:
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the mail until its next attempt. If its first attempt was more than GIVE_UP_AFTER ago, record it as
-    failed.
-    """
+    """Release the mail until its next attempt. Record it as failed if its first was more than GIVE_UP_AFTER ago."""
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
     with database.write() as session:

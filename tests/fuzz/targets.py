@@ -75,9 +75,7 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Check that redaction raises no exception and leaves no plain token. Redacting the result again must change
-    nothing.
-    """
+    """Check that redaction raises no exception, leaves no plain token, and changes nothing when it is repeated."""
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -146,9 +144,7 @@ def pack_of_history(files: tuple[bytes, bytes]) -> None:
 
 
 def reader_answer(content: bytes) -> None:
-    """Check what happens when a confined process sends arbitrary bytes. They must be accepted, or BadAnswer must be
-    raised.
-    """
+    """Check that arbitrary bytes from a confined process are accepted, or raise BadAnswer."""
     import socket
 
     from scanner.isolation import messages, pack_messages
@@ -173,10 +169,7 @@ def packed_refs(content: bytes) -> None:
 
 
 def refs_answer(content: bytes) -> None:
-    """Check what happens when the process that reads refs sends arbitrary bytes.
-
-    They must be accepted, or counted as unreadable.
-    """
+    """Check that arbitrary bytes from the process that reads refs are accepted, or counted as unreadable."""
     from scanner.detection.history import repository_refs
 
     refs = repository_refs._parsed(content)
@@ -296,9 +289,7 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """Check that a line is refused, or is read as a record of a token's use. The record has no IP address and no raw
-    token.
-    """
+    """Check that a line is refused, or becomes a usage record that contains no IP address and no raw token."""
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList

@@ -65,10 +65,7 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return an untrusted string in the form in which mails show it.
-
-    A link to GitHub is not changed. Any other string is made unclickable.
-    """
+    """Return an untrusted string in the form in which mails show it: unclickable, unless it is a link to GitHub."""
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
