@@ -154,7 +154,7 @@ class _Channel(redis.Channel):
     worker.
     """
 
-    QoS = _Unacknowledged  # type: ignore[assignment]  # it has all methods that the channel calls
+    QoS = _Unacknowledged  # type: ignore[assignment]  # the class has all methods that the channel calls
 
     def _brpop_read(self, **options: Any) -> Any:
         self.connection.has_begun_delivery = False

@@ -179,7 +179,7 @@ def _logs(**_: Any) -> None:
         context.check_version()
         observing.start(context.settings)
     except (SettingsError, WrongVersion) as err:  # print one line instead of Celery's traceback
-        print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the process ends with it
+        print(last_line(str(err)), file=sys.stderr)  # noqa: T201 - the last output of the process
         raise SystemExit(1) from None
 
 

@@ -207,7 +207,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
         status = err.code if isinstance(err.code, int) else int(err.code is not None)
         if isinstance(err.code, str):
             os.write(2, f"{err.code}\n".encode())
-    except BaseException:  # noqa: BLE001 - below are the frames of the supervisor
+    except BaseException:  # noqa: BLE001 - the supervisor's code must not catch it
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
         # Do not use sys.exit. It would run the cleanup code of the supervisor, which would stop the other services.

@@ -187,7 +187,7 @@ def clean_value(value: Any, depth: int = 0) -> Any:
 def _representation(value: object) -> str:
     try:
         return str(value)
-    except Exception as err:  # noqa: BLE001 - a line of the log must not fail because of what it shows
+    except Exception as err:  # noqa: BLE001 - logging must not fail because of a value
         return f"{type(value).__name__} that cannot be shown ({type(err).__name__})"
 
 

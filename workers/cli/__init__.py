@@ -32,4 +32,4 @@ def _open_closed_streams() -> None:
         if getattr(sys, name) is None:
             # The system gives the opened file the lowest free number, which is the number of the closed stream.
             os.open(os.devnull, os.O_RDWR)
-            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - for the process
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open

@@ -46,7 +46,7 @@ def json_lines(rows: Iterable[Mapping[str, Any]]) -> None:
 
 @cache
 def _encoder() -> json.JSONEncoder:
-    return json.JSONEncoder(ensure_ascii=False, default=json_value)  # `json.dumps` would make one for each row
+    return json.JSONEncoder(ensure_ascii=False, default=json_value)  # `json.dumps` would create an encoder for each row
 
 
 def json_text(value: Any) -> str:

@@ -29,7 +29,7 @@ def broker_problem(settings: Settings) -> str | None:
     try:
         with connected(settings) as client:
             client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
-    except Exception as err:  # noqa: BLE001 - redis has many errors, and all mean that nobody gets messages
+    except Exception as err:  # noqa: BLE001 - any error means that Redis cannot be used
         return reason(err)
     return None
 
@@ -38,7 +38,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
     """Return the number of messages that wait in each queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
-    except Exception:  # noqa: BLE001 - redis has many errors; `broker_problem` says which it is
+    except Exception:  # noqa: BLE001 - `broker_problem` reports the error
         return None
 
 

@@ -29,4 +29,4 @@ def claim(session: Session, key: str, seconds: float) -> bool:
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)
     )
-    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE's result has it
+    return bool(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # an UPDATE returns a result with `rowcount`

@@ -121,7 +121,7 @@ class Heart:
                 # processes that are forked later.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
-        except Exception as err:  # noqa: BLE001 - whatever is wrong there, the next try comes in seconds
+        except Exception as err:  # noqa: BLE001 - after any error, it is tried again soon
             if not self._is_away:
                 words = "the database is unavailable" if is_unavailable(err) else "the database refuses it"
                 _log.warning("the heartbeat was not written: %s (%s)", words, type(err).__name__)

@@ -35,7 +35,7 @@ def start(settings: Settings) -> None:
     Args:
         settings: The settings. They contain the address of the Sentry server.
     """
-    assert settings.sentry_dsn is not None  # noqa: S101 - the caller has asked
+    assert settings.sentry_dsn is not None  # noqa: S101 - the caller has checked this
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),
         release=f"r8scan@{__version__}",

@@ -135,7 +135,7 @@ def following(
                     missed()
                     last = newest
                 for _, entries in connection.xread({stream: last}, block=100):
-                    for last, fields in entries:  # noqa: B007 - the position to continue from
+                    for last, fields in entries:  # noqa: B007 - the next read begins after `last`
                         cache.forget(fields[b"digest"].decode())
             except Exception:  # noqa: BLE001 - no error may end the thread
                 _log.exception("cannot read the stream; trying again")

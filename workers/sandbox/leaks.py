@@ -82,9 +82,9 @@ class Leaks:
             raise UnknownKind(f'there is no kind "{kind}": {", ".join(KINDS)}')
         with self._lock:
             number = next(self._numbers)
-            person = random.choice(PEOPLE)  # noqa: S311 - it only looks varied
+            person = random.choice(PEOPLE)  # noqa: S311 - nothing is secret here
             token = random_token()
-            repository = f"{person}/{random.choice(PROJECTS)}"  # noqa: S311 - as above
+            repository = f"{person}/{random.choice(PROJECTS)}"  # noqa: S311 - nothing is secret here
             digest = self._register(kind, token, person, number)
             place = KINDS[kind].publish(self, repository, token, number)
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)

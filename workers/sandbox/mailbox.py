@@ -40,7 +40,7 @@ class Mailbox:
         with self._arrived:
             for content in self.contents[len(self._messages) :]:
                 message = message_from_bytes(content, policy=policy.default)
-                assert isinstance(message, EmailMessage)  # noqa: S101 - by the policy
+                assert isinstance(message, EmailMessage)  # noqa: S101 - `policy.default` creates this class
                 self._messages.append(message)
             return list(self._messages)
 

@@ -24,7 +24,7 @@ from workers.sandbox import gateway
 from workers.sandbox.gateway import Cache
 from workers.sandbox.http_server import served
 
-WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - of the sandbox only
+WEBHOOK_SECRET = "sandbox-webhook-secret"  # noqa: S105 - used only in the sandbox
 
 
 @dataclass(frozen=True, slots=True)

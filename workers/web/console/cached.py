@@ -49,7 +49,7 @@ class Cached(Generic[T]):
         if kept is not None and self._clock() - kept[0] < self._seconds:
             return kept[1]
         if not self._lock.acquire(blocking=kept is None):
-            assert kept is not None  # noqa: S101 - otherwise we would have waited
+            assert kept is not None  # noqa: S101 - without a value, `acquire` waits and returns True
             return kept[1]
         try:
             newer = self._kept

@@ -104,7 +104,7 @@ class Provider:
     """The identity provider from the settings. Its metadata and its signing keys are cached for an hour."""
 
     def __init__(self, settings: Settings) -> None:
-        assert settings.oidc_issuer is not None  # noqa: S101 - the caller has looked
+        assert settings.oidc_issuer is not None  # noqa: S101 - the caller has checked this
         assert settings.oidc_client_id is not None  # noqa: S101 - checked when the settings were read
         self._settings = settings
         self._issuer = settings.oidc_issuer

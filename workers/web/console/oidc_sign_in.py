@@ -101,7 +101,7 @@ class OidcSignIn:
         finished = partial(self._finished, request)
         try:
             code = self._code(request, stored.flow)
-            assert stored.flow is not None  # noqa: S101 - without it there is no code
+            assert stored.flow is not None  # noqa: S101 - `_code` raises OidcError if it is None
             identity = self._provider.identity(stored.flow, code)
         except OidcError as err:
             return finished(self._refused(request, stored.back, err, 401))
