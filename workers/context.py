@@ -53,7 +53,7 @@ OTHER_CONNECTIONS = 1
 class Context:
     """The objects that the threads of one process share, such as the database and the clients.
 
-    A forked process needs its own.
+    A forked process needs a context of its own.
     """
 
     settings: Settings

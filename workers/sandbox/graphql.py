@@ -18,7 +18,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
 CPU_SECONDS, CPU_WINDOW = 60.0, 60.0
-"""The maximum CPU time of queries, in seconds, and the seconds in which this limit applies.
+"""All queries together may use at most CPU_SECONDS seconds of CPU time in CPU_WINDOW seconds.
 
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 """

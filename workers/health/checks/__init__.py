@@ -1,3 +1,1 @@
-"""The checks of `r8scan doctor`. Each checks one thing that the service needs, and says what is wrong and what to
-do.
-"""
+"""The checks of `r8scan doctor`. Each check tests one thing that the service needs, and says what is wrong."""

@@ -1,4 +1,4 @@
-// Shortcuts, and a warning while the page cannot be refreshed. Everything works without this file.
+// Keyboard shortcuts, and a warning while the page cannot be refreshed. The console also works without this file.
 "use strict";
 (() => {
   const warn = (isStale) => {
@@ -9,7 +9,7 @@
   document.addEventListener("htmx:timeout", () => warn(true));
   document.addEventListener("htmx:responseError", () => warn(true));
   document.addEventListener("htmx:afterOnLoad", () => warn(false));
-  // What a person has unfolded stays unfolded when the page refreshes itself.
+  // Keep the sections that a person has unfolded open when the page refreshes itself.
   let unfolded = [];
   document.addEventListener("htmx:beforeSwap", () => {
     unfolded = [...document.querySelectorAll("details[open][id]")].map((one) => one.id);
@@ -17,7 +17,7 @@
   document.addEventListener("htmx:afterSwap", () => {
     for (const id of unfolded) document.getElementById(id)?.setAttribute("open", "");
   });
-  // A page that nobody looks at asks for nothing.
+  // Do not refresh a page in a hidden tab.
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (document.hidden) event.preventDefault();
   });
