@@ -26,7 +26,7 @@ from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MAX_BEHIND_SECONDS = 1800
-"""If a source is further behind, this is a problem. For example, pushes of the last 40 minutes are still to be read."""
+"""If a source is more seconds behind, this is a problem, because its pushes are read too late."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
 """A source in `COMPLETE_SOURCES` should show nearly all pushes within an hour. If it does not, this is a problem.

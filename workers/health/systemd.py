@@ -1,7 +1,9 @@
 """Tells systemd when this process is ready (READY), and then regularly that it still works (WATCHDOG).
 
 The thread that receives messages sends these notifications itself. If the thread is stuck, they stop, and systemd
-restarts the process. https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
+restarts the process.
+
+https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
 
 from __future__ import annotations
