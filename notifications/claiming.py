@@ -167,8 +167,8 @@ def claim(
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     """Release mails that were claimed but not tried, so that they are due at once.
 
-    Delete the data that this claim stored for a mail. A mail is given up some time after its data were stored, so this
-    time must not begin before the first attempt.
+    If this claim was the first to store the data that a mail reports, delete them. The period after which a mail is
+    given up begins when its data are stored, and it must not begin before the first attempt.
     """
     if not untried:
         return
@@ -218,9 +218,9 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the data that each mail reports, by the mail's id.
+    """Return the data that each mail reports. The key is the mail's id.
 
-    Stored data are used again. Other data are read from the tables now.
+    If an earlier claim has stored the data of a mail, return these. Otherwise, read the data from the tables now.
     """
     fresh = [row for row in rows if row.facts is None]
     try:

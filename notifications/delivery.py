@@ -90,7 +90,7 @@ class DeliveryReport:
 class _Attempt:
     """The result of one attempt to send a mail.
 
-    `down` is set if no other mail can be sent either. It is then the error that this attempt raised.
+    If the attempt failed because no mail at all can be sent now, `down` is the error. Otherwise, it is None.
     """
 
     outcome: Outcome
@@ -301,7 +301,9 @@ def _soon(claimed: Claimed) -> Claimed:
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the mail until its next attempt. Record it as failed if its first was more than GIVE_UP_AFTER ago."""
+    """Release the mail until its next attempt. Record it as failed if its first attempt was more than GIVE_UP_AFTER
+    ago.
+    """
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
     with database.write() as session:

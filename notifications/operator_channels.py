@@ -192,8 +192,9 @@ class SlackChannel:
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line with one item and the number of further items. Count only items that are not over, if there
-    are any.
+    """Return a subject line that names one item and gives the number of further items.
+
+    Items about problems that are over are counted only if there are no other items.
     """
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")

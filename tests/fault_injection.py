@@ -63,7 +63,7 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
         crashed = True
     else:
         crashed = False
-    # The traceback of the crash keeps database cursors alive, and they hold SQLite's lock. Delete them now.
+    # The exception's traceback keeps database cursors alive, and these hold SQLite's lock. Delete them now.
     gc.collect()
     return crashed
 

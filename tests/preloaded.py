@@ -1,5 +1,5 @@
-"""Imports the modules of the `r8scan` command. A fork of such a process runs a command faster, because it imports
-nothing.
+"""Imports the modules of the `r8scan` command. Tests fork a process that has imported this module, and run a command in
+the fork. The command starts faster, because nothing must be imported again.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ WORDS = {member.value for enum in ENUMS for member in enum}
 NAMES = {"state", "action", "decision", "cause", "wanted", "result", "channel", "occasion", "enforce"}
 """The names of variables, attributes, columns, parameters and keys whose value must be a member of an enum."""
 JOBS = {"ScanJob", "job"}
-"""The names of objects whose attribute `kind` is a `JobKind`. Places and git objects have another kind of `kind`."""
+"""The names of objects whose attribute `kind` is a `JobKind`. In other objects, such as places, `kind` has other
+values.
+"""
 EXEMPT = {
     "notifications/email/samples.py": "contains invented facts in the form of JSON",
     "notifications/email/bounces.py": "parses RFC 3464, which has a field `Action`",

@@ -96,8 +96,8 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     """Return the percent-encoded URL of a place where a token was found, or None if a mail must not link to it.
 
     A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
-    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue. It may
-    not if a person reported the token, because this person may have chosen the URL.
+    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue. If a
+    person reported the token, a mail must not link to other pages, because this person may have chosen the URL.
 
     Args:
         url: The URL of the place.

@@ -78,7 +78,7 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """Return a row for this input in which all measurements are zero.
+    """Return a row for this hostile input. All its measurements are zero.
 
     Args:
         way: How r8scan gets the input, for example "push".
@@ -124,13 +124,11 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Scan:
-    """The result of one `r8scan scan`. CPU times are in seconds.
-
-    Several processes do the scan. Some of them, the readers, do nothing but read content.
+    """The result of one `r8scan scan`, which uses several processes. CPU times are in seconds.
 
     Attributes:
-        readers: The CPU time of the reader that used the most.
-        elsewhere: The CPU time of the process that used the most among the other processes.
+        readers: The CPU time of one process: of the processes that only read content, the one that used the most.
+        elsewhere: The CPU time of one process: of all other processes, the one that used the most.
     """
 
     readers: float
@@ -205,9 +203,10 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist.
+    """A hostile input that is published in a gist, together with a file that leaks a token.
 
-    The same input may also be pushed to a repository. The token published beside it must then be a different one.
+    The service may already have read the same input in a push, where another file leaked a token. That token is
+    disabled by then, so the gist leaks a different token.
     """
 
     @property
@@ -230,7 +229,9 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
 
 
 def _idle_cost(service: Service) -> dict[int, float]:
-    """Return the idle service's CPU use by process id, in CPU seconds per second."""
+    """Return how much CPU time each process of the idle service uses, in CPU seconds per second. The key is the process
+    id.
+    """
     seconds = 5.0
     with Watch(*service.roots) as watch:
         time.sleep(seconds)
@@ -248,8 +249,8 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # Empty the sandbox GitHub's list of events. Otherwise, the service would read this input again when it reads the
-    # next one. Events leave the list of the real GitHub within seconds, too.
+    # Empty the sandbox GitHub's list of events. Otherwise, the service would read this event again together with the
+    # next hostile input. Events leave the list of the real GitHub within seconds, too.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():

@@ -1,8 +1,8 @@
 """The share of leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
 
-r8scan can then read only the pushes that it considers most likely to contain a leak. This is measured in two
-simulations and in one run of the service. In the second simulation, which has no target, customers' repositories leak
-no more often than others. Exit status 1: a target was missed.
+r8scan can then read only the pushes that it considers most likely to contain a leak. The benchmark measures this in two
+simulations and in one run of the service. In the second simulation, customers' repositories leak no more often than
+others. Its result is only printed, and not compared with a target. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """

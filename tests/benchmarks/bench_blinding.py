@@ -42,7 +42,7 @@ MAX_WAIT_SECONDS = 300.0
 
 @dataclass
 class Run:
-    """The results of the benchmark. `delays` has the seconds until each found leak was disabled."""
+    """The results of the benchmark. `delays` has the seconds until each found token was disabled."""
 
     planted: int
     delays: list[float] = field(default_factory=list)

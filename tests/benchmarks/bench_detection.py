@@ -33,7 +33,8 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Measure each function of `contestants` several times (`rounds`). Return its median speed in GB/s, by name.
+    """Call each function in `contestants` several times (`rounds`). Return the median speed in GB/s by the function's
+    name.
 
     Each call searches `size` bytes. The functions take turns, so that other load on the machine affects all of them.
     """
@@ -47,7 +48,9 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Return a function that searches the pieces only with the matcher's fast first search (prefilter)."""
+    """Return a function that searches all byte strings in `pieces`, but only with the matcher's fast first search
+    (prefilter).
+    """
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -61,7 +64,9 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Return a function that searches the pieces with hyperscan, or None if hyperscan is not installed."""
+    """Return a function that searches all byte strings in `pieces` with hyperscan, or None if hyperscan is not
+    installed.
+    """
     try:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:

@@ -56,8 +56,7 @@ class Run:
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """The number of requests in the last `used_seconds` seconds in which pushes arrived, by the GitHub quota that they
-    use.
+    """How much of each GitHub quota was used in a period of `used_seconds` seconds. The key is the name of the quota.
     """
     used_seconds: float = 0.0
     refused: int = 0

@@ -62,7 +62,7 @@ class Run:
     """The results of one measurement.
 
     Attributes:
-        delays: The seconds from the publication of each leak until it was disabled.
+        delays: The seconds from the publication of each leaked token until it was disabled.
         seconds: The elapsed time in seconds.
         cpu: The CPU time in seconds.
         memory: The memory in MiB, measured once a second.
@@ -97,8 +97,8 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Return how much memory grew: its median in the last third of the run, divided by its median in the middle
-        third.
+        """Return the factor by which memory grew: its median in the last third of the run, divided by its median in the
+        middle third.
         """
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])

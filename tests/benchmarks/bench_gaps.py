@@ -59,9 +59,10 @@ first push. It is missing if both are lost, which happens to half of the reposit
 
 @dataclass
 class Pushes:
-    """Pushes that GitHub's lists and searches show, but not its timeline. Each push goes to its own repository.
+    """Pushes that GitHub's lists and searches show, but its event timeline does not. Each push goes to its own
+    repository.
 
-    `at` has the Unix time of each push by the repository's name.
+    `at` has the Unix time of the push to each repository. The key is the repository's name.
     """
 
     world: World
@@ -126,8 +127,8 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until it has polled every source once. Then let its repository search begin at the current
-    time.
+    """Run the service until it has polled every source once. Then set the position of its repository search to the
+    present time.
     """
     with own.service():
         until(lambda: _have_polled(own.database), 120)
@@ -201,8 +202,8 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        # The service searches each range of time again later. Make it search three times now, because only the last
-        # search decides what counts as missed.
+        # The service searches each range of push times again, some time later. Make it do this three times now, because
+        # only the last search decides which pushes count as missed.
         for _ in range(3):
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()

@@ -1,5 +1,4 @@
-"""Attacks `r8scan serve` in six ways at the same time. Measures how fast it still answers signed alerts, and its
-memory.
+"""Measures how fast `r8scan serve` answers signed alerts, and how much memory it uses, during six attacks at once.
 
 The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts. Each attacker has its
 own network. The signed alerts come from one of these networks, which is the hardest case.

@@ -1,9 +1,9 @@
 """Finds the order of the search strings ("cores") that makes the token matcher fastest.
 
-The matcher puts its strings into 16 buckets and searches for a whole bucket at once. To be fast, it compares only three
-bytes, and the two halves of each byte separately. Some positions therefore match a bucket although they match none of
-its strings, and the matcher loses time when it examines them. This module exchanges strings until such positions are
-rare in a sample of source code. The buckets are those of the crate aho-corasick (`Teddy::new`).
+The matcher uses the algorithm Teddy of the crate aho-corasick (`Teddy::new`). It puts the strings into 16 buckets and
+searches for a whole bucket at once. To be fast, it compares only the first three bytes, and each half of a byte
+separately. It therefore also stops at some positions at which none of the strings begins, which costs time. This module
+changes the order of the strings, and thereby the buckets, until few such positions occur in a sample of source code.
 """
 
 from __future__ import annotations
@@ -34,9 +34,10 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return the cost of putting the strings ("cores") into buckets in this order.
+        """Return how often the matcher would stop if the strings ("cores") were put into buckets in this order.
 
-        For each bucket, compute the share of the sample's positions that match it. The cost is the sum of these shares.
+        The result is a sum over the buckets. For each bucket, add the share of positions in the sample at which the
+        matcher would stop for this bucket.
         """
         return sum(map(self._cost_of, _buckets(order)))
 
@@ -63,11 +64,13 @@ def _buckets(order: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int = 1) -> list[list[bytes]]:
-    """Search for the best order of the strings ("cores") by simulated annealing. Return them in groups of at most 64.
+    """Search for the best order of the strings ("cores") by simulated annealing. Return the strings in groups.
+
+    A group has at most 64 strings, which is the number that the matcher searches for at once.
 
     Args:
         cores: The strings, in any order. If one string begins with another, the two are put into different groups.
-        sample: The sample from which the cost of an order is computed.
+        sample: The source code for which the search should be fast.
         steps: The number of exchanges of two strings to try.
         seed: The seed of the random choices.
     """
@@ -107,6 +110,6 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether `core` and a string of the group hide each other: one of the two begins with the other."""
+    """Return whether `core` begins with a string of the group, or a string of the group begins with `core`."""
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

@@ -33,7 +33,7 @@ BEGIN, END = "<!-- fault table: make fault-table -->", "<!-- end of the fault ta
 class Fault:
     """One way to break the service, and to repair it.
 
-    `says` is a regular expression that the status must contain while the service is broken.
+    `says` is a regular expression. The output of `r8scan status` must match it while the service is broken.
     """
 
     name: str

@@ -1,7 +1,8 @@
-"""The fuzz tests. There is one for each parser of untrusted bytes: how to make inputs, and what must be true for each.
+"""The fuzz tests. There is one for each parser of untrusted bytes.
 
-A test fails if a parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, and
-`python -m tests.fuzz` runs each for minutes.
+A fuzz test has a strategy that makes inputs, and a function that checks how the parser handles an input. The test fails
+if the parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, and `python -m
+tests.fuzz` runs each for minutes.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ MAX_CPU_SECONDS = 10
 """The maximum CPU time for reading hostile content."""
 MAX_MEMORY_MB = 400
 SAFETY_MEMORY_MB = 1500
-"""The limit for the address space of the measured process. It is higher than the memory that is allowed, so that too
-high a use can be measured, and low enough to protect the machine.
+"""The limit for the address space of the measured process. It protects the machine. It is higher than the memory that
+tests allow, so that a task that needs too much memory is measured and not stopped.
 """
 
 
@@ -97,7 +97,7 @@ def _read(content: bytes) -> dict[str, Any]:
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter
 
-    # Count CPU time, as r8scan's readers do, so that a busy machine changes nothing.
+    # Let the time limits count CPU time instead of wall time, so that they do not depend on how busy the machine is.
     meter = Meter(Limits(), len(content), time.process_time)
     found = all_findings(content, "hostile", meter)
     digests = {sha256_digest(finding.token) for finding in found[:1000]}

@@ -1,4 +1,5 @@
-"""Helpers for tests of mails: they write incidents, public places and outbox rows to the database.
+"""Helpers for tests of mails. They write incidents, the places where tokens were found, and outbox rows to the
+database.
 
 `Post` is a transport that replaces the mail server.
 """
@@ -36,7 +37,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the columns of a public place of a token. By default, the place is a file in a repository.
+    """Return the database columns for a place where a token was found. By default, the place is a file in a repository.
 
     `values` replaces the default values of columns.
     """
@@ -58,7 +59,11 @@ def place(**values: Any) -> dict[str, Any]:
 
 
 def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
-    """Write an incident with these places, and return its id. `values` replaces the default values of its columns."""
+    """Write an incident with these places to the database. Return the incident's id.
+
+    `places` has the columns of each place where the token was found. `values` replaces default values of the incident's
+    columns.
+    """
     known: dict[str, Any] = {
         "id": uuid.uuid4(),
         "digest": hashlib.sha256(secrets.token_bytes()).hexdigest(),

@@ -110,7 +110,7 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
             session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))
 
     post = Doing(3, lose)
-    # So long that every claim must be extended after one mail.
+    # Allow a whole lease for sending one mail. After each mail, the claims of all remaining mails must then be extended.
     report = deliver(database, post, send_seconds=leases.LEASE_SECONDS)
     assert (report.claimed, report.sent) == (5, 5)
     assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]

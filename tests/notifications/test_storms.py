@@ -92,7 +92,7 @@ def test_later_places_join_the_incident_and_queue_no_second_mail(
     token = fresh_token()
     known(database, token)
     respond(database, [found(token)], source="public_events", policy=POLICY)
-    # The first attempt has stored the content of the mail.
+    # The first attempt fails, but stores the content of the mail.
     assert mails(database, Post({"*": TransientFailure("450 later")})) == []
     respond(database, [found(token, repository=2)], source="public_events", policy=POLICY)
     sent = mails(database)

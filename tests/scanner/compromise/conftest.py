@@ -1,4 +1,4 @@
-"""Fixtures for tests of reports: tokens that the store knows, the whole content of the database, and all log lines."""
+"""Fixtures for tests of reports: tokens in the token store, the whole content of the database, and all log lines."""
 
 from __future__ import annotations
 

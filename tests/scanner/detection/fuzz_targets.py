@@ -25,8 +25,8 @@ LIMITS = Limits(
 )
 """Limits that are so small that a fuzzer reaches them."""
 
-# A reader may exceed the size limit by one piece, because it counts a piece after reading it. This is the size of the
-# largest piece, which is the output of a decompressor in one step.
+# A decompressor returns its output in pieces, and a reader counts each piece only after reading it. A reader may
+# therefore exceed the size limit by one piece. This is the size of the largest piece.
 _SLACK = 4 << 20
 _READ = 16 << 10
 

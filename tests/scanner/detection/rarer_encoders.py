@@ -1,4 +1,4 @@
-"""Functions that encode a token in rare ways: in markup, in recordings, and in several parts."""
+"""Functions that encode a token in rare ways: in markup, in recordings of a terminal, and in several parts."""
 
 from __future__ import annotations
 

@@ -33,8 +33,9 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return the number of lines of `scanner.detection` that were executed, and the meter with the
-    steps.
+    """Read a container. Return the number of executed lines of `scanner.detection`, and the meter.
+
+    The meter has counted the steps of work and the content that was not read.
     """
     return executed_lines(lambda: read_all(kind, content, ROOMY))
 

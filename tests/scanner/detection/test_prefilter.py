@@ -122,7 +122,10 @@ def test_ordinary_source_rarely_needs_a_reader() -> None:
 
 
 def drawn(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a notebook with a PNG picture in base64. The picture has random pixels, and `chunks` are added to it."""
+    """Return a Jupyter notebook that contains a PNG picture in base64. The picture has random pixels.
+
+    Each item of `chunks` is the type and the content of a PNG chunk to add to the picture.
+    """
     pixels = random.Random(1).randbytes(9_000)
     data = b"\x89PNG\r\n\x1a\n"
     for kind, body in ((b"IHDR", bytes(13)), *chunks, (b"IDAT", pixels), (b"IEND", b"")):

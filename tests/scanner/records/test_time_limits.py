@@ -1,4 +1,4 @@
-"""Tests that a job loses its claim at its time limit, and is retried a limited number of times."""
+"""Tests that a job is taken from its worker at the job's time limit, and is retried a limited number of times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job and hold it until its claim is lost, as if its work hung."""
+    """Claim the next job, and do nothing until the job is taken from this worker, as if its work hung."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:

@@ -102,7 +102,7 @@ def test_the_incident_of_a_token_that_the_store_no_longer_has_ends_visibly(
     respond_to(database, [candidate()], source="public_events", policy=policy)
     known = reference.tokens.pop(DIGEST)
     store.away = set()
-    for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the failed request of the outage was no answer
+    for _ in range(finishing.MAX_DOUBTFUL_ANSWERS - 1):  # the request that failed in the outage does not count
         due_now(database)
         finish_due(database, policy=policy)
         assert [incident.action for incident in incidents(database)] == ["disabling"], (

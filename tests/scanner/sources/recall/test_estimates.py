@@ -93,16 +93,17 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes with a higher probability than others.
 
-    There are two sources, the event timeline and the search. For each push, each source has a probability that it shows
-    the push. It is the source's mean probability, raised or lowered at random.
+    There are two sources, the event timeline and the search. Each has a mean probability of showing a push. For each
+    push, two random influences raise or lower this probability. One influence affects only this source, and the other
+    affects both sources.
 
     Attributes:
         pushes: The number of pushes.
-        events: The mean probability for the event timeline.
-        search: The mean probability for the search.
-        own: The share of the mean by which the timeline's probability is raised or lowered independently of the search.
-            The search has a ninth of this share.
-        common: The shares for the timeline and the search by which both probabilities are raised or lowered together.
+        events: The mean probability with which the event timeline shows a push.
+        search: The mean probability with which the search shows a push.
+        own: How much the timeline's own influence changes its probability. For example, 0.2 means by 20 %. For the
+            search, the own influence is a ninth of this.
+        common: Two values: how much the common influence changes the timeline's probability, and the search's.
     """
 
     pushes: int
@@ -156,9 +157,9 @@ class Day:
     """Simulates a day of pushes and two sources. Neither source sees a fair sample of the pushes.
 
     The event timeline shows the pushes of some seconds in each minute. When there are more pushes, it shows fewer
-    seconds. The search shows only the latest push to a repository. It misses pushes that do not change the repository's
-    time, such as a push to a wiki. Neither source shows the pushes of a few accounts. The time of a push differs by up
-    to a second between the sources.
+    seconds. The search shows only the latest push to each repository. It misses a push to a wiki and other pushes that
+    do not change the repository's `pushed_at`. Neither source shows the pushes of a few accounts. The two sources may
+    state times for the same push that differ by up to a second.
     """
 
     pushes: int

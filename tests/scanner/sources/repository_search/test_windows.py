@@ -161,10 +161,14 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Search time ranges of 100 s that the source had left out, beginning with the newest.
+    """Search skipped time ranges of 100 s, beginning with the newest. Return whether each search found too few pushes.
 
-    Each search finds as many pushes as the next number in `rates` says, in pushes per second. For each range, return
-    whether the source considers its results to be too few.
+    The source decides what is too few.
+
+    Args:
+        plan: The plan of the source, which has skipped some time ranges.
+        rates: For each search, the number of pushes per second that it finds.
+        now: The Unix time of the searches.
     """
     thin = []
     for rate in rates:

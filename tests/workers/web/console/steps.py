@@ -21,7 +21,9 @@ OTHER_LOOKS = (
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )
-"""Each has the window's width in pixels, whether to use dark mode, and the rules of axe to check."""
+"""Other widths and colours of the window. Each item has the width in pixels, whether to use dark mode, and the
+accessibility rules of axe to check.
+"""
 expect.set_options(timeout=30_000)  # wait up to 30 seconds, because the machine may be busy
 needs_chromium = pytest.mark.skipif(
     chromium_path() is None, reason="the browser tests were left out: there is no Chromium on the PATH"
