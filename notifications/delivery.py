@@ -292,8 +292,8 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 def _soon(claimed: Claimed) -> Claimed:
     """Return the mail with a short delay until its next attempt. Use this while the mail server is down.
 
-    Only the next attempt can show that the server works again, so it should not be late. After MAX_SOON_ATTEMPTS, the
-    delay is not shortened any more, so that an outage of days does not cause more than MAX_ATTEMPTS attempts.
+    The next attempt shows whether the server works again, so it should happen soon. After MAX_SOON_ATTEMPTS, return the
+    mail unchanged, because an outage of days would otherwise use up its MAX_ATTEMPTS attempts.
     """
     if claimed.lease.attempts > MAX_SOON_ATTEMPTS:
         return claimed

@@ -54,8 +54,8 @@ _log = logging.getLogger(__name__)
 class _Policy(EmailPolicy):
     """The standard library's policy for writing mails, with two corrections.
 
-    A header that would be split into several headers is refused. The first line of a header has text after the header's
-    name, because some mail programs show a wrong value if it is empty.
+    A header that would be split into several headers is refused. A long header does not begin with a line that has only
+    the header's name, because some mail programs then show a wrong value.
     """
 
     def fold_binary(self, name: str, value: str) -> bytes:

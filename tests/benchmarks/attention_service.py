@@ -1,7 +1,7 @@
 """Runs the service while GitHub answers only a few git requests a second, and counts the leaks that it finds.
 
-r8scan estimates for each push how likely a leak is, and reads the likeliest pushes first. The leaks are counted for
-each band of likelihood, such as `very_likely`.
+r8scan estimates for each push how likely a leak is, and reads the likeliest pushes first. The benchmark counts the
+leaks separately for each of these estimates, such as `very_likely`.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ class ServiceRun:
     leaks: int
     found: int = 0
     known: Counter[str] = field(default_factory=Counter)
-    """The number of pushes that the sources found, by band of likelihood."""
+    """The number of pushes that the sources found, by r8scan's estimate of how likely a leak is."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """The number of pushes with a planted leak that the sources found, by band of likelihood."""
+    """The number of pushes with a planted leak that the sources found, by r8scan's estimate of how likely a leak is."""
     bands: list[dict[str, Any]] = field(default_factory=list)
-    """The numbers for each band of likelihood, as `r8scan status --json` shows them."""
+    """For each estimate, such as `very_likely`, the numbers that `r8scan status --json` shows."""
     git: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
@@ -70,10 +70,10 @@ def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens in the token store, so that r8scan can recognise them.
+    """Register the planted tokens in the token store, so that r8scan can recognise them. Return their digests.
 
-    Also register a token without a leak for each customer, so that the customer is known. Return the digests of the
-    planted tokens. `lines` are the lines of the file that `attention_github` writes.
+    For each customer, also register a token that is never leaked. r8scan knows the names of customers only from their
+    tokens. `lines` are the lines of the file that `attention_github` writes.
     """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()
@@ -146,8 +146,8 @@ def _have_polled(database: Database) -> int:
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
     """Count the pushes, the leaks and the disabled tokens, and store the counts in `run`.
 
-    Pushes and leaks are counted by the likelihood of a leak, such as `very_likely`. `leaking` contains the names of the
-    repositories with a planted leak.
+    Pushes and leaks are counted separately for each of r8scan's estimates, such as `very_likely`. `leaking` contains
+    the names of the repositories with a planted leak.
     """
     run.found = len(planted & _disabled(database).keys())
     bands: dict[str, str] = {}

@@ -63,7 +63,7 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
     """Simulate the reading of pushes. Return two counters: the pushes read, and the leaks in these pushes.
 
-    The keys of the counters are bands of likelihood, such as `very_likely`.
+    The keys of both counters are r8scan's estimates of how likely a leak is, such as `very_likely`.
     """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
@@ -93,7 +93,7 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
     """Simulate the reading of pushes with a new database. Return two counters: the pushes read, and the leaks in these
     pushes.
 
-    The keys of the counters are bands of likelihood, such as `very_likely`.
+    The keys of both counters are r8scan's estimates of how likely a leak is, such as `very_likely`.
     """
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
@@ -105,7 +105,9 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
 
 
 def run_model(*, is_quick: bool, targets: Targets) -> None:
-    """Run the simulation. Print the numbers of pushes read and leaks found, by the likelihood of a leak."""
+    """Run the simulation. For each estimate of how likely a leak is, print how many pushes were read and leaks
+    found.
+    """
     seconds, leaks = (60, 200) if is_quick else (300, 1000)
     print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)
@@ -120,7 +122,7 @@ def run_model(*, is_quick: bool, targets: Targets) -> None:
 
 
 def run_service(*, is_quick: bool, targets: Targets) -> None:
-    """Run the service. Print the numbers of pushes read and leaks found, by the likelihood of a leak."""
+    """Run the service. For each estimate of how likely a leak is, print how many pushes were read and leaks found."""
     seconds, lag = (60, 20.0) if is_quick else (300, 60.0)
     run = attention_service.measure(seconds=seconds, leaks=seconds, lag=lag, git_per_second=GIT_PER_SECOND, processes=2)
     print(f"the service: {seconds} s of pushes, {run.leaks} planted leaks, ended after {run.seconds:.0f} s")

@@ -28,7 +28,7 @@ from tests.benchmarks.bench_history import git_dir
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
     """Yield the id, type and content of each object that r8scan reads from the packs.
 
-    r8scan's reader lets git read some objects. Add the ids of these objects to `left_to_git`.
+    r8scan's reader leaves some objects to git. Add the ids of these objects to `left_to_git`.
     """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:

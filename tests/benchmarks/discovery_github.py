@@ -1,7 +1,8 @@
-"""A simulated GitHub with prepared answers. It has a list of new repositories, quotas, and a late search index.
+"""A simulated GitHub with prepared answers. It has a list of new repositories, and quotas.
 
-The pushes are prepared by `tests.benchmarks.firehose`, and each goes to its own repository. The event timeline shows 95
-pushes on page 1, and none on other pages.
+Its search index shows pushes only some time after they happened. The pushes are prepared by
+`tests.benchmarks.firehose`, and each goes to its own repository. The event timeline shows 95 pushes on page 1, and none
+on other pages.
 
 Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
 """

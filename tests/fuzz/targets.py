@@ -117,7 +117,8 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that no object of a git pack is lost. The reader reads it, leaves it to git, or counts it as unread.
+    """Check that r8scan loses no object of a git pack. It must read each object, leave it to git, or count it as
+    unread.
 
     `files` are the pack and its index.
     """

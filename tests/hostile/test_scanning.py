@@ -1,4 +1,6 @@
-"""Tests that `r8scan scan` ends for hostile files and repositories, and finds the tokens in them and beside them."""
+"""Tests that `r8scan scan` ends for hostile files and repositories, and finds the tokens in them and in files beside
+them.
+"""
 
 from __future__ import annotations
 

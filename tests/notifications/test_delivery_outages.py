@@ -104,13 +104,13 @@ def test_leases_are_renewed_while_a_server_is_slow_and_lost_rows_are_skipped(dat
     rows = [leak(database, f"owner{number}@acme.example") for number in range(6)]
 
     def lose(envelope: Envelope) -> None:
-        """Change the row of the last mail, as another worker that claims it would do."""
+        """Change the row of the last mail, as if another worker had claimed it."""
         assert envelope.recipient != "owner5@acme.example"
         with database.write() as session:
             session.execute(update(Notification).where(Notification.id == rows[5]).values(attempts=2))
 
     post = Doing(3, lose)
-    # Allow a whole lease for sending one mail. After each mail, the claims of all remaining mails must then be extended.
+    # Allow a whole lease for sending one mail. The claims of the remaining mails must then be extended after each mail.
     report = deliver(database, post, send_seconds=leases.LEASE_SECONDS)
     assert (report.claimed, report.sent) == (5, 5)
     assert [row(database, one).state for one in rows] == ["sent"] * 5 + ["frozen"]

@@ -1,4 +1,4 @@
-"""Tests for contents that are larger than one piece, which is the number of bytes that are scanned at once.
+"""Tests for large contents. They are scanned piece by piece, and a piece has a fixed number of bytes.
 
 An archive in a large content is read whole. A stream that continues in the next piece does not count as damaged.
 """

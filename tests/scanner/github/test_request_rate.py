@@ -41,7 +41,10 @@ class Clock:
 
 
 class Memory:
-    """Stores the request rate in memory instead of in the database. Like a database's clock, its clock may be ahead."""
+    """Stores the request rate in memory instead of in the database.
+
+    `ahead` is the number of seconds by which the database's clock is ahead of this machine's clock.
+    """
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:
         self.clock, self.ahead, self.away = clock, ahead, False

@@ -1,4 +1,4 @@
-"""Tests that entries wait in files while the database is unavailable, and are stored in the database afterwards."""
+"""Tests that data for the database wait in files while the database is unavailable, and are stored in it afterwards."""
 
 from __future__ import annotations
 

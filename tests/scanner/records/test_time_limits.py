@@ -67,9 +67,10 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_fail
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """Exceeded time limits raise a job's `failures` at most to MAX_FAILURES - 1, so that the job gets one last attempt.
+    """A job that exceeds its time limit must get one last attempt, in which it skips its optional step.
 
-    This attempt can see in `failures` that it is the last one. It then skips the job's optional step.
+    It must therefore learn from `failures` that this is its last attempt. So exceeded time limits raise `failures` only
+    up to MAX_FAILURES - 1.
     """
     job_id = queue(database)
     with database.write() as session:

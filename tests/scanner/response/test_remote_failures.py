@@ -70,9 +70,9 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A client of the remote token store. `failures` has exceptions by digest.
+    """A client of the remote token store. `failures` has an exception for some digests.
 
-    If the token has an exception, the client raises it after the store has disabled the token.
+    For these digests, the client disables the token in the store, and then raises the exception.
     """
 
     def __init__(self, url: str, secret: str) -> None:

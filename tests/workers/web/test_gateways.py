@@ -1,4 +1,6 @@
-"""Tests for `GET /disabled`. After an outage, an API gateway reads there which tokens were disabled meanwhile."""
+"""Tests for `GET /disabled`. API gateways use it after an outage to learn which tokens were disabled during the
+outage.
+"""
 
 from __future__ import annotations
 

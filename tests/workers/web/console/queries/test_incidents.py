@@ -21,7 +21,7 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """The data of one incident. From these, the tests decide whether a filter must find the incident."""
+    """The data of one incident. The tests use them to decide whether a filter must find the incident."""
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
