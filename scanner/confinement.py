@@ -27,7 +27,7 @@ from scanner.child_processes import die_with_parent
 MAX_CPU_SECONDS = 120
 """Processor time of a confined process over its whole life.
 
-The kernel kills the process after that. The pool replaces it long before.
+The kernel then kills the process. The pool of processes normally replaces a process long before this.
 """
 HISTORY_CPU_SECONDS = 6 * 3600
 """Processor time of one process that reads a history. The limit of elapsed time is the same."""
@@ -50,7 +50,7 @@ _LANDLOCK_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5
 more."""
 _LANDLOCK_WRITE_FILE = 0b10
 _LANDLOCK_READING = 0b1101
-"""The rights to execute and read files and to list folders. They are not withheld from a process that reads."""
+"""The rights to execute and read files and to list folders. A process that reads files keeps these rights."""
 _LANDLOCK_NETWORK_RIGHTS = {4: 0b11}
 """The network rights that each version can withhold: TCP bind and connect."""
 _LANDLOCK_SCOPES = {6: 0b11}
@@ -289,8 +289,8 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
         most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)
-    # In a jump, the second number says how many instructions to skip if the test is true. The third number is for a
-    # test that is false.
+    # In a jump, the second number says how many instructions to skip if the test is true. The third number says how
+    # many to skip if the test is false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

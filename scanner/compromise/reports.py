@@ -28,7 +28,7 @@ MAX_NOTE_LENGTH = 500
 MAX_LINE_LENGTH = 1024
 MAX_KEY_LENGTH = 200
 NAMED = 3
-"""An audit entry about many reports names this many different signs and notes."""
+"""An audit entry about many reports contains at most this many of their different signs, and as many of their notes."""
 ROWS_PER_STATEMENT = 200
 UNKNOWN_RETENTION_DAYS = 30
 SETTLED_RETENTION_DAYS = 400
@@ -159,7 +159,10 @@ def idempotency_key(key: Any, default: str) -> str:
 
 
 Subjects = list[tuple[Subject, str]]
-"""Subjects, each with its kind: the encoding of the token, or `digest`."""
+"""The reported tokens in a line of input.
+
+Each comes with its encoding, or with `digest` if the line contains a digest.
+"""
 
 
 def read_lines(

@@ -24,10 +24,7 @@ TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
 BATCH_RETENTION_DAYS = 90
 PREFIX_LENGTH = 8
-"""A batch's row stores this many hex digits of a digest.
-
-They are enough for a position, but too few to identify a token.
-"""
+"""The position of a batch is this many hex digits of a digest. They are too few to identify a token."""
 
 Sums = dict[str, dict[datetime, HourSum]]
 """Sums by digest and hour."""
@@ -101,9 +98,10 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Return how far this batch of usage records was stored, as a prefix of a digest. Lock the batch's row.
+    """Return the position up to which an earlier call has stored this batch of usage records. Lock the batch's row.
 
-    Digests are stored in ascending order, so all digests up to this prefix are stored.
+    The position is the first digits of a digest. Digests are stored in ascending order, so all digests up to this
+    position are stored.
     """
     session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
     statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
@@ -122,7 +120,8 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 def _end_of_chunk(digests: Sequence[str]) -> int:
     """Return how many digests the next transaction stores.
 
-    It stores all digests with the same prefix together, because the saved position of a batch is a prefix.
+    Only the first PREFIX_LENGTH digits of a digest are saved as the position of a batch. So digests with the same first
+    digits must be stored in the same transaction.
     """
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:

@@ -28,7 +28,10 @@ MAX_FUTURE = timedelta(minutes=10)
 """How far the clock of a reporter may be ahead."""
 
 MAX_SET_SIZES = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
-"""How many distinct values an hour of a token keeps. Records with further values are counted as unkept."""
+"""At most this many different values are kept for one hour of a token's usage.
+
+Records with further values are counted as unkept.
+"""
 
 _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 

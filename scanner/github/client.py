@@ -42,7 +42,10 @@ MAX_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
 """The deadline for receiving one whole answer."""
 TRIES, TRY_SECONDS = 3, 10.0
-"""A GET with a transient failure is attempted this often. No attempt begins after this many seconds."""
+"""TRIES is the maximum number of attempts for a GET request with transient failures.
+
+No attempt begins later than TRY_SECONDS after the first attempt.
+"""
 SLOWEST_PACE = 5.0
 """If the quota allows only one request in more than this many seconds, failed requests are not retried."""
 PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")

@@ -32,7 +32,10 @@ PAUSE_SECONDS = HALVE_PAUSE_SECONDS
 """How long no git request is sent after a refusal, if GitHub does not say. The rate is halved as well, and halved again
 if GitHub still refuses after the pause. So the pause may be shorter than the minute that the REST API asks for."""
 EDGE_MESSAGE = "x-github-edge-message"
-"""A header that GitHub sets if it refuses a request before git sees it. An unusable answer with it is a rate limit."""
+"""GitHub sends this header if it refuses a request before the request reaches git.
+
+An unusable answer with this header means a rate limit.
+"""
 
 _LIMIT = re.compile(r"temporarily limiting|rate limit|was rate-limited|too many requests", re.IGNORECASE)
 """Phrases of an ERR line (status 200) that mean a rate limit: https://github.com/orgs/community/discussions/206581.

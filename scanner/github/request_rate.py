@@ -25,7 +25,10 @@ From 5 to 66 requests a second takes an hour.
 """
 WINDOW_SECONDS = 60.0
 USED_UP_SHARE = 0.8
-"""The rate rises only if at least this share of it was used. With less demand, the window does not test the rate."""
+"""The rate rises only if the workers used at least this share of it.
+
+If they send fewer requests, the answers do not show whether GitHub accepts a higher rate.
+"""
 HALVE_PAUSE_SECONDS = 20.0
 """After the rate was halved, refusals do not halve it again for this time. The refused requests were sent before."""
 MIN_OBSERVED_PER_SECOND = 1.0
@@ -148,10 +151,10 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate, limited to its minimum and maximum.
+    """Return the rate, kept between its lowest and its highest permitted value.
 
-    If a counting period has ended, start a new one. Raise the rate if the workers used nearly the whole rate in the
-    ended period.
+    If a counting period has ended, start a new one. If the workers used nearly the whole rate in the ended period,
+    raise the rate.
     """
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at

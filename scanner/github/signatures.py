@@ -164,7 +164,9 @@ class PublicKeys:
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Raise an error unless GitHub signed the body. Use only keys that were fetched before, and never wait.
+        """Raise an error unless GitHub signed the body.
+
+        This uses only keys that were fetched before, so it never waits.
 
         Raises:
             Forged: GitHub did not sign the body.

@@ -20,7 +20,10 @@ Origin = tuple[str, str, int | None]
 REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
 """At most this much of a refusal's body is read, for at most this long: enough to recognize a rate limit."""
 SILENT_SECONDS = 60.0
-"""A compressed body may inflate to nothing for this long. Readers check their deadline only when they get bytes."""
+"""A compressed body may yield no content for this long.
+
+Callers cannot check their own deadlines during this time, because they check them only when they get content.
+"""
 _SLICE = 1 << 16
 
 

@@ -26,8 +26,8 @@ from scanner.isolation import reader
 FORK, KILL, SLOW = b"f", b"k", b"s"
 """The commands.
 
-FORK passes one end of a socket to the new process, and is answered with its process id. KILL and SLOW name a process
-id.
+FORK contains one end of a socket for the new process, and the answer is the id of this process. KILL and SLOW contain a
+process id. SLOW lowers the priority of this process.
 """
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")

@@ -20,7 +20,7 @@ MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
 MAX_ANSWER_BYTES = 32 << 20
 MAX_WORDS = 64
-"""Limit of the encodings of one finding, and of the names of files inside each other that lead to it."""
+"""Limit of the list of encodings of a finding, and of the list of files inside files in which it was found."""
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 
@@ -152,10 +152,10 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Parse a message of a confined process: how many parts of the content were not read, for each reason.
+    """Return how many parts of the content were not read, for each reason, from a message of a confined process.
 
     Raises:
-        ValueError, TypeError, AttributeError: the value has another form.
+        ValueError, TypeError, AttributeError: The message has another form.
     """
     unread = Counter[str]()
     for reason, count in list(value.items())[:MAX_REASONS]:

@@ -1,7 +1,8 @@
 """The messages between the service and a confined process that scans a git pack.
 
-The confined process first sends objects that took too long to read, so that another process reads them. Then it sends
-tokens beyond the limits on the number of tokens, and finally the result of the scan.
+The confined process sends up to three kinds of messages. The first are objects that took too long to read and that
+another process has to read. The second are tokens that exceed the limits on the number of tokens. The last message is
+the result of the scan.
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """The reason why a confined process gave no answer, and how many processor seconds to count for the document."""
+    """The reason why a confined process gave no answer, and the processor seconds to record for the document."""
 
     reason: str
     seconds: float

@@ -201,7 +201,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Release the incidents until their next attempt.
+    """Give up the claims on these incidents. They are tried again at the time of their next attempt.
 
     For each token that the store did not know, also record how often this has happened.
     """

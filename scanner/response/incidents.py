@@ -23,7 +23,7 @@ MAX_EXPOSURES_PER_INCIDENT = 5000
 """How many exposures an incident keeps. A token in a hundred thousand forks does not need as many rows."""
 
 PlaceRows = Mapping[str, dict[str, Any]]
-"""The columns of places by place key."""
+"""Places of a token. Each key identifies a place (see `place_key`), and the value has the place's database columns."""
 
 
 @dataclass(frozen=True, slots=True)

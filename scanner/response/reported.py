@@ -28,7 +28,7 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 MAX_SIGNS_PER_INCIDENT = 20
 """How many reports an incident lists in its evidence. Every report also has its own row."""
 FLAGS_WINDOW_SECONDS = 600
-"""How long the operator's mail about a flagged token collects further flagged tokens."""
+"""The operator's mail about a flagged token waits this long, so that it can include further flagged tokens."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,10 @@ tokens.
 """
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"
-"""The counter of the source for unknown tokens that were not recorded."""
+"""The name of the counter of unknown tokens that were not recorded. Each source has such a counter."""
 
 LIVE_ACTIONS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
-"""After these actions the token may still be live. If it is seen in a known place again, it is decided on again."""
+"""After these actions the token may still work. r8scan decides again if the token is found again in a known place."""
 
 
 @dataclass(slots=True)

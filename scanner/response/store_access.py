@@ -24,9 +24,8 @@ from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, Token
 from scanner.tokens.sql import SqlStore
 
 SETTLING_SECONDS = 120
-"""If r8scan disabled a token less than this long ago, the token store's answer may be older.
-
-No answer takes longer than this.
+"""If r8scan disabled a token less than this long ago, the store may have answered before that, and the answer may be
+outdated. No answer takes longer than this.
 """
 
 _log = logging.getLogger(__name__)

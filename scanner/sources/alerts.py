@@ -43,7 +43,10 @@ MAX_PERCENTS = 20 * MAX_RECORDS
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
 MAX_TYPES = 100
-"""Different types of one body that the answer repeats. GitHub sends a handful. Further types are shown as "…"."""
+"""The answer repeats the types of the tokens, but at most this many different types.
+
+GitHub sends a handful. Further types are shown as "…".
+"""
 RECORDS_AT_ONCE = 5_000
 ANSWER_SECONDS = 20.0
 """GitHub waits 30 seconds for the answer. Alerts that are not looked up by then are stored, and looked up right after

@@ -28,7 +28,7 @@ from scanner.sources.files.scan import RemoteFile
 from scanner.tokens.protocol import StoreUnavailable
 
 SLOT_SECONDS = 60
-"""Seconds of a planting interval. Two workers that plant within the same interval plant one canary."""
+"""If two workers want to plant a canary within the same period of this length, only one canary is planted."""
 
 FILE_PRIORITY = 100
 """The priority of the files of gists. Canaries wait in the queue with the same priority."""

@@ -12,7 +12,7 @@ from scanner.records.states import CanaryWay
 from scanner.settings import Settings
 
 SOURCE = "canary"
-"""The source of jobs that read a canary. Their counts are in no statistic."""
+"""The source of jobs that read a canary. Statistics leave these jobs out."""
 SOURCES_OF_FILES = frozenset(["gists", "code_search"])
 RETRY_SECONDS = 600
 """A canary that could not be planted is tried again after this time, or after its interval if that is shorter."""

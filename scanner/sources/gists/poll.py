@@ -45,9 +45,9 @@ SOURCE = "gists"
 INTERVAL = 60.0
 PAGE_SIZE, MAX_PAGES = 100, 30
 FIRST_PAGES = 3
-"""The first poll reads this many pages, because there is no earlier poll whose gists it could reach.
+"""The first poll reads this many pages.
 
-Older gists do not count as a gap.
+Later polls read until they reach gists that were read before. Older gists do not count as missed.
 """
 RESERVE = 0.5
 """The share of the REST budget that is left to the event timeline. Missed events are lost; gists stay listed longer."""
@@ -251,8 +251,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
     `before` is the part that the previous poll did not read.
     """
-    # The list is read from the newest to the oldest change, so the unread part ends at the oldest change that this poll
-    # read. If this poll reached changes that earlier polls have read, it ends where the previous poll stopped.
+    # The list is sorted from the newest to the oldest change. So everything is read down to the oldest change of this
+    # poll. If this poll met changes that earlier polls have read, everything is read down to `before.until` as well.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)

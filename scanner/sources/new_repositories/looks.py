@@ -81,7 +81,10 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list for repositories that are missing in GitHub's answer: `unseen`, `gone` or `failed`."""
+        """Return the list to which to add the repositories that are missing in GitHub's answer.
+
+        This is `unseen`, `gone` or `failed`, depending on the errors that GitHub reported.
+        """
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed

@@ -1,18 +1,21 @@
 """Decides what to fetch for a push. It tries four kinds of plan, the most exact and cheapest first.
 
-To claim a commit means to tell the server that we have it (git's "have"). The server never sends objects that are
-reachable from a claimed commit. So a plan may only claim commits whose content was read, counted as unread, or queued.
-The plans are, in the order in which they are tried:
+A plan has commits to fetch and commits to claim. To claim a commit means to tell the server that we have it (git's
+"have"). The server then leaves out all objects that are reachable from this commit. So a plan may claim a commit only
+if its content was read, is counted as unread, or is read by another job.
+
+The kinds of plan are tried in this order:
 
 1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
    content.
-2. before: for a repository that is seen for the first time, claim the commit before the push. This commit was not
-   read, so a separate job (kind "earlier") reads it later.
-3. whole: read a new or small repository completely. In a new repository, read the default branch first, and the other
-   branches and tags in a separate job.
-4. boundary: for any other repository, read the newest FIRST_PARENTS commits of the branch. Claim the first parent of
-   the oldest of these commits. Never claim a second parent, because that would hide merged and imported history. Do not
-   use a date as the limit: if the newest commit is older than the date, the server sends its whole history.
+2. before: if the repository is seen for the first time, claim the commit before the push. The content of this commit
+   was not read, so another job (of the kind "earlier") reads it later.
+3. whole: read a new or small repository completely. In a new repository, read the default branch first. Another job
+   reads the other branches and tags.
+4. boundary: in any other repository, read the newest FIRST_PARENTS commits of the branch, and claim the commit before
+   them. To find this commit, follow only the first parents, because claiming a second parent would hide history that
+   was merged or imported. A date cannot be used as the limit: if the newest commit is older than the date, the server
+   sends the whole history.
 """
 
 from __future__ import annotations
@@ -37,9 +40,12 @@ Each commit costs bytes: the newest 10 of a branch with 8,000 took 32 kB.
 SKELETON = PackLimits(
     pack_bytes=2 << 20, inflated_bytes=32 << 20, object_bytes=1 << 20, held_bytes=4 << 20, objects=4000
 )
-"""Limits of an answer that contains only commits. With merges, it has more than FIRST_PARENTS of them."""
+"""Limits of an answer that contains only commits. If there are merges, it contains more than FIRST_PARENTS commits."""
 SMALL_KB = 1024
-"""A repository below this size on GitHub's disk is read whole: that costs about as much as finding a boundary."""
+"""A smaller repository (by its size on GitHub's disk) is read whole.
+
+This costs about as much as the request that finds the boundary.
+"""
 MAX_WANTS = 1000
 
 _FILTERING_HOSTS: dict[str, bool] = {}
@@ -68,8 +74,8 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a push whose last commit, and the commit before it, are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # If `head` is known but was never read, a later push was based on it. If r8scan named all known commits to the
-        # server, the server would leave out the commits of this push. So name only `before`.
+        # `head` may be known although it was never read, because a later push was based on it. If all known commits
+        # were claimed, the server would then leave out the commits of this push. So claim only `before`.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
     # If `before` was never read, r8scan has missed an earlier push, so read `before` as well.
@@ -78,7 +84,10 @@ def _continued(push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Return the plan for a push from a listing, of which at most the newest commit of the default branch is known."""
+    """Return the plan for a push that was found in a listing of repositories.
+
+    A listing shows at most the newest commit of the default branch.
+    """
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
@@ -102,8 +111,9 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
 def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a created branch, tag or repository. Its event names no commit.
 
-    Tell the server that we have the default branch (git's "have"), but do not name any other branch. The same push may
-    have created several branches, and the server does not send the content of a branch that is named.
+    Tell the server that we have the default branch (git's "have"), so that it sends only commits that are not in the
+    default branch. Do not tell it that we have any other branch: if the same push created several branches, the server
+    would leave out commits that they share.
     """
     refs = _refs(github, push)
     if not refs.oids:
@@ -138,7 +148,8 @@ def _whole(refs: Refs) -> Plan:
 def _changed(refs: Refs, known: RememberedTips) -> Plan:
     """Return the plan for a repository that was read before: fetch the new commits of all branches and tags.
 
-    All commits that are remembered as read are named to the server, which then leaves out what is reachable from them.
+    Tell the server that we have all commits that are remembered as read. It then leaves out everything that is
+    reachable from them.
     """
     listed, unread = _listed(refs)
     wants = [oid for oid in listed if not known.holds(oid)]
@@ -176,9 +187,9 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the newest commit to leave out: the first parent of the oldest commit to read.
+    """Return the commit at which to stop: the first parent of the oldest commit to read.
 
-    Return None if the branch has no more than FIRST_PARENTS commits, so that no commit has to be left out.
+    Return None if the branch has no more than FIRST_PARENTS commits, so that the whole branch is read.
     """
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
@@ -190,7 +201,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
         if item.type == "commit" and (commit := parse_commit(item)):
             commits[item.oid] = commit
         elif item.type == "tag" and item.oid == tip:
-            oid = item.content[7 : 7 + len(tip)].decode("ascii", "replace")  # "object <id>"
+            oid = item.content[7 : 7 + len(tip)].decode("ascii", "replace")  # a tag's content begins with "object <id>"
     if oid not in commits:
         raise Malformed("git_no_commits", "the git server sent other commits than were asked for")
     for _ in range(FIRST_PARENTS):

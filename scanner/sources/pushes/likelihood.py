@@ -48,7 +48,7 @@ SDK_LANGUAGES = frozenset(["Python", "Jupyter Notebook", "JavaScript", "TypeScri
 """Languages in which the vendor's API is mostly used, by GitHub's names."""
 SMALL_KB, HUGE_KB = 1024, 500 * 1024
 BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely"), (-19, "ordinary"), (-79, "unlikely"))
-"""The lowest score of each band; anything lower is very unlikely."""
+"""The lowest score of each level of likelihood. A lower score than all of these is `very_unlikely`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ class Plan:
         before: The newest commit of the branch before the push.
         default: The newest commit of the default branch.
         is_whole: Whether the whole history of the wanted commits is read.
-        reads_refs_later: Whether other refs (branches and tags) may be new as well. A separate job lists and reads
-            them.
-        lists_refs: Whether all refs were listed, and all refs that are not remembered are in `wants`.
+        reads_refs_later: Whether the repository may have other refs (branches and tags) that are new as well. If so, a
+            separate job lists and reads them.
+        lists_refs: Whether the plan covers all refs: they were listed, and each of them is remembered or in `wants`.
         refs: The refs, if they were listed.
         unread: Counts of refs that this plan leaves out, by reason.
     """

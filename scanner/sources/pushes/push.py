@@ -21,7 +21,14 @@ from scanner.sources.pushes.tips import TipsRead
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A push, or another range of commits to read.
+    """A push, or another range of commits to read. The field `kind` says which of these it is:
+
+    * "push": a push.
+    * "create": a created branch, tag or repository. Its commits are unknown.
+    * "commit": a commit that an operator named. If `before` is known, read everything that is reachable from `head` but
+      not from `before`. Otherwise read the commit's own change first, then the history before it.
+    * "earlier": the history before another push.
+    * "canary": a canary (test token). `head` is the canary's id.
 
     Attributes:
         repository: The owner and the name, redacted, because names can contain a token.
@@ -31,10 +38,7 @@ class Push:
         ref: The full name of the branch or tag, redacted.
         ref_type: What was created: "repository", "branch" or "tag". Empty for a push.
         published_at: The time of the push.
-        kind: "push": a push. "create": a created branch, tag or repository whose commits are unknown. "commit": an
-            operator named the commit `head`. Its own change is read first, then everything that is reachable from
-            `head` but not from `before`. "earlier": the history before another push. "canary": a canary (test token),
-            whose id is `head`.
+        kind: "push", "create", "commit", "earlier" or "canary".
         tries: The number of failed attempts to read the push.
         likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.

@@ -146,14 +146,14 @@ class _PushReader:
             reading.unread = +reading.unread
 
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
-        """Fetch again, but less content, after an answer that exceeded the limit.
+        """Fetch again after an answer that exceeded the size limit, but ask for less content.
 
-        Leave out large files, and count them as unread. Also tell the server that we have (git's "have") every other
-        branch.
+        Ask the server to leave out large files, and count them as unread. Also tell the server that we have (git's
+        "have") every other branch. It then leaves out commits that are in these branches.
 
-        If an operator named the commit, or the push has the kind "earlier", other branches usually contain the wanted
-        commits, and the server would send nothing. So do not name other branches then. If the server sends none of the
-        wanted commits for another push, ask again with `haves` only.
+        If the other branches contain all wanted commits, the server sends none of them. Then ask once more without
+        naming the other branches. The other branches are never named if an operator named the commit or if the push has
+        the kind "earlier", because they usually contain these commits.
         """
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")

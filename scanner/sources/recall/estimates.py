@@ -1,9 +1,11 @@
-"""Estimates of a source's recall (the share of pushes that it sees) and of the total number of pushes.
+"""Estimates of a source's recall (the share of all pushes that it sees) and of the total number of pushes.
 
-The estimates use marks: pushes in a sample of repositories, each seen by a source. The total is estimated by
-capture-recapture. If two sources prefer the same pushes, the estimated recall is too high and the estimated total is
-too low. If they prefer different pushes, it is the other way round. The confidence interval of the total allows for a
-common preference up to COMMON_BIAS.
+The estimates are computed from marks. A mark records that a source has seen a push to one of the sampled repositories.
+
+The total is estimated by capture-recapture, from the pushes that two sources have seen. If the two sources tend to see
+the same pushes, the estimated total is too low and the estimated recall is too high. If they tend to see different
+pushes, the total is too high and the recall is too low. COMMON_BIAS makes the confidence interval of the total wide
+enough for a small tendency to see the same pushes.
 """
 
 from __future__ import annotations
@@ -19,9 +21,10 @@ TOTAL_Z = 2.1
 the total, because the sources share few marks.
 """
 COMMON_BIAS = 0.05
-"""The total's interval allows for two sources that tend to see the same pushes: their chances to see a push may have a
-covariance of up to this share of the product of their means. Without this allowance, the interval of a day would be
-less than 2 % wide and claim more certainty than there is.
+"""Two sources may tend to see the same pushes, so the confidence interval of the total is widened.
+
+The interval allows for a covariance of up to this share of the product of the two sources' mean probabilities to see a
+push. Without it, the interval for a day would be less than 2 % wide, which claims too much certainty.
 """
 HORIZONS = (60, 300, 900, 3600, 86_400)
 """Times after a push, in seconds. For each time, measure the share of the marks that the source has seen by then."""
@@ -32,8 +35,10 @@ sample.
 SLACK_SECONDS = 2.0
 """Two listings may give times for the same push that differ by this much."""
 SAME_PUSH_SECONDS = 10.0
-"""Pushes of one repository within this time count as one push of the total. Nobody has measured by how much the times
-differ that two listings give for the same push."""
+"""Pushes of one repository within this time count as one push.
+
+Two listings may show different times for the same push, and nobody has measured how much these times differ.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +118,8 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
     """Return for each push in `marks` the seconds until the source showed it, or None if the source never did.
 
-    `catches` are the pushes that the source has shown. If the source has shown a later push of the same repository,
-    this counts too.
+    `catches` are the pushes that the source has shown. If the source has only shown a later push of the same
+    repository, the time of that later push is used.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -153,7 +158,8 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
 
-    A source that only saw a later push of the same repository counts as not having seen the push.
+    Only pushes that a source has itself shown count as seen by this source. A later push of the same repository does
+    not count instead.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)

@@ -50,7 +50,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """For each source, measure and store the share that it saw of the pushes that the other sources saw."""
+    """Measure and store the recall of each source: which share of the pushes of the other sources it has seen."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)

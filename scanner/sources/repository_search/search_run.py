@@ -44,7 +44,7 @@ PARTIAL_SHARE = 0.5
 SPARE = 1.15
 """Windows are searched again only if there are GraphQL points to spare.
 
-The points left until the quota's reset must be enough for all first searches this many times over.
+Until the quota's reset, there must be this many times the points that the first searches of all windows need.
 """
 NODE_POINTS_A_SECOND = 0.2
 """GraphQL points a second that are left to the source of new repositories, which needs about 690 an hour."""

@@ -18,7 +18,10 @@ WANTED_RESULTS = 700
 MIN_WIDTH, MAX_WIDTH, FIRST_WIDTH = 1, 20, 5
 """Widths of a window in seconds. GitHub's times are in seconds. A wide window delays the pushes at its start."""
 MAX_BEHIND_WIDTH = 600
-"""Maximum width in seconds of a window to catch up on. Its width adds no delay, because it is late anyway."""
+"""Maximum width in seconds of a window to catch up on.
+
+A wide window does no harm here, because its pushes are late anyway.
+"""
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
 """Seconds from a window's end to its first search: the search index needs some time to learn of a push."""
 SETTLE_MARGIN = 2.0
@@ -32,38 +35,46 @@ SAMPLE_EVERY = 8
 WORTH_READING = 0.02
 """If a repeated search finds at least this share of new entries, it reads every window and not only the sample."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Shares of a window's entries that appear only at the first later search. Above the first share, the first search of
-later windows is postponed. Below the second share, it is made sooner.
+"""Limits of the share of a window's entries that appear only at its second search.
+
+If the share is above TOO_LATE, later windows are first searched later. If it is below EARLY_ENOUGH, they are first
+searched sooner.
 """
 SOONER = 0.9
-"""If a window of the sample was complete at its first search, later first searches wait this many times as long."""
+"""If windows were nearly complete at their first search, the waiting time before a first search is multiplied by this.
+"""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
-"""A window with less than the share THIN of the usual entries may be incomplete. The difference must also exceed
-THIN_DEVIATIONS standard deviations of the usual number, so that chance does not explain it.
+"""A window with less than the share THIN of the usual entries may be incomplete.
+
+The difference must also exceed THIN_DEVIATIONS standard deviations of the usual number, so that it cannot be chance.
 """
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
-"""After a pause longer than this, pushes may be much rarer than before, for instance at night.
+"""After a pause longer than LONG_PAUSE_SECONDS, pushes may be much rarer than before, for example at night.
 
-So only this share of the usual rate is expected. For the same reason, windows that are older than this are compared
-with the windows next to them, and not with the present ones.
+So only the share LESS_AFTER_PAUSE of the usual rate is expected. Windows that are older than LONG_PAUSE_SECONDS are
+compared with other old windows, and not with new ones.
 """
 SHORT_SHARE = 0.01
-"""At most this share of a window's results may stay missing: some repositories leave it because they are pushed again.
+"""At most this share of a window's results may be missing.
+
+A repository leaves the window when somebody pushes to it again.
 """
 NOT_SAMPLED = -1
-"""The number of a window that was caught up on. It was not searched as soon as it had settled, so its later searches do
-not measure how much the index adds."""
-MAX_LAG_SECONDS = 120.0
-"""Windows that are further behind than this are caught up on later, so that old pushes do not delay new ones."""
-MAX_BEHIND_SECONDS = 86_400
-"""Spans older than this are given up and recorded as gaps."""
-MAX_SPANS = 100
-"""Limit of the spans to catch up on."""
-_SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
-"""Weights of one window in the usual rate.
+"""The number of a window that was not searched in time.
 
-A thin window has a small weight, so that an index that loses entries does not soon count as complete. If windows stay
-thin for about five hours, the lower rate becomes the usual one.
+Its later searches cannot show how much the index adds after a first search in time.
+"""
+MAX_LAG_SECONDS = 120.0
+"""Windows that are more than this late are put off, so that old pushes do not delay new ones."""
+MAX_BEHIND_SECONDS = 86_400
+"""Push times that are older than this are not searched any more, and are recorded as gaps."""
+MAX_SPANS = 100
+"""Limit of the number of ranges of push times to catch up on."""
+_SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
+"""Weights of one window in the average that gives the usual rate.
+
+A thin window (with far fewer entries than usual) has a small weight. Otherwise an index that loses entries would soon
+seem to be complete. If all windows are thin for about five hours, the lower rate becomes the usual one.
 """
 
 Span = tuple[int, int]
@@ -78,13 +89,14 @@ class Plan:
     Attributes:
         until: All windows up to this second were searched or are in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first search. Not less than `learned` and `lag`.
-        learned: Seconds after which the index contains nearly all pushes of a window, estimated from the results of
-            later searches.
+        settle: Seconds from a window's end to its first search. It is at least `learned`, and longer than `lag`.
+        learned: The seconds after which GitHub's index probably contains nearly all pushes of a window. Later searches
+            of windows show whether this is enough.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
-        rate: The usual number of repositories per second of push times, smoothed. 0 before the first window.
+        rate: The usual number of repositories with a push in one second (a smoothed average). 0 before the first
+            window.
         late: For each repeated search of a window (the second, the third and so on), the share of its results that no
-            earlier search of the window had found, smoothed.
+            earlier search of the window had found (a smoothed average).
         behind: Push times that were not searched in time, oldest first. A run searches them after the windows that are
             due.
         behind_width: The width in seconds of the next window that is taken from `behind`.
@@ -93,12 +105,13 @@ class Plan:
         probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
-        checked: Up to this second, GraphQL has shown all repositories, or the REST search has to read the windows.
+        checked: Push times before this second need no comparison any more. Either a comparison has shown that GraphQL
+            shows all repositories, or the REST search reads them.
         compared: The two counts of the latest comparison: by GraphQL and by the REST search, for the same window.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
-        debt: The number of windows, including fractions, for which there were not enough GraphQL points. When it
-            reaches 1, the REST search reads a window, and 1 is subtracted.
+        debt: The part of the windows for which there were not enough GraphQL points, as a sum of fractions. When it
+            reaches 1, the REST search reads one window, and 1 is subtracted.
     """
 
     until: int
@@ -149,9 +162,10 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows (ranges of push times) that were not searched in time to the list `behind`.
+        """Move windows (ranges of push times) that were not searched in time to the list `behind`, to search them
+        later.
 
-        They are searched later. Remove push times that are too old from this list, and return them.
+        Remove ranges that are too old from this list, and return them.
         """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
@@ -225,7 +239,7 @@ class Plan:
     def caught_up(self, window: Span, total: int, now: float) -> None:
         """Remove a window (range of push times) from the list `behind`, because it has now been searched.
 
-        The window must be at the end of the newest range in the list.
+        The window must be the end of the newest range in the list, as `next_behind` returned it.
         """
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
