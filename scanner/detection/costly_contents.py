@@ -26,8 +26,8 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The possible tokens, without the place where the content was published. Paths through archives lack
-            the name of the content.
+        candidates: The possible tokens, without the place where the content was published. Their paths through archives
+            do not begin with the name of the content, because copies may have other names.
         unread: The number of parts of the content that were not read, for each reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
@@ -49,9 +49,9 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether the cache may have a result for a content of `size` bytes.
+        """Return whether the cache may have a result for content of `size` bytes.
 
-        If not, the caller does not have to compute the SHA-256 of a content of this size.
+        If not, the caller does not have to compute the content's SHA-256.
         """
         return size in self._sizes
 
@@ -61,7 +61,7 @@ class CostlyContents:
             return self._known.get(digest)
 
     def remember(self, digest: bytes, size: int, content: KnownContent) -> None:
-        """Cache the result for a content with this SHA-256 digest and size.
+        """Cache the result for the content with this SHA-256 digest and size.
 
         If the cache is full, drop its oldest entry.
         """
@@ -73,8 +73,8 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Callers compute a content's digest only if its size is in this set. The set keeps the sizes of results
-                # that the cache has dropped, so callers would compute more and more digests in vain. Clear both if the
-                # set is too large.
+                # Callers compute the digest of a content only if `_sizes` contains its size. `_sizes` also keeps the
+                # sizes of results that the cache has dropped. If it grew forever, callers would compute more and more
+                # digests without finding a result. So begin again with an empty cache.
                 self._sizes.clear()
                 self._known.clear()

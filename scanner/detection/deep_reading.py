@@ -82,7 +82,7 @@ class DeepReader(Protocol):
 
         Args:
             content: The bytes to read.
-            name: The name of the content, with which the path of each finding (such as `a.zip!/b.txt`) begins.
+            name: The name of the content. The path of each finding (such as `a.zip!/b.txt`) begins with this name.
             seconds: The processor seconds that may be spent. The default and maximum is the reader's own limit.
             expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is the
                 reader's own limit.
@@ -180,7 +180,7 @@ class _Opening:
 
     Args:
         reader: Opens one object.
-        request: The request to scan the pack, with the time that may be spent.
+        request: The request to scan the pack. It says how much time may be spent.
         defer: Called with each object that takes too long to open.
         time_left: Returns the seconds until the deadline of the whole pack.
     """

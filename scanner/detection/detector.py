@@ -135,14 +135,15 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of a content that was searched quickly by `plain_only`.
+        """Finish the scan of content that `plain_only` has searched quickly.
 
         The `place` of each returned candidate (possible token) is empty. The caller sets it.
 
         Args:
             verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
             content: The bytes to scan.
-            name: The name of the content, with which the path of each possible token (such as `a.zip!/b.txt`) begins.
+            name: The name of the content. The path of each possible token (such as `a.zip!/b.txt`) begins with this
+                name.
             budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.
         """
@@ -203,8 +204,8 @@ class Detector:
     def suspects(batch: bytes) -> list[int]:
         """Return the sorted offsets at which a token or a long base64 text may begin.
 
-        `batch` consists of several contents, one after the other. A content without such an offset has no token, unless
-        it is a container or in UTF-16 or UTF-32.
+        `batch` consists of several contents, one after the other. If there is no such offset in a content, it has no
+        token. This does not hold for containers and for UTF-16 and UTF-32.
         """
         return hit_offsets(batch)
 
@@ -215,7 +216,8 @@ class Detector:
 
         Args:
             findings: The raw tokens, with line and column.
-            name: The name of the content, with which the path of each possible token (such as `a.zip!/b.txt`) begins.
+            name: The name of the content. The path of each possible token (such as `a.zip!/b.txt`) begins with this
+                name.
         """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
@@ -235,7 +237,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content. Begin the paths through archives with `name`."""
+    """Return the cached result of an identical content, with `name` at the beginning of every path through archives."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

@@ -64,7 +64,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A content to scan, and where it was published.
+    """Bytes to scan, and where they were published.
 
     `refetch_url` is the address in GitHub's API that returns the same text again, or empty if there is none.
     """

@@ -1,4 +1,4 @@
-"""Finds all raw tokens in a content.
+"""Finds all raw tokens in the content of a document.
 
 It searches the text, decodes long texts in base64 and hex, and opens archives and compressed files. It searches the
 decoded and opened contents in the same way.
@@ -49,11 +49,11 @@ _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 
 
 class Glance(NamedTuple):
-    """The parts of a content that may contain a token.
+    """The parts of the content that may contain a token.
 
     Attributes:
-        windows: The parts of the content that may have the beginning of a token or a long text in base64 or hex. The
-            iterator can be used only once.
+        windows: The parts of the content in which a token, or a long text in base64 or hex, may begin. The iterator can
+            be used only once.
         short_runs: The offsets of all base64 texts in the content, if the content itself was decoded from base64 or
             hex. Otherwise empty.
         codec: The codec if the content is UTF-16 or UTF-32, otherwise None.
@@ -67,7 +67,7 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return the parts of a content that may contain a token, or None if the content certainly contains none.
+    """Return the parts of the content that may contain a token, or None if it certainly contains no token.
 
     Args:
         content: The bytes to search.
@@ -86,7 +86,7 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in a content and, if it is an archive or compressed file, in its members.
+    """Return every token in the content and, if it is an archive or compressed file, in its members.
 
     Tokens in the content itself have no line and column yet. `located` adds the line and column.
 
@@ -104,7 +104,7 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """Return every token in a content that `glance` has examined, and in its members if it is a container.
+    """Return every token in the content, which `glance` has examined, and in its members if it is a container.
 
     Tokens in the content itself have no line and column yet. `located` adds the line and column.
 
@@ -262,7 +262,7 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
     """Read the next piece of a stream.
 
     Returns:
-        The bytes; the error if a limit was reached while reading, otherwise None.
+        The bytes, and the error if a limit was reached while reading (otherwise None).
     """
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes

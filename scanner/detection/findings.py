@@ -1,4 +1,4 @@
-"""Raw tokens with their positions in a content. Only `scanner.detection` and `scanner.isolation` use this type."""
+"""Raw tokens with their positions in the content. Only `scanner.detection` and `scanner.isolation` use this type."""
 
 from __future__ import annotations
 

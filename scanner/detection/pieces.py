@@ -1,4 +1,4 @@
-"""Scan of a content that does not fit in memory, in overlapping pieces."""
+"""Scan of content that does not fit in memory, in overlapping pieces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of scanning a content in pieces.
+    """The result of scanning content in pieces.
 
     The `place` of each candidate (possible token) is empty. The caller sets it.
     """
@@ -36,7 +36,7 @@ class Pieces:
 
 
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
-    """Scan a content that is read in pieces, and return the possible tokens with their lines in the whole content.
+    """Scan content in pieces, and return the possible tokens with their lines in the whole content.
 
     A token that occurs several times in one line is returned once.
 

@@ -1,4 +1,4 @@
-"""A quick search for tokens in a content, without opening archives or decoding long texts.
+"""A quick search for tokens in the content of a document, without opening archives or decoding long texts.
 
 This search is enough for most contents, because they have no tokens or only tokens in plain text. The other contents
 must be read in depth by a confined process.
@@ -39,7 +39,7 @@ At most 4 kB are read for each needle, so a hostile document takes less than 0.1
 """
 
 BYTES_PER_LOOK = 4096
-"""In a large document, one needle may be examined for each group of so many bytes, so that the work stays linear."""
+"""In a large document, one needle may be examined for each block of this many bytes, so that the work stays linear."""
 
 MAX_PICTURE_TEXT = 2048
 """A picture in base64 is skipped only if it has at most this many bytes of text. Drawing programs write their name and
@@ -59,7 +59,7 @@ Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits
 
 
 class PlainVerdict(NamedTuple):
-    """The result of searching a content quickly.
+    """The result of the quick search.
 
     Attributes:
         reason: Why the content must also be read in depth (archives opened, texts decoded); empty if this is not
@@ -82,7 +82,7 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 
 
 def plain_only(content: bytes) -> PlainVerdict:
-    """Search a content quickly for tokens. Never raises an exception.
+    """Search the content quickly for tokens. Never raises an exception.
 
     The work is linear in the size. The search ends as soon as it is clear that a confined process must open archives or
     decode texts in the content.
@@ -180,7 +180,7 @@ def _has_dull_texts(picture: bytes) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the first MAX_FALLBACK_TOKENS different tokens in plain text.
 
-    Call this if the archives and encoded texts in a content could not be read, so that at least the plain tokens are
+    Call this if the archives and encoded texts in the content could not be read, so that at least the plain tokens are
     found.
     """
     found: dict[bytes, Finding] = {}

@@ -45,7 +45,7 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """Return the name of the codec if a content is in UTF-16 or UTF-32, otherwise None.
+    """Return the name of the codec if the content is in UTF-16 or UTF-32, otherwise None.
 
     The codec is recognised by the byte order mark, or by the positions of the zero bytes.
     """

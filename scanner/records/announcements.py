@@ -116,7 +116,8 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
     Args:
         after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
-        limit: The maximum number of older announcements. The last page also has all younger ones.
+        limit: The maximum number of announcements older than `SETTLED_SECONDS`. The last page also has all younger
+            announcements.
 
     Raises:
         CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement's id.
@@ -151,7 +152,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
 
 def purge_expired(session: Session) -> None:
-    """Delete announcements after `RETENTION_DAYS`, with their outbox rows (messages) that were sent.
+    """Delete announcements, and sent messages about them, that are older than `RETENTION_DAYS`.
 
     Keep the newest announcement, so that new ids continue from its id.
     """

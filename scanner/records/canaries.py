@@ -18,7 +18,7 @@ from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
 
 KEPT_DAYS = 40
 MAX_SETTLED = 100
-"""The maximum number of canaries that one transaction handles. Only after an outage, more than a few wait."""
+"""The maximum number of canaries that one transaction handles. More than a few wait only after an outage."""
 SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
 """The decisions which show that the whole service works: `disabled`, or `observed` if `R8SCAN_ENFORCE` is `observe`."""
 UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
@@ -155,5 +155,5 @@ def purge_expired(session: Session) -> None:
 
 
 def own_tokens() -> ColumnElement[bool]:
-    """Return the SQL condition that a token in the SQL store of tokens is a canary."""
+    """Return the SQL condition that a row of r8scan's own table of tokens (`ApiToken`) is a canary token."""
     return ApiToken.digest.in_(select(Canary.digest).where(Canary.digest.is_not(None)))

@@ -117,7 +117,7 @@ class _StorableText(TypeDecorator[str]):
             return value
         storable = storable_text(value)
         length = getattr(self.impl_instance, "length", None)
-        # Escaping makes the text longer, so cut it to the width of the column.
+        # The escapes make the text longer, so cut it to the width of the column.
         return storable[:length] if length and storable is not value else storable
 
 

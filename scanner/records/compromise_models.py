@@ -98,7 +98,7 @@ class UsageBaseline(Base):
 class UsageBatch(Base):
     """How much of a batch of usage records has been stored.
 
-    Digests are stored in ascending order. `cursor` is the prefix of the last stored digest.
+    Digests are stored in ascending order. `cursor` has the first characters of the last stored digest.
     """
 
     __tablename__ = "usage_batches"

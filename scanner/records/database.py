@@ -25,7 +25,7 @@ POOLER, TRANSACTION = "pooler", "transaction"
 PgBouncer.
 """
 _DEADLOCK = "40P01"
-"""https://www.postgresql.org/docs/current/errcodes-appendix.html"""
+"""PostgreSQL's error code for a deadlock: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 class DatabaseUnavailable(Exception):

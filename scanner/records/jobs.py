@@ -63,7 +63,8 @@ def enqueue(
     Args:
         session: The caller's transaction.
         kind: The kind of job.
-        target: What to read, as JSON. If the job reads several items, they are a list under the name of the kind.
+        target: What to read, as JSON. If the job reads several items, they are a list under the name of the kind, as in
+            `{"pushes": [...]}`.
         source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
@@ -378,7 +379,7 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Let a waiting job with this dedupe key serve the new request as well, and lock the row of this job.
+    """Let a waiting job with this dedupe key serve the new request as well, and lock the waiting job's row.
 
     The waiting job becomes at least as urgent as `priority`. Return False if no job with this key is waiting.
     """
@@ -399,7 +400,8 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:
     """Return how many items the job reads.
 
-    If it reads several items, `target` lists them under the name of the kind. Any other job reads one item.
+    A job that reads several items has a list of them in `target`, under the name of its kind. Any other job reads one
+    item.
     """
     items = target.get(kind)
     return len(items) if isinstance(items, list) else 1

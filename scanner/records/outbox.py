@@ -22,7 +22,7 @@ from scanner.records.states import Channel, NotificationState, Occasion
 NO_RECIPIENT = "no recipient: the account has no mail address"
 NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
 MAIL_SERVER_DOWN = "no mail can be sent: "
-"""The beginning of the error of a mail that waits because the mail server does not work."""
+"""The beginning of the error message of a mail that waits because the mail server does not work."""
 DIGEST_SECONDS = 24 * 3600
 """The minimum time between two mails to the operator about undeliverable notifications.
 

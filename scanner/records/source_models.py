@@ -35,7 +35,7 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """The newest commits of a repository that r8scan has dealt with. All older commits need not be read again.
+    """The newest commits that r8scan knows of a repository. They and all older commits need not be read again.
 
     Attributes:
         tips: For each of these commits, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.

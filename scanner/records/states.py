@@ -118,7 +118,7 @@ class NotificationState(StrEnum):
     """The state of a message in the outbox: pending, frozen (its content is final), sent or failed."""
 
     PENDING = "pending"
-    """Further incidents may join it. At most one message per channel and merge key is pending."""
+    """Further incidents may be added to it. At most one message per channel and merge key is pending."""
     FROZEN = "frozen"
     """It was claimed for delivery, so its content no longer changes."""
     SENT = "sent"
@@ -141,7 +141,7 @@ class Channel(StrEnum):
 class Occasion(StrEnum):
     """Why a notification reports an incident.
 
-    A recipient is notified of an incident only once on the same occasion.
+    A recipient is notified of an incident only once for the same reason.
     """
 
     DISABLED = "disabled"

@@ -8,7 +8,10 @@ from __future__ import annotations
 from scanner.records.states import JobKind
 
 PAGE_SECONDS = 600.0
-"""The limit of a page of pushes or files. A push from the slowest git server that r8scan tolerates takes 8 minutes."""
+"""The limit of a job that reads a list of pushes or files.
+
+A push from the slowest git server that r8scan tolerates takes 8 minutes.
+"""
 STEP_SECONDS = 1200.0
 """The limit of a rescan step without progress. Listing the objects of the largest repositories takes minutes."""
 MAX_STEP_SECONDS = 8 * 3600.0

@@ -26,7 +26,10 @@ def has_diagram(content: bytes) -> bool:
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether a JSON file says that it contains an HTTP body in base64."""
+    """Return whether the content has the JSON field `"encoding": "base64"`.
+
+    In recorded HTTP traffic, this field marks a body in base64.
+    """
     at = content.find(_FIELD)
     while at >= 0:
         at += len(_FIELD)

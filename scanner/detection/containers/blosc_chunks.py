@@ -93,7 +93,7 @@ def _decompressed(container: Container, chunk: bytes) -> Member:
 def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Meter) -> bytes:
     """Return the decompressed bytes of one block of a Blosc chunk.
 
-    The compressor may store a block in several parts. Part N then contains the Nth byte of every element.
+    A block may be stored in several parts: the first bytes of all elements, then the second bytes, and so on.
 
     Args:
         chunk: The whole chunk.
@@ -159,7 +159,7 @@ def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
 
 
 def has_filters(content: bytes) -> bool:
-    """Return whether a content contains the name of an HDF5 filter other than gzip: Blosc, shuffle, LZF or szip."""
+    """Return whether the content contains the name of the HDF5 filter Blosc, shuffle, LZF or szip."""
     return any(name in content for name in _FILTERS)
 
 

@@ -13,8 +13,9 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0xC0), *rang
 _FIRST_BYTES = 64
 _HEAD_BYTES = 2048
 _PROOF_BYTES = 256
-"""If so many first bytes decompress to text, the content counts as a Brotli stream. None of 40,000 random contents
-decompressed to so many.
+"""If the beginning of the content decompresses to this many bytes of text, the content counts as a Brotli stream.
+
+None of 40,000 random contents did.
 """
 _MIN_TEXT = 24
 """A stream that ends exactly at the end of the content needs only this many bytes of text to count as a Brotli stream.
@@ -115,8 +116,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # The entry of a font table contains one length, or two if the table was transformed. Version 3 means "not
-        # transformed" for the tables of glyphs. For other tables, version 0 means this.
+        # An entry contains one length, and a second length if the table is transformed. In the tables of glyphs,
+        # version 3 means that the table is not transformed. In other tables, version 0 means that.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             end = min(len(content), at + _MAX_NUMBER_BYTES - 1)

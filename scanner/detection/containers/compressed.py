@@ -52,7 +52,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """The number of bytes that were read from the file although they come after the compressed stream."""
+        """The number of bytes that were read from the file but come after the end of the compressed stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:
@@ -112,10 +112,10 @@ class Inflated:
         return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
-        """End the current stream after an error, and return its last decompressed bytes.
+        """End the current stream after an error, and return `output`.
 
         Args:
-            data: The compressed bytes in which the error is.
+            data: The compressed bytes that could not be decompressed.
             output: The last bytes that were decompressed before the error.
         """
         self._stream_output += len(output)
@@ -130,8 +130,8 @@ class Inflated:
         return output
 
     def _count_damage(self) -> None:
-        # After other data, a magic number may have occurred by chance. In this case, count the stream as damaged only
-        # if some of it was decompressed.
+        # If other data precedes the magic number, it may have occurred by chance. In this case, count the stream as
+        # damaged only if some of it was decompressed.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 
@@ -191,29 +191,41 @@ def bzip2_members(container: Container) -> Iterator[Member]:
 
 
 def xz_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an xz file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    """Yield the content of an xz file.
+
+    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
+    """
     yield _member(container, decompressors.xz_codec())
 
 
 def lzma_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a `.lzma` file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    """Yield the content of a `.lzma` file.
+
+    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
+    """
     yield _member(container, decompressors.lzma_codec())
 
 
 def lzip_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an lzip file. A file that needs a dictionary above 64 MB is counted as unsupported."""
+    """Yield the content of an lzip file.
+
+    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
+    """
     yield _member(container, decompressors.lzip_codec())
 
 
 def zstd_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Zstandard file. A file that needs a window above 64 MB is counted as unsupported."""
+    """Yield the content of a Zstandard file.
+
+    A file that needs a window above 64 MB is not read, but counted as unsupported.
+    """
     yield _member(container, decompressors.zstd_codec())
 
 
 def magicless_zstd_members(container: Container) -> Iterator[Member]:
     """Yield the content of a Zstandard frame without its magic number.
 
-    A frame that needs a window above 64 MB is counted as unsupported.
+    A frame that needs a window above 64 MB is not read, but counted as unsupported.
     """
     yield _member(container, decompressors.magicless_zstd_codec())
 

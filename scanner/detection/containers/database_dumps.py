@@ -15,7 +15,7 @@ _LZF = b"\xc3"
 # Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
 _MAX_PLAIN_BYTES = 20
 _MAX_LZF_RATIO = 264
-# Testing whether a compressed string begins at an offset costs as much as decoding this many LZF codes.
+# Testing an offset for the beginning of a compressed string costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
 # The beginning of a PostgreSQL table's compressed data: a sign byte, a length of four bytes, and the first bytes of
 # zlib, Zstandard or LZ4 data.

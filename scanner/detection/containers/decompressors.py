@@ -36,7 +36,7 @@ class Codec(NamedTuple):
     Attributes:
         name: The name of the compression.
         make: A function that returns a new decompressor for one stream.
-        magic: The first bytes of each stream; empty if a file can contain only one stream.
+        magic: The first bytes of each stream. Empty if a file can contain only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
         closed: Whether each stream ends with an end mark. If so, a stream without the mark is truncated.
     """
@@ -76,7 +76,7 @@ class _Zlib:
 
 
 def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
-    """Return the whole output that `inner` produces for `data` before it fails."""
+    """Return everything that `inner` decompresses from `data` before it fails."""
     pieces: list[bytes] = []
     for step in (1 << 14, 1 << 7, 1):
         while True:
@@ -108,7 +108,10 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """Base class of decompressors that pass input in small pieces, because their library cannot limit its output."""
+    """Base class of decompressors whose library cannot limit its output.
+
+    They pass the input to the library in small pieces.
+    """
 
     def __init__(self) -> None:
         self._input = b""

@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 HEAD_BYTES = 4096
-"""If one of the first so many bytes is a control character, the content is binary and not text."""
+"""The number of bytes at the beginning of the content that are tested.
+
+If one of them is a control character, the content is binary and not text.
+"""
 
 _TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
 _PROOF_BYTES = 1024
 """A stream is accepted if it decompresses to this many bytes, or if it ends earlier with a correct checksum.
 
-Random bytes after a magic number decompress to 64 bytes in one case of fifty, and practically never to so many.
+Random bytes after a magic number decompress to 64 bytes in one case of fifty, but practically never to 1,024.
 """
 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
@@ -79,7 +82,7 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether a content may have a compressed stream or archive inside it, at any offset.
+    """Return whether the content may have a compressed stream or archive inside it, at any offset.
 
     The test has a limit on its work. If it reaches the limit, return True, so that the content is read completely.
     """
@@ -166,8 +169,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of an HDF5 file unchanged. Then yield it once for each element size, with the shuffle filter
-    undone.
+    """Yield a stream of an HDF5 file unchanged, and then once for each size in `sizes`, with the shuffle filter undone.
 
     Args:
         member: The stream.
@@ -186,7 +188,7 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
 
 class _Tail:
-    """A stream of the bytes of a content from the offset `at` to the end."""
+    """A stream of the content's bytes, from the offset `at` to the end."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)
@@ -234,7 +236,7 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
         content: The bytes to test.
         at: The offset of the magic number.
         magic: The magic number.
-        spend: Called with the work of each test. It raises an exception if the work is above its limit.
+        spend: A function that is called with the work of each test. It raises an exception if too much work was done.
     """
     spend(_GUESS_STEPS)
     head = content[at : at + 64]
@@ -266,7 +268,8 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
 def _begins_lzma(content: bytes, at: int) -> bool:
     """Return whether a `.lzma` stream begins at `at`.
 
-    Test the fields of the header, and whether the beginning can be decompressed: at least 1 kB or the whole output.
+    The fields of its header must be valid. It must decompress without an error to at least 1 kB, or to its end if that
+    comes earlier.
     """
     head = content[at : at + _LZMA_HEAD]
     if len(head) < 18 or head[13] or not (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):

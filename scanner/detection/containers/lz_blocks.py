@@ -35,9 +35,9 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Append `length` bytes: a copy of the bytes that begin `distance` bytes before the end of the output.
+        """Append a copy of `length` bytes of the output, which begin `distance` bytes before its end.
 
-        If `length` is larger than `distance`, the copy repeats these bytes.
+        If `length` is larger than `distance`, these bytes are repeated until `length` bytes were appended.
         """
         start = len(self.content) - distance
         if distance <= 0 or start < 0:
@@ -183,13 +183,15 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return the length that an LZO instruction encodes, and the offset after the bytes that belong to it.
+    """Return the length that an LZO instruction encodes, and the offset after its last byte.
+
+    If `length` is zero, the length is too large for the instruction itself. It is then `most`, plus 255 for each zero
+    byte from `at` on, plus the value of the next byte.
 
     Args:
         block: The compressed bytes.
-        at: The offset of the bytes after the instruction, which may belong to the length.
-        length: The length in the instruction itself. If it is zero, the length is `most`, plus 255 for each zero byte
-            from `at` on, plus the byte after these.
+        at: The offset after the instruction.
+        length: The length in the instruction itself, or zero.
         most: The largest length that the instruction itself can encode.
     """
     if length:
@@ -206,11 +208,11 @@ def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
     Args:
         code: The first byte.
         following: The second byte.
-        literals: The number of uncompressed bytes after the previous instruction; 4 means four or more.
+        literals: The number of uncompressed bytes after the previous instruction. 4 means four or more.
 
     Returns:
-        The length of the copy minus two, its distance, and a number whose last two bits are the number of uncompressed
-        bytes that follow.
+        Three numbers. The first is the length of the copy minus two. The second is the distance back to the bytes to
+        copy. The last two bits of the third are the number of uncompressed bytes after this instruction.
     """
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code

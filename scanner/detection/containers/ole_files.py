@@ -74,7 +74,10 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the entries of the OLE file's directory, and read the stream that contains all small files."""
+        """Return the entries of the OLE file's directory.
+
+        Also read the stream that contains all small files, because `stream` takes small files from it.
+        """
         sector = self._header.sector_bytes
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content), sector))
         entries = []

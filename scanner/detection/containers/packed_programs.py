@@ -11,8 +11,8 @@ _INNO_SETUP = b"Inno Setup Setup Data ("
 def packed_program(content: bytes) -> str | None:
     """Return the name of the packer that compressed a program, or None if the content is not such a program.
 
-    Most packers are recognized by a mark at a certain offset. A mark at another offset does not count, because it also
-    occurs in tools that unpack such programs.
+    Most packers write a mark at a certain offset. The same mark at another offset does not count, because tools that
+    unpack such programs contain the mark as well.
     """
     if content[:2] == b"MZ":
         at = content.find(_NSIS)

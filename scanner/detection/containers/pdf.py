@@ -27,7 +27,8 @@ _MAX_TEXT_BYTES = 4 << 20
 def pdf_members(container: Container) -> Iterator[Member]:
     """Yield the decoded streams of a PDF, and the text that each stream shows on a page.
 
-    Texts in fonts with their own numbering of glyphs come last, because all streams must be read before them.
+    Some fonts number their glyphs in their own way. Texts in such fonts come last, because the numbering may be in any
+    stream.
     """
     content = whole(container)
     decryption = _decryption(content)

@@ -11,12 +11,12 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import min_token_length
 
-# A string without an end also matches, up to the last byte that was read. So the search reads no byte twice. The
-# pattern has no capturing groups, because `re` would then search more slowly.
+# The pattern also matches a string without an end. Otherwise, the search would begin again at each byte of such a
+# string. The pattern has no capturing groups, because `re` would then search more slowly.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
-"""The work is counted once for this many strings. A stream of very many strings therefore soon reaches the limit."""
+"""The work is counted each time that this many strings were read."""
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _NO_HEX = re.compile(rb"\s+")
@@ -57,7 +57,7 @@ class TextOfDocument:
         self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream of the PDF. Yield the texts in it that can be read without the map of a font."""
+        """Add one decoded stream of the PDF. Yield the texts in it that can be read without a font's map."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return

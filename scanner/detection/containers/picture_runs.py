@@ -22,11 +22,11 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """The texts in a PNG picture that is written in base64.
+    """A PNG picture that is written in base64.
 
     Attributes:
         end: The offset in the content after the picture.
-        texts: The decoded picture without its pixels.
+        texts: The decoded bytes of the picture, without its pixels.
         chunks: The number of chunks in the whole picture.
     """
 

@@ -24,7 +24,8 @@ class _Format(NamedTuple):
         reader: The name of the reader function.
         streamed: Whether the reader goes through the container once from start to end. If so, the container may be
             larger than the limit for files that are held in memory.
-        compressed: Whether the container is one compressed stream, which counts as an encoding and not as an archive.
+        compressed: Whether the container is a single compressed stream, such as a gzip file. If so, it counts as an
+            encoding and not as an archive.
     """
 
     module: str
@@ -85,12 +86,12 @@ _MAX_ASCII_TEST = 256 << 10
 
 
 def is_ascii_text(content: bytes) -> bool:
-    """Return whether a content is ASCII text without zero bytes. Return False for every content above 256 kB."""
+    """Return whether the content is ASCII text without zero bytes. Return False for every content above 256 kB."""
     return len(content) <= _MAX_ASCII_TEST and content.isascii() and b"\0" not in content
 
 
 def signed_kind(content: bytes) -> ContainerKind | None:
-    """Recognize a container format by the first bytes of a content. Return None if no format begins with these
+    """Recognize a container format by the first bytes of the content. Return None if no format begins with these
     bytes.
     """
     for signature in SIGNATURES.get(content[:2], ()):

@@ -53,7 +53,7 @@ class Folder(NamedTuple):
     Attributes:
         coders: The block's compressions and filters, in the order in which they are undone.
         sizes: The size in bytes of each coder's output.
-        packed_streams: The number of byte ranges in the archive that the block consists of.
+        packed_streams: The number of separate byte ranges in the archive that together contain the block.
     """
 
     coders: tuple[Coder, ...]
@@ -147,7 +147,7 @@ def parsed(header: HeaderReader, meter: Meter) -> tuple[Streams, list[str], list
     """Parse the header of a 7z archive.
 
     Returns:
-        The blocks; the names of all files; for each file, whether it is empty.
+        Three values: the blocks, the names of all files, and for each file whether it is empty.
     """
     header.expect(_HEADER)
     streams = Streams(0, (), (), ())
@@ -221,8 +221,8 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     """Read the description of a solid block.
 
     Returns:
-        The coders (compressions and filters); their indexes, in the order in which they are undone; the number of
-        compressed byte ranges of the block.
+        Three values: the coders (compressions and filters), the positions of the coders in the order in which they are
+        undone, and the number of compressed byte ranges of the block.
     """
     count = header.number()
     if not 0 < count <= _MAX_CODERS:

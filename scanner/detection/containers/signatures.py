@@ -75,8 +75,8 @@ class Signature(NamedTuple):
     Attributes:
         magic: The first bytes.
         kind: The container format.
-        proof: A function that returns whether the rest of a content fits the format. None if the first bytes are
-            enough.
+        proof: A function that returns whether the rest of the content has the format. None if testing the first bytes
+            is enough.
         name: The name of the format, if r8scan cannot read it.
     """
 
@@ -138,7 +138,7 @@ _SQUASHFS_STREAMS = (b"\1\0", b"\4\0", b"\6\0")
 
 
 def _is_squashfs(content: bytes) -> bool:
-    """Return whether a squashfs header is valid: its block size must be two to the power of the stored logarithm.
+    """Return whether a squashfs header is valid. It contains the block size and its base-2 logarithm, which must match.
 
     Format: https://dr-emann.github.io/squashfs/.
     """

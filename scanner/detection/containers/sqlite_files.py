@@ -140,8 +140,8 @@ class _Database:
     def owners(self) -> dict[int, str | None]:
         """Return, by page number, the name of the table that each page belongs to.
 
-        The name is None for pages of indexes (which repeat content of the tables) and for pointer maps. The pages of
-        one table are in the order of its b-tree.
+        The name is None for pointer maps and for pages of indexes, because indexes only repeat content of the tables.
+        The pages of one table are in the order of its b-tree.
         """
         schema = self._tree(1, ())
         owners: dict[int, str | None] = dict.fromkeys(schema, "sqlite_schema")
@@ -293,7 +293,10 @@ class _Database:
     def _chain(self, first: bytes, overflow: set[int]) -> bytes:
         """Return the bytes of a chain of overflow pages, and remove the pages from `overflow`.
 
-        If `first` is not the number of a page in `overflow`, return the four bytes of `first`.
+        Args:
+            first: Four bytes that may be the number of the chain's first page. If this page is not in `overflow`, the
+                four bytes themselves are returned.
+            overflow: The numbers of the pages that may belong to a chain.
         """
         pieces: list[bytes] = []
         number = int.from_bytes(first, "big")

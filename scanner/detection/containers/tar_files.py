@@ -176,10 +176,9 @@ def _is_almost_header(block: bytes) -> bool:
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field of a tar header.
+    """Return the number in a field of a tar header, or None if the field is invalid or the number is negative.
 
-    It is written in octal digits or, if the first bit is set, in base 256. Return None if the field is invalid or
-    negative.
+    The field has octal digits or, if its first bit is set, a binary number (base 256).
     """
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")

@@ -50,7 +50,7 @@ def is_local_header(content: bytes, at: int) -> bool:
 
 
 def has_directory(content: bytes) -> bool:
-    """Return whether a content ends with the central directory of a zip archive and its end record."""
+    """Return whether the content ends with the central directory of a zip archive and its end record."""
     end = content.rfind(_END_MAGIC, max(0, len(content) - MAX_END_DISTANCE))
     if end < 0 or len(content) < end + _END.size:
         return False
@@ -74,8 +74,8 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is not that of the zip's end record: it is in a comment, or after the archive. The real one
-        # is near the end of the content, so search further back only there.
+        # This magic number is in a comment or after the archive, so it does not begin the zip's end record. Search for
+        # an earlier one, but only near the end of the content, where the end record always is.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

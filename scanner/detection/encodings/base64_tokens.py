@@ -31,14 +31,16 @@ LOOK_STEPS = 2000
 """The work counted for matching one pattern at one offset."""
 
 FAILED_LOOK_STEPS = 6000
-"""The additional work counted if a pattern does not match. It can take 80 µs until the pattern fails at the last
-letters.
+"""The maximum work counted in addition if a pattern does not match.
+
+The pattern may fail only at the last letters of a possible token, after 80 µs.
 """
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""The work counted instead if that is less: for each pattern, and for each byte since the last pattern that failed.
+"""A smaller work, which is counted if the previous match failed only a few bytes earlier.
 
-A token cannot contain the needle a second time, so a pattern fails at the next needle at the latest.
+It is `_SHORT_LOOK_STEPS`, plus `_STEPS_PER_BYTE` for each byte in between. Such a match fails sooner, because a token
+cannot contain the needle a second time.
 """
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
@@ -128,8 +130,8 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
 
     Args:
         needle: The base64 letters that depend only on the token's prefix.
-        next_letters: The letters that can follow the needle.
-        following: A pattern of the letters after these.
+        next_letters: The letters that can come directly after the needle.
+        following: A pattern of all letters after the needle that are tested.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
@@ -137,8 +139,8 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # Most accidental matches are excluded here: a letter or digit follows that cannot follow the needle. Other base64
-    # characters are not excluded, because a plus sign or hyphen may be the beginning of a line in a patch.
+    # Exclude a letter or digit after the needle that cannot follow there. This excludes most accidental matches. Do not
+    # exclude other base64 characters, because a plus sign or hyphen may be the beginning of a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
     # Match only the first letter, and test the following letters by a lookahead. Then `finditer` also finds a match
     # that begins at one of the following letters.
@@ -147,13 +149,14 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Base64Form:
-    """The patterns for the base64 of a token of one format, at one alignment (position in a group of three bytes).
+    """The patterns for a token of one format in base64, if the token begins at a certain byte of a group of three.
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
         pattern: The pattern of the whole encoded token. It captures each base64 letter in the group `unit`.
-        lead: Letters to put before the needle before it is decoded, to complete the first group of four letters.
+        lead: Letters that complete the first group of four letters. They are put before the needle, so that it can be
+            decoded.
         likely: A quick pattern that is tried before `pattern`, because the needle often occurs by chance. It is
             compiled by `re`, which is three times as fast here as `regex`.
     """

@@ -33,7 +33,7 @@ class _Encoding(NamedTuple):
     Attributes:
         name: The encoding's name in a finding.
         first: The pattern of the first part.
-        part: The pattern of each further part, with the byte before it.
+        part: The pattern of each further part. It also matches the byte before the part.
         decode: A function that returns the bytes that a part encodes. It raises ValueError if the part is not valid.
     """
 
@@ -87,8 +87,8 @@ def _joined(
 ) -> Iterator[Finding]:
     """Yield the token whose first part is encoded in `content[start:end]`.
 
-    The next words are decoded. A word that decodes to letters of the token's alphabet is a part of the token. All other
-    words are skipped.
+    Decode the next words of the content. A word is a part of the token if it decodes to letters of the token's
+    alphabet. Skip all other words.
 
     Args:
         content: The bytes to search.

@@ -27,7 +27,7 @@ MAX_WRAPS = 2
 """The maximum number of line breaks inside one token. A column of short words has more."""
 
 _WORDS_OF_LIST = range(3, 13)
-"""A list of so many words after a prefix may have as many letters as a token, so it could be mistaken for one."""
+"""A list of this many short words after a prefix may have as many letters as a token, and could be mistaken for one."""
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1300,
@@ -86,7 +86,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether a word ends with the letter at `start`, because of the markup after this letter."""
+    """Return whether a word ends with the letter at `start`, because markup such as `<p>` follows this letter."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -361,7 +361,7 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens of one encoding that begin in `content[begin:end]`.
 
-    Use this function where the first bytes of encoded tokens occur very often.
+    The whole range is searched with patterns. This is faster where the first bytes of encoded tokens occur very often.
     """
     steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
     meter.spend(steps * (end - begin) * len(token_patterns()))

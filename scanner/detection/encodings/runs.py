@@ -115,8 +115,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # Base64 is decoded in groups of four letters. The same letters can be decoded with four different beginnings of the
-    # groups, so remember for each of the four how far the content was decoded.
+    # Base64 is decoded in groups of four letters, and the first group may begin at any of four letters. So remember for
+    # each of these four possibilities how far the content was decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -158,8 +158,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # The compressed data may really begin a few letters later, because other letters before it can look
-                # like a beginning. So also test the matches that follow shortly after this one.
+                # Other letters in front of the compressed data can look like its beginning, so it may really begin a
+                # few letters later. So also test the matches that follow shortly after this one.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
@@ -223,8 +223,8 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: The position of the first letter of a group of four base64 letters, counted in letters from `start`. It is
-            from -3 to 0. For example, -2 is two letters before `start`.
+        lead: Where a group of four base64 letters begins, relative to `start`. For example, -2 means two letters before
+            `start`. From -3 to 0.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -355,8 +355,9 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return the numbers of letters (0 to 3) to skip at the beginning of a base64 text. The text is decoded once for
-    each.
+    """Return how many letters (0 to 3) to skip before a base64 text is decoded.
+
+    If several numbers are possible, return all of them.
     """
     if len(raw) <= _ALL_SHIFTS:
         return range(4)

@@ -44,7 +44,8 @@ class Look(Generic[T]):
     """The result of scanning one object of a git pack.
 
     Attributes:
-        found: The tokens found: candidates (digests) or raw findings.
+        found: The tokens found, either as candidates (which have only the digest) or as findings (which have the raw
+            token).
         unread: The number of parts of the object that were not read, for each reason.
         content_digest: The SHA-256 of the content in hex if a part of the object was not read, otherwise empty.
         is_deferred: Whether another process will read the object later. The path and the commit of the object are still

@@ -67,7 +67,7 @@ class WorkBudget:
     """The work that is left for one git pack. Work that would exceed the limit is refused before it begins.
 
     Args:
-        room: Bytes of work.
+        room: The limit on the work in bytes, counted as in `PackLimits.inflated_bytes`.
         is_late: Returns whether the time for the pack is over. Called before work is counted.
     """
 
@@ -109,7 +109,10 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """An object that is kept in memory because `waiting` more deltas need it as their base."""
+    """An object that is kept in memory, because deltas need it as their base.
+
+    `waiting` is the number of these deltas.
+    """
 
     type: ObjectType
     content: bytes

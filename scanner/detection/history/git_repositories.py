@@ -171,13 +171,14 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _object_format(repository: Repository, config: bytes) -> int:
-    """Return the size of the repository's object ids in bytes.
+    """Return the size of the repository's object ids in bytes: 20 for SHA-1, or 32 for SHA-256.
 
-    This is the configured size. If the repository has only objects of the other size, it is the other size. If it has
-    objects of both sizes, git ignores the objects of the other size, so they are counted as unread.
+    This is normally the size that the configuration states. If the repository has only objects of the other size,
+    return the other size. If it has objects of both sizes, git ignores the objects whose size is not configured, so
+    count them as unread.
 
     Args:
-        repository: The repository. The counts in `unread` are changed.
+        repository: The repository. Its count `unread` is changed.
         config: The content of the repository's configuration file.
     """
     chosen = git_formats.configured(config)
@@ -237,10 +238,10 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return the other object folders that an object folder refers to, directly or through another folder (git
-    alternates).
+    """Return all folders of objects that a repository borrows from other repositories (git alternates).
 
-    Folders of another owner are left out, because a repository must not choose which folders of other users are read.
+    A borrowed folder may name further folders. These are returned as well. Folders of another owner are left out,
+    because a repository must not choose which folders of other users are read.
     """
     owner = objects.stat().st_uid
     seen = {os.path.realpath(objects)}

@@ -22,8 +22,8 @@ class HistoryBudget:
     """Limits how many bytes of objects may be built from deltas, and divides this limit among groups of objects.
 
     The budget reserves the estimated bytes for each group, or less if the sum of the estimates exceeds the limit. An
-    estimate may be too low, so a group that begins also gets half of the bytes that are not reserved. Threads may share
-    a budget.
+    estimate may be too low. So when the work on a group begins, the group also gets half of the bytes that are not
+    reserved. Threads may share a budget.
 
     Args:
         packed: The size of the repository's packs in bytes.

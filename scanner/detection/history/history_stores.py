@@ -163,7 +163,7 @@ def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
 def _most_inflated(store: Store, listed: ObjectList) -> int:
     """Return the maximum number of bytes to decompress from a pack or a folder of loose objects.
 
-    A compressed bomb decompresses to 1,000 times its size, but ordinary loose objects only to a few times their size.
+    A decompression bomb expands to 1,000 times its size. Ordinary loose objects expand to only a few times their size.
     """
     total = sum(listed.sizes)
     if store.is_pack or total <= MIN_LOOSE_INFLATED:

@@ -26,11 +26,12 @@ class Core(NamedTuple):
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle that consists of exactly these bytes, if no other needle contains them. Otherwise None.
-        views: The ranges of bytes to compare with needles wherever `text` occurs; empty if `needle` is set.
-        after: The bytes that may follow `text` in a needle.
-        before: The bytes that may precede `text` in a needle that ends with it. `text` can be ignored where the next
-            byte is not in `after` and the previous byte is not in `before`.
+        needle: The needle, if finding `text` is enough to know it. None if the bytes around `text` must be compared
+            with needles.
+        views: The ranges of bytes around `text` to compare with needles. Empty if `needle` is set.
+        after: The bytes that can follow `text` in a needle.
+        before: The bytes that can precede `text` in a needle that ends with `text`. There is no needle around `text` if
+            the next byte is not in `after` and the previous byte is not in `before`.
     """
 
     text: bytes
@@ -41,14 +42,15 @@ class Core(NamedTuple):
 
 
 class View(NamedTuple):
-    """A range of bytes around a byte string that was found, and the needles (first bytes of an encoded token) it may
-    contain.
+    """A range of bytes around a core, and the needles that may be in this range.
+
+    A core is a byte string that an automaton searches for. A needle is the first bytes of an encoded token.
 
     Attributes:
-        ahead: How many bytes before the found string the range begins.
+        ahead: How many bytes before the core the range begins.
         length: The length of the range in bytes.
-        needles: A mapping from each possible content of the range to a pair: the needle in it, and how many bytes
-            before the found string this needle begins.
+        needles: The needles by the bytes that the range has if it contains the needle. Each needle comes with the
+            number of bytes between its start and the core.
     """
 
     ahead: int
@@ -57,7 +59,7 @@ class View(NamedTuple):
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return rare byte strings that occur in the first bytes of a token in several encodings."""
+    """Return byte strings that occur in the first bytes of a token in several encodings, and seldom in other texts."""
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
@@ -78,13 +80,13 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Choose the byte strings to search for, so that each needle (the first bytes of an encoded token) contains one of
+    """Choose the byte strings (cores) to search for. Each needle (the first bytes of an encoded token) contains one of
     them.
 
     Args:
         needles: The needles, each once.
-        parts: Byte strings that may be in several needles. For each needle, the first part that is also in another
-            needle is chosen. If there is none, the needle itself is chosen.
+        parts: Byte strings that several needles may contain. The first of them that a needle contains becomes its core,
+            but only if another needle has the same core. Otherwise, the core is the needle itself.
     """
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
@@ -114,7 +116,8 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 class _Group:
     """The byte strings that one Aho-Corasick automaton searches for.
 
-    No string begins with another string of the group, because the automaton finds only one string per offset.
+    No string in a group begins with another string of the group, because an automaton finds only one string at an
+    offset.
     """
 
     def __init__(self) -> None:

@@ -123,12 +123,11 @@ end of one string literal and the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup after a letter. If the markup follows a letter, no token begins with that letter."""
+    """Return a pattern of markup that ends a word, such as `<p>`. No token begins with a letter before such markup."""
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)
-    # These characters do not occur between two letters of a token: punctuation, and a space before a letter, a tag or
-    # punctuation.
+    # No token continues after these characters: punctuation, and a space before a letter, a tag or punctuation.
     other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z<({=}]|[(,;:]" % second
     other += rb"|\.(?![ ]{0,2}(?:\||\r?\n))|\)(?![ ]{0,2}[0-9.-])"
     block_tag = rb"(?!%b)<(?!\x00)" % _INLINE_TAG

@@ -1,4 +1,4 @@
-"""A fast search for the offsets in a content at which an encoded token may begin. It does not decide what is a token.
+"""A fast search for the offsets in the content at which an encoded token may begin. It does not decide what is a token.
 
 The matcher searches for parts of needles (the first bytes of a token in one encoding) with Aho-Corasick automata. Where
 it finds such a part, it compares the bytes around the part with the needles.
@@ -23,8 +23,9 @@ It also fits into the processor's cache, from which all automata read.
 """
 
 CROWDED = 1_000
-"""If more needles than this are found in one part of a content, searching the part with patterns is faster than
-examining each needle.
+"""If more needles than this are found in one part of the content, the part is searched with patterns.
+
+This is then faster than examining each needle.
 """
 
 DECODED = frozenset[Kind](("run", "stream"))
@@ -55,13 +56,14 @@ _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
 class Automaton(NamedTuple):
-    """An Aho-Corasick automaton that searches for up to 64 byte strings, called cores.
+    """An Aho-Corasick automaton, which searches for up to 64 byte strings (cores) at the same time.
 
     Attributes:
-        find: A function that returns the cores in a content as (core index, start, end).
-        cores: The cores that the automaton searches for.
-        covered: The automaton does not find a core that begins inside another core. So for each core in `cores`, this
-            lists the offsets inside the core at which other cores may begin, and the texts of these other cores.
+        find: A function that returns each core in the content as (number of the core, start, end).
+        cores: The cores that the automaton searches for. The number of a core is its position in this tuple.
+        covered: For each core, the other cores that may begin inside it. Each item is an offset inside the core, and
+            the texts of the cores that may begin there. The automaton does not find these, so the matcher looks for
+            them itself.
         by_text: The same cores, by their text.
         longest: The length of the longest core in bytes.
     """
@@ -74,12 +76,13 @@ class Automaton(NamedTuple):
 
 
 class Window(NamedTuple):
-    """A part of a content, `content[begin:end]`, and the needles (first bytes of a token in one encoding) found in it.
+    """A part of the content, `content[begin:end]`, and the needles (first bytes of an encoded token) found in it.
 
     Attributes:
-        hits: The offset and the needle for each needle found, in any order, except the kinds in `crowded`.
-        crowded: The kinds of needles that are too frequent in this part to examine each. If there are such kinds,
-            `begin` is earlier by the length of the longest needle.
+        hits: The offset and the needle for each needle found, in any order. Needles of the kinds in `crowded` are left
+            out.
+        crowded: The kinds of needles that occur too often in this part to be examined one by one. If there are such
+            kinds, `begin` is earlier by the length of the longest needle.
         run_spots: Offsets in the content that may be inside long strings of base64 letters, in ascending order.
     """
 
@@ -127,7 +130,7 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
     Args:
         content: The bytes to search.
-        with_run_spots: Whether to yield also parts that may have a long string of base64 letters.
+        with_run_spots: Whether to also yield parts that may have a long string of base64 letters.
     """
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
@@ -142,7 +145,7 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return the needles (first bytes of an encoded token) in a part of a content.
+    """Return the needles (first bytes of an encoded token) in a part of the content.
 
     Args:
         content: The whole content.
@@ -151,7 +154,8 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
         end: The offset in `content` at which the search ends.
 
     Returns:
-        The offset and the needle for each needle found; the kinds of needles that are too frequent to examine each.
+        The offset and the needle for each needle found, and the kinds of needles that occur too often to be examined
+        one by one. The needles of these kinds are left out.
     """
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
@@ -182,7 +186,7 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
         end: The offset in `content` at which the search ended. Byte strings that start there or later are ignored.
 
     Returns:
-        The offset in the content of each needle, and the needle.
+        For each needle found, its offset in the content, and the needle.
     """
     cores, covered = automaton.cores, automaton.covered
     limit, size = end - begin, len(content)
@@ -212,7 +216,7 @@ def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[
         at: The offset of the found byte string in the content.
 
     Returns:
-        The offset in the content of each needle, and the needle.
+        For each needle found, its offset in the content, and the needle.
     """
     hits: list[Hit] = []
     for ahead, length, needles_of in views:
@@ -231,7 +235,7 @@ def _kinds(core: Core) -> frozenset[Kind]:
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds of needles (first bytes of an encoded token) that may occur more than CROWDED times.
+    """Return the kinds of needles (first bytes of an encoded token) of which there may be more than CROWDED.
 
     Args:
         automaton: The automaton that searched the content.
@@ -286,7 +290,7 @@ def _searches() -> tuple[_Find, ...]:
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return True if a content certainly has no token, except perhaps inside a container such as an archive.
+    """Return True if the content certainly has no token, except perhaps inside a container such as an archive.
 
     This is the quickest test. Most files are small and have no token.
 

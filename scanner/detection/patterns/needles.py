@@ -86,14 +86,17 @@ class Needle(NamedTuple):
 
 
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
-    """Return letters that the base64 of every text contains if the text contains one of the given strings.
+    """Return base64 letters that occur in every encoded text that contains one of the given strings.
+
+    Base64 encodes three bytes as a group of four letters. So the letters differ with the position of the string in a
+    group of three bytes. Letters that also depend on the bytes before or after the string are left out.
 
     Args:
-        cores: Byte strings, all of the same length.
+        cores: Byte strings, all of the same length. Only letters that are the same for all of them are returned.
 
     Returns:
-        A pair for each of the three positions that a string may have in a group of three bytes: the letters, and the
-        position (0 to 3) of the first letter in its group of four.
+        For each of the three positions of a string in a group of three bytes: the letters, and the position (0 to 3) of
+        the first letter in its group of four.
     """
     found = []
     for alignment in range(3):
@@ -137,8 +140,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # The first letter of a token, followed by the next event of a terminal recording, a colour, a tag or an invisible
-    # joiner. The text appended next is this letter as an invisible tag character of Unicode.
+    # The first letter of a token, and after it the beginning of a separator: the next event of a terminal recording, a
+    # colour, a tag or an invisible joiner. The last text is the first letter as an invisible tag character of Unicode.
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
     # PowerShell's CLIXML writes an underscore as `_x005F_`.
@@ -209,9 +212,9 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield groups of strings of four base64 letters with which a token in base64 can begin.
+    """Yield the strings of four letters with which a token in base64 can begin, in several groups.
 
-    Strings in one group differ only in the lower four bits of their last letter.
+    The strings of one group differ only in the lower four bits of their last letter's ASCII code.
 
     Args:
         prefix: The prefix of the token format.

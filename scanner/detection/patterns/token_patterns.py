@@ -59,7 +59,8 @@ class TokenPatterns(NamedTuple):
         plain: The token without any encoding.
         units: The token with escaped characters, and with line breaks, quotes or the like between any two characters.
             Each character is captured as `unit`, and what is between two characters as `joint`.
-        end_of_word: Markup after the first letter of a prefix. If it matches, no token begins with that letter.
+        end_of_word: Markup that ends a word, such as `<p>`. If it follows the first letter of a prefix, no token begins
+            with this letter.
         hexadecimal: The token in hexadecimal digits without anything between them.
         hex_list: The token as hexadecimal numbers with separators. Each number after the prefix is captured as `unit`.
         decimal_list: The token as decimal numbers with separators. Each number after the prefix is captured as `unit`.

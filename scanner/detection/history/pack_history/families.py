@@ -128,8 +128,8 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
     """Group each whole object with all objects that deltas build from it, and estimate the work for each group.
 
     Returns:
-        For each pack entry, whether its object can be built. The entry numbers of the whole objects. For each whole
-        object, the estimated work in bytes to build its group.
+        Three arrays: for each pack entry, whether its object can be built; the entry numbers of the whole objects; for
+        each whole object, the estimated work in bytes to build its group.
     """
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
@@ -173,8 +173,7 @@ def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uin
         bases: For each entry, the number of the entry that it is a delta of.
 
     Returns:
-        The numbers of all deltas, ordered by their base; for each entry, the position in this list of the first delta
-        that has the entry as base.
+        Two arrays, as in `PackPlan.children` and `PackPlan.starts`.
     """
     count = len(bases)
     starts = np.zeros(count + 1, np.uint32)

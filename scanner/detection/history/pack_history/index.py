@@ -184,7 +184,7 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
     """Sort the offsets of the entries of a pack.
 
     Returns:
-        The sorted offsets, with `end` as the last item; for each sorted offset, its position in `offsets`.
+        The sorted offsets, with `end` as the last item. Then, for each sorted offset, its position in `offsets`.
     """
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
@@ -255,7 +255,8 @@ def _sizes(
     """Parse the type and the size in the pack's entry headers that begin at the offsets `starts`.
 
     Returns:
-        For each header: the type; the size in bytes; the offset after the size; whether the size is complete.
+        For each header: the type, the size in bytes, the offset after the size, and whether the size is valid (not too
+        long).
     """
     last = len(raw) - 1
     byte = raw[starts]
@@ -280,7 +281,8 @@ def _distances(
     """Parse the distances of deltas to their base objects. The distances begin at the offsets `starts`.
 
     Returns:
-        For each delta: the distance in bytes; the offset after the distance; whether the distance is complete.
+        For each delta: the distance in bytes, the offset after the distance, and whether the distance is valid (not too
+        long).
     """
     last = len(raw) - 1
     byte = raw[np.minimum(starts, last)]

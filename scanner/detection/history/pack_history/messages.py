@@ -56,7 +56,7 @@ class Plan(NamedTuple):
         weights: The estimated work in bytes on each group of objects that one worker reads together.
         objects: The number of objects in all groups.
         rest: The encoded references to the objects that git has to read.
-        damaged_packs: The number of packs with bytes that their index does not list.
+        damaged_packs: The number of packs with extra bytes before their first object.
         damaged_objects: The number of objects that neither the workers nor git can read.
     """
 
@@ -79,8 +79,8 @@ class Frame(NamedTuple):
         kind: The type of the object.
         oid: The id of the object.
         payload: For SUSPECT, the content of the object. For GIT, encoded references to objects. For COUNTS, the numbers
-            of objects and bytes. For DONE, the bytes of work that were left, and the number of places in the pack that
-            the index does not list.
+            of objects and bytes. For DONE, the bytes of work that were left, and the number of places in the pack with
+            extra bytes between the objects.
     """
 
     operation: bytes
@@ -90,9 +90,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers of a COUNTS message (objects and bytes that were read) or of a DONE message (work left, gaps
-        in the pack).
-        """
+        """The two numbers of a COUNTS or DONE message, in the order in which `Frame.payload` describes them."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
@@ -129,7 +127,7 @@ def done_frame(left: int, gaps: int) -> Frame:
 
     Args:
         left: The bytes of work that were allowed for the group and not spent.
-        gaps: The number of places in the pack with bytes that the index does not list.
+        gaps: The number of places in the pack with extra bytes between the objects.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 

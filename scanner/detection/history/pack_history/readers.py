@@ -213,7 +213,7 @@ def _server(packs: Sequence[Store]) -> Iterator[_Server]:
             ours.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(END_SECONDS)
-            with contextlib.suppress(ProcessLookupError):  # the server and its workers have ended
+            with contextlib.suppress(ProcessLookupError):  # the helper process and its workers have ended
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

@@ -36,9 +36,9 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that is the base of `waiting` more deltas.
+    """An object that deltas need as their base. `waiting` is the number of these deltas.
 
-    Its content may be dropped to save memory, and is then built again when a delta needs it.
+    The object's content may be dropped to save memory. It is then built again when a delta needs it.
     """
 
     __slots__ = ("content", "number", "parent", "waiting")
@@ -49,7 +49,7 @@ class _Base:
 
 
 class GivenUp:
-    """A list of pack entries that were not read. An item is the entry's number and the type of its object."""
+    """A list of pack entries that were not read. Each item is the number of an entry and the type of its object."""
 
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
@@ -79,8 +79,9 @@ class FamilyReader:
     Attributes:
         for_git: The entries that git has to read.
         over_budget: The entries that were not read because the limit on the work was reached.
-        gaps: The number of places in the pack with bytes that the index does not list.
-        left: The bytes of work that are left. The value may be below zero by the cost of one object.
+        gaps: The number of places in the pack with extra bytes between the objects.
+        left: The bytes of work that are left. The value may fall below zero, because the last object may cost more than
+            was left.
     """
 
     def __init__(self, unit: Unit, budget: int) -> None:
