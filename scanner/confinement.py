@@ -70,7 +70,7 @@ class _Architecture:
 
     Attributes:
         audit: The number of the architecture in the kernel's audit interface.
-        allowed: The numbers of the system calls that `confine` allows. It refuses all others.
+        allowed: The numbers of the system calls that `confine` allows. `confine` refuses all other system calls.
         refused: The numbers of the system calls that `confine_to_reading` refuses.
     """
 

@@ -78,7 +78,10 @@ class ProcessLimits:
 
 
 READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
-"""For commands that read objects and write nothing. Applying a delta needs its base, its commands and its result."""
+"""For commands that read objects and write nothing.
+
+To apply a delta, git needs the base object, the delta and the result in memory.
+"""
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
 """For clone, fetch and unbundle.

@@ -1,5 +1,5 @@
-"""Handles reports of compromised tokens for which there is other evidence than a public leak.
+"""Handles reports of compromised tokens that r8scan did not find in public itself.
 
-The evidence is a report by a person, unusual usage of the token, or a proof that the reporter has the token. The module
-`settling` passes each report to `scanner.response`, which decides what to do with the token.
+A report may come from a person, from unusual usage of the token, or from somebody who proves to have the token. The
+module `settling` passes each report to `scanner.response`, which decides what to do with the token.
 """

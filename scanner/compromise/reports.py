@@ -55,7 +55,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A checked, redacted report of limited size, ready to be recorded.
+    """A report that was checked and can be recorded. Its texts are redacted and cut to a limited length.
 
     Two reports with the same `key` (a result of `idempotency_key`) count as one.
     """
@@ -226,7 +226,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports of unknown tokens due now if the reported token has been imported into the token store.
+    """Find reports whose token was unknown but has been imported into the token store since then. Make them due now.
 
     Return the number of these reports.
     """

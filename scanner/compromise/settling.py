@@ -1,6 +1,7 @@
-"""Decides what to do about recorded reports of compromised tokens, in batches and within the limit of disabled tokens.
+"""Decides in batches what to do about recorded reports of compromised tokens.
 
-If a crash leaves reports undecided, a periodic task (the sweeper) decides on them.
+It respects the limit on how many tokens are disabled per minute. If a crash leaves reports undecided, a periodic task
+(the sweeper) decides on them.
 """
 
 from __future__ import annotations
@@ -144,8 +145,8 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
         after: Return only reports with a greater id.
 
     Returns:
-        Only the first report of each token and decision. With the SQL token store, reports of tokens that were disabled
-        since then or are still protected are left out.
+        If there are several reports of the same token with the same decision, only the first one. With the SQL token
+        store, reports are left out if their token was disabled since then or is still protected.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (

@@ -19,7 +19,9 @@ _GIST = re.compile(r"[0-9a-f]{1,64}")
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _SSH = re.compile(r"(?:(?:git\+)?ssh://)?(?:[\w.-]+@)([A-Za-z0-9.-]+)(?::\d+/|[:/])(.+)", re.ASCII)
 _SSH_OVER_HTTPS = "ssh."
-"""https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port"""
+"""The beginning of GitHub's host for SSH over the HTTPS port:
+https://docs.github.com/en/authentication/troubleshooting-ssh/using-ssh-over-the-https-port
+"""
 _QUOTES = "<>()[]\"'`,;. \t\r\n"
 """Characters that may surround an address in a mail or a chat and do not belong to the address."""
 _NOT_OWNERS = frozenset(
@@ -33,9 +35,10 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an operator wants to scan again: a repository, push, commit, gist, or everything of an owner.
+    """What an operator wants to scan again.
 
-    `name` is `owner/name`, an owner or a gist's id. `before` and `head` are full ids of commits.
+    This is a repository, a push, a commit, a gist, or everything of an owner (all repositories and gists). `name` is a
+    repository's `owner/name`, an owner's name, or a gist's id. `before` and `head` are full ids of commits.
     """
 
     kind: TargetKind

@@ -1,4 +1,4 @@
-"""Confined processes that find the files of a folder that certainly have no token.
+"""Confined processes that find out which files of a folder certainly contain no token.
 
 The caller reads all other files. In a folder of 100,000 small files, opening a file costs more time than searching it,
 so several processes open and search the files. These processes can read files, but not write files, use a network or
@@ -58,12 +58,14 @@ class Survey:
             self._children.put(None)
 
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
-        """Find out which of the files are small, could be read completely, and certainly have no token.
+        """Find out which of the files certainly contain no token.
 
-        If a process fails, its files do not count as free of tokens.
+        Files that are large or could not be read completely do not count as free of tokens. The same is true for all
+        files of a process that fails.
 
         Returns:
-            For each path, whether the file certainly has no token; the total size of these files in bytes.
+            For each path, whether the file certainly contains no token. In addition, the total size of the files
+            without a token, in bytes.
         """
         parts = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
         answers = list(self._pool.map(self._ask, parts))
@@ -116,10 +118,11 @@ def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
 
 
 def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
-    """Ask a process which of the files certainly have no token.
+    """Ask a process which of the files certainly contain no token.
 
     Returns:
-        For each path, whether the file certainly has no token; the total size of these files in bytes.
+        For each path, whether the file certainly contains no token. In addition, the total size of the files without a
+        token, in bytes.
 
     Raises:
         OSError: The process has ended, or its answer has another form.

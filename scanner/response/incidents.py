@@ -1,4 +1,7 @@
-"""Stores incidents and the public places of their tokens. All functions work on batches of up to hundreds of rows."""
+"""Stores incidents, and the public places where their tokens were found.
+
+All functions work on batches of up to hundreds of rows.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ from scanner.response.places import columns_of
 from scanner.tokens.protocol import TokenRecord
 
 MAX_EXPOSURES_PER_INCIDENT = 5000
-"""How many exposures an incident keeps. A token in a hundred thousand forks does not need as many rows."""
+"""An incident keeps at most this many public places of its token.
+
+A token in a hundred thousand forks does not need as many rows.
+"""
 
 PlaceRows = Mapping[str, dict[str, Any]]
 """Places of a token. Each key identifies a place (see `place_key`), and the value has the place's database columns."""
@@ -36,7 +42,7 @@ class TokenIncident:
 
 @dataclass(frozen=True, slots=True)
 class IncidentPlaces:
-    """An incident and the new places of its token."""
+    """An incident, and the new places where its token was found."""
 
     incident: Incident
     places: PlaceRows

@@ -25,7 +25,7 @@ class ResponsePath(Protocol):
         """Look the token candidates up in the token store, disable the real tokens, and record what was done."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up at most `limit` stored token candidates again that the store did not know.
+        """Look up again at most `limit` of the stored token candidates that the token store did not know.
 
         Disable the tokens that the store knows now.
         """

@@ -62,7 +62,8 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up at most `limit` stored token candidates again that are due. Disable the tokens that the store knows now.
+    """Look up again at most `limit` of the stored token candidates that are due. Disable the tokens that the store
+    knows now.
 
     If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
     """

@@ -170,7 +170,9 @@ def _spot(candidate: Candidate) -> tuple[str | None, str]:
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up at most `limit` stored token candidates again that are due. Respond to those that the store knows now."""
+    """Look up again at most `limit` of the stored token candidates that are due. Respond to those that the store knows
+    now.
+    """
     with database.write() as session:
         due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)
@@ -303,8 +305,8 @@ def _log_places(
 def _may_be_live(incident: Incident | None) -> bool:
     """Return whether the token's incident is open and the token may still work.
 
-    Only such a token is decided on again when it is found in a place that is already recorded. Other tokens are not,
-    because an operator may have enabled them since then.
+    If such a token is found again in a place that is already recorded, r8scan decides on it again. It does not decide
+    again on any other token, because an operator may have enabled that token since then.
     """
     return incident is not None and incident.action in LIVE_ACTIONS
 

@@ -21,9 +21,9 @@ from scanner.response.policy import Policy
 from scanner.response.respond import MAX_CANDIDATES_PER_TRANSACTION, LookedUp, Response
 
 EXPOSURES_PER_PAGE = 1000
-"""How many exposures `decide_again` reads in one query."""
+"""`decide_again` reads this many recorded places of tokens in one query."""
 MAX_PAGES = 50
-"""How many pages one run of `decide_again` reads."""
+"""One run of `decide_again` sends at most this many of these queries."""
 DEFER_FAILED_SECONDS = 3600
 """A sighting whose look-up failed unexpectedly is tried again this much later."""
 
@@ -53,7 +53,7 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up the stored token candidates again that are due. Respond to those that the token store knows now.
+    """Look up again the stored token candidates that are due. Respond to those that the token store knows now.
 
     If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue.
     """

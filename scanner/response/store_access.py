@@ -123,7 +123,7 @@ class StoreAccess(Protocol):
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete canaries (test tokens of r8scan) that have ended from the SQL token store.
+        """Delete ended canaries (test tokens of r8scan) from the SQL token store.
 
         For a remote token store, do nothing.
         """

@@ -168,7 +168,7 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts, and return the answer to GitHub, which has a label for each token.
+    """Respond to the alerts, and return the answer to GitHub, which labels the alerts.
 
     A token that the token store knows is a `true_positive`. A token that it does not know is a `false_positive`. An
     alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.

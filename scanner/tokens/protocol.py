@@ -65,7 +65,8 @@ class Disabled:
 class TokenStore(Protocol):
     """The interface that all token stores share.
 
-    It has no method to disable tokens; see `scanner.response.store_access`.
+    It has no method to disable tokens, because the token stores do this in different ways; see
+    `scanner.response.store_access`.
     """
 
     def look_up(self, digests: Collection[str]) -> LookUp:

@@ -222,7 +222,7 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Return the SQL condition that a gap (a span of missed events) of the event timeline overlaps with this hour.
+    """Return the SQL condition for gaps (spans of missed events) of the event timeline that overlap with this hour.
 
     The archive cannot fill the gaps of other sources.
     """

@@ -1,4 +1,4 @@
 """Runs jobs that read several items, and drops jobs if too many wait.
 
-Also moves token candidates into the database that were kept in files while the database was unavailable.
+While the database is unavailable, token candidates are kept in files. This package later moves them into the database.
 """

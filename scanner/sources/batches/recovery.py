@@ -1,4 +1,7 @@
-"""Moves token candidates and events into the database that were kept in files while the database was unavailable."""
+"""Moves token candidates and events from files into the database.
+
+They are kept in files while the database is unavailable.
+"""
 
 from __future__ import annotations
 

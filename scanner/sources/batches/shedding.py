@@ -1,7 +1,7 @@
-"""Load shedding: r8scan drops the jobs that are least likely to have a token if more wait than can be read in time.
+"""Load shedding: if more jobs wait than can be read in time, drop the jobs that are least likely to contain a token.
 
-Among equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. The events behind dropped
-jobs count as not seen, so that the source `archive` can queue them again.
+Among equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. The events from which the
+dropped jobs came count as not seen, so that the source `archive` can queue them again.
 """
 
 from __future__ import annotations

@@ -17,7 +17,10 @@ from scanner.records.models import Account, Exposure, db_now
 
 LEAKED_WITHIN_DAYS = 365
 MAX_EXPOSURES = 20_000
-"""Limit of the newest exposures that are searched for owners. The search takes some milliseconds a poll."""
+"""The search for owners who have leaked a token reads at most this many of the newest recorded places.
+
+This takes some milliseconds in each poll.
+"""
 NAMES_A_STATEMENT = 500
 
 

@@ -1,4 +1,4 @@
-"""The data classes of a queued push, of the parts in which it is read, and of the result of reading it."""
+"""The data classes for a queued push and for the result of reading it."""
 
 from __future__ import annotations
 

@@ -50,7 +50,9 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure and store the recall of each source: which share of the pushes of the other sources it has seen."""
+    """Measure and store the recall of each source: the share that it has seen of the pushes shown by all other
+    sources.
+    """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)

@@ -55,7 +55,7 @@ So only the share LESS_AFTER_PAUSE of the usual rate is expected. Windows that a
 compared with other old windows, and not with new ones.
 """
 SHORT_SHARE = 0.01
-"""At most this share of a window's results may be missing.
+"""A window counts as read completely if at most this share of its results is missing.
 
 A repository leaves the window when somebody pushes to it again.
 """

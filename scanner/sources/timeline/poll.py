@@ -52,7 +52,10 @@ NEVER_QUIET = "https://api.github.com"
 """GitHub's public instance has new events every second, so an old list of it is stale. A list of another instance may
 be old because nothing happens there."""
 SOURCES_OF_EVENTS = ("repository_search", "new_repositories")
-"""Sources that show the times of pushes and of new repositories, which are events of the timeline as well."""
+"""These sources show pushes and new repositories, which are events of GitHub as well.
+
+If they have seen much newer events, the list of events is outdated.
+"""
 MAX_QUARTILE_RANGES = 3
 """Events further than this many interquartile ranges from the middle half are outliers. They do not extend the observed
 time span."""
