@@ -62,10 +62,10 @@ def respond_remotely(
 def look_up_again_remotely(
     database: Database, *, policy: Policy, access: RemoteAccess, limit: int = MAX_CANDIDATES_PER_TRANSACTION
 ) -> LookedUp:
-    """Look up again at most `limit` of the stored token candidates that are due. Disable the tokens that the store
-    knows now.
+    """Look up again at most `limit` of the stored token candidates that are due.
 
-    If a candidate could not be looked up, it is due again after `ASK_AGAIN_SECONDS`.
+    Disable the tokens that the store knows now. If a candidate could not be looked up, it is due again after
+    `ASK_AGAIN_SECONDS`.
     """
     with database.read() as session:
         due = sightings.due(session, limit=limit)

@@ -170,8 +170,9 @@ def _spot(candidate: Candidate) -> tuple[str | None, str]:
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up again at most `limit` of the stored token candidates that are due. Respond to those that the store knows
-    now.
+    """Look up again at most `limit` of the stored token candidates that are due.
+
+    Respond to those that the store knows now.
     """
     with database.write() as session:
         due = sightings.due(session, limit=limit)

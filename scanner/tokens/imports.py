@@ -66,8 +66,8 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
     """Return the token in a row of the list.
 
     Args:
-        fields: `token` or `sha256`, and optionally `email` (addresses separated by semicolons), `account`, `name` and
-            `hint` (the token's first and last characters).
+        fields: The row's values by column: `token` or `sha256`, and optionally `email` (addresses separated by
+            semicolons), `account`, `name` and `hint` (the token's first and last characters).
         digester: Computes the digest of a token.
 
     Raises:

@@ -1,5 +1,6 @@
-"""The source that reads the event archive, but only the hours in which the polls of GitHub's events have missed
-events.
+"""The source that reads the event archive.
+
+It reads only the hours in which the polls of GitHub's events have missed events.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class Looks:
     def write(self, session: Session) -> None:
         """Store when each repository is checked again.
 
-        Delete the rows of repositories that were pushed to, that are gone, or that were checked for the last time.
+        Delete the rows of repositories that were pushed to, that are gone, or for which no further check is planned.
         """
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]

@@ -50,8 +50,9 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure and store the recall of each source: the share that it has seen of the pushes shown by all other
-    sources.
+    """Measure and store the recall of each source.
+
+    A source's recall is the share that it has seen of the pushes shown by all other sources.
     """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)

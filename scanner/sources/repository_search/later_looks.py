@@ -38,7 +38,7 @@ def due(session: Session) -> list[Look]:
 def write(session: Session, search: SearchRun) -> None:
     """Store when the ranges of push times in this run are searched again.
 
-    Delete ranges that were searched for the last time.
+    Delete ranges for which no further search is planned.
     """
     for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(

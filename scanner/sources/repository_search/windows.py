@@ -110,8 +110,8 @@ class Plan:
         compared: The two counts of the latest comparison: by GraphQL and by the REST search, for the same window.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
-        debt: The part of the windows for which there were not enough GraphQL points, as a sum of fractions. When it
-            reaches 1, the REST search reads one window, and 1 is subtracted.
+        debt: How many windows the GraphQL points were not enough for. Each window adds a fraction. When the sum reaches
+            1, the REST search reads one window, and 1 is subtracted.
     """
 
     until: int
@@ -162,10 +162,9 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows (ranges of push times) that were not searched in time to the list `behind`, to search them
-        later.
+        """Move windows (ranges of push times) that were not searched in time to the list `behind`.
 
-        Remove ranges that are too old from this list, and return them.
+        Remove ranges that are too old from this list, and return them. All other ranges in the list are searched later.
         """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
