@@ -241,7 +241,7 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
     """Return the address of the next page from the response's Link header.
 
-    Return None if there is no next page, or if its address is not on the host of this API.
+    Return None if there is no next page, or if its address is not on the host of GitHub's API.
     """
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None

@@ -1,8 +1,8 @@
 """Access to the token store. This module hides the differences between the two kinds of token store.
 
 With the SQL token store, tokens are looked up and disabled inside the transaction that records the incidents. With a
-remote token store, r8scan looks the tokens up before the transaction, which records each incident as `disabling`, and
-disables the tokens after the commit (`scanner.response.finishing`).
+remote token store, r8scan looks the tokens up before this transaction. The transaction then records each incident as
+`disabling`, and the tokens are disabled after the commit (`scanner.response.finishing`).
 """
 
 from __future__ import annotations

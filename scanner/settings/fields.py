@@ -90,8 +90,11 @@ class Settings(BaseSettings):
     """Seconds between two polls of page 1 of the event timeline, instead of GitHub's X-Poll-Interval. Set it only with
     GitHub's written consent. 5,000 requests an hour allow 0.72 s."""
     search_queries: Annotated[tuple[str, ...], NoDecode] = ()
-    """Queries for code search, separated by ; each at most 200 characters. The default is the prefix of each token
-    format and, for the default format, words that often stand next to its tokens."""
+    """Queries for code search, separated by semicolons.
+
+    Each has at most 200 characters. The default is the prefix of each token format and, for the default format, words
+    that often stand next to its tokens.
+    """
     archive_url: HttpUrl | None = None
     """The address of hourly files of public events in GH Archive's format. Without it, the archive is not read."""
 
@@ -99,7 +102,7 @@ class Settings(BaseSettings):
     """`smtp://`, `smtp+starttls://` or `smtps://` with user and password, or `maildir:///path`. The default is a
     Maildir in the state folder."""
     email_from: Email = DEFAULT_SENDER
-    """The sender of all mails. Mails from the default are not trusted."""
+    """The sender of all mails. Recipients do not trust mails from the default sender."""
     email_bounces_to: Email | None = None
     """The envelope sender, to which servers return undeliverable mails. The default is `email_from`."""
     operator_email: Email | None = None
@@ -187,17 +190,24 @@ class Settings(BaseSettings):
     """The file with the key of `hmac-sha256`."""
 
     git_rate: float | None = Field(default=None, ge=0.2, le=1000)
-    """Git requests a second at the very first start. The rate rises while GitHub refuses none. The default depends on
-    the credential and on the installation."""
+    """The number of git requests per second at the very first start.
+
+    This rate rises while GitHub refuses no request. The default depends on the credential and on the installation.
+    """
     git_max_rate: float | None = Field(default=None, ge=0.2, le=1000)
     """The highest rate of git requests a second."""
     max_remembered_repositories: int = Field(default=2_000_000, ge=1000, le=1_000_000_000)
-    """Limit of the repositories whose tips are remembered. Above it, the repositories that have not been read for the
-    longest time are forgotten."""
+    """Limit of the repositories for which the service remembers which commits were read.
+
+    Above it, the repositories that have not been read for the longest time are forgotten.
+    """
     scan_threads: int = Field(default=8, ge=1, le=64)
     """The number of pushes that one scanning process reads in parallel."""
     push_max_bytes: int = Field(default=32 * 1024 * 1024, ge=64 * 1024, le=1024**3)
-    """Limit of a push's pack in bytes. Of a larger pack, only a part is read, and the rest is recorded as unread."""
+    """Limit of the git pack of a push, in bytes.
+
+    If a pack is larger, only a part of it is read, and the rest is recorded as unread.
+    """
     queue_max_pushes: int = Field(default=100_000, ge=1000, le=10_000_000)
     """Limit of waiting pushes. Above it, the pushes that are least likely to contain a token are dropped and
     counted."""
@@ -214,7 +224,10 @@ class Settings(BaseSettings):
     report_key: SecretStr | None = Field(default=None, min_length=16)
     """The key with which internal systems send reports or usage over HTTP. Without the key, they cannot send any."""
     brake_per_minute: int = Field(default=60, ge=0, le=1_000_000)
-    """Tokens that reports and rules may disable a minute. Further tokens wait for an operator."""
+    """The number of tokens that may be disabled in one minute because of reports and usage rules.
+
+    Further tokens wait for an operator.
+    """
 
     usage_dormant: RuleMode = RuleMode.FLAG
     """The rule about a token that was not used for a long time and is used again. `flag` asks the operator, `disable`
@@ -222,13 +235,13 @@ class Settings(BaseSettings):
     usage_dormant_days: int = Field(default=30, ge=1, le=3650)
     """Days without use after which a token counts as dormant."""
     usage_dormant_count: int = Field(default=100, ge=1)
-    """Uses of a dormant token in an hour at which the rule applies."""
+    """The rule about dormant tokens applies if such a token is used at least this many times in one hour."""
     usage_spread: RuleMode = RuleMode.FLAG
     """The rule about a token that is used from many networks or countries."""
     usage_spread_networks: int = Field(default=30, ge=2, le=60)
-    """Networks in an hour at which the rule about many networks applies."""
+    """The rule applies if a token is used from at least this many networks in one hour."""
     usage_spread_countries: int = Field(default=8, ge=2, le=30)
-    """Countries in an hour at which the rule about many countries applies."""
+    """The rule also applies if a token is used from at least this many countries in one hour."""
     usage_listed: RuleMode = RuleMode.FLAG
     """The rule about a token that is used from a listed network."""
     usage_listed_file: Path | None = None
@@ -238,9 +251,9 @@ class Settings(BaseSettings):
     usage_burst_factor: float = Field(default=20, ge=2, le=1_000_000)
     """The burst rule applies if a token is used this many times as often as before."""
     usage_burst_count: int = Field(default=1000, ge=1)
-    """Uses in an hour below which the burst rule does not apply."""
+    """The burst rule does not apply if a token is used less often than this in an hour."""
     usage_burst_hours: int = Field(default=24, ge=1, le=10_000)
-    """Active hours that a token's history must have before the burst rule applies."""
+    """The burst rule applies only if the token was used in at least this many earlier hours."""
     usage_keep_days: int = Field(default=35, ge=2, le=400)
     """Days for which usage is kept."""
 

@@ -377,7 +377,8 @@ def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     Gists are missed if the list no longer shows them, or if too many polls could not read the list to its end.
     """
     before = _owed(leased)
-    # All gists up to this time were read. If an earlier poll left a part of the list unread, that part starts here.
+    # The time up to which all gists were read. If an earlier poll left a part of the list unread, this is the start of
+    # that part.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps
