@@ -1,4 +1,4 @@
-"""Claims mails in the outbox for a worker.
+"""Claims mails for a worker. Mails that are to be sent are rows of a database table, the outbox.
 
 One transaction leases a few mails and stores their content ("freezes their facts"). The content is stored before the
 first attempt to send a mail, so that later attempts send exactly the same mail.
@@ -44,7 +44,7 @@ class Claimed:
     """A mail that this worker has claimed.
 
     Attributes:
-        lease: The worker's claim of the mail's row in the outbox.
+        lease: The worker's claim of the mail, which expires after some time.
         channel: EMAIL for a mail to an owner, OPERATOR for a mail to the operator.
         recipient: The address of the recipient, or None if it is unknown.
         message_id: The Message-ID, which is the same in each attempt.
@@ -74,7 +74,7 @@ class Claimed:
 
     @property
     def id(self) -> uuid.UUID:
-        """Return the id of the mail's row in the outbox."""
+        """Return the id of the mail."""
         key: uuid.UUID = self.lease.key
         return key
 

@@ -1,6 +1,6 @@
 """Channels that notify the operator of problems and waiting decisions: mail, a signed webhook, and Slack.
 
-No message contains a token, a digest or a hint.
+No message contains a token, its digest, or its first and last characters.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """Sends mails to the operator directly. It does not use the outbox, so that it can report problems of the
-    outbox.
+    """Sends mails to the operator directly. Mails do not wait in the database, so that problems of the database can be
+    reported.
     """
 
     name = "mail"
@@ -113,7 +113,7 @@ class MailChannel:
 
 
 def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
-    """Send a plain text mail immediately, without the outbox.
+    """Send a plain text mail immediately. It does not wait in the database like other mails.
 
     Raises:
         OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.

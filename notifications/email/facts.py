@@ -1,4 +1,4 @@
-"""The facts of a mail, which are the data that it reports. They are stored as JSON in the mail's row of the outbox."""
+"""The facts of a mail, which are the data that it reports. They are stored in the database as JSON."""
 
 from __future__ import annotations
 

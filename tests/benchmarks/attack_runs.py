@@ -363,7 +363,7 @@ def left_running(folder: Path) -> list[int]:
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
     """Measure the redaction of texts and the parsing of mails, each in a new process. Yield a row for each input.
 
-    The CPU time is in the column "elsewhere", because the service does not do this work in its reader processes.
+    The CPU time is in the column "elsewhere", because the service does this work in processes that are not confined.
     """
     path = folder / "edge"
     with Measurer() as measurer:

@@ -1,4 +1,4 @@
-"""Runs the service with as many pushes as GitHub has.
+"""Runs the service with as many pushes a second as happen on GitHub.
 
 It measures the leaks found, the delays, the pushes read per second, memory and CPU time. The pushes are created before
 the measurement, so that it does not include git's work. Exit status 1: a target was missed.

@@ -127,7 +127,7 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until it has polled every source once. Then set the position of its repository search to the
+    """Run the service until it has polled each of GitHub's lists once. Then let its repository search begin at the
     present time.
     """
     with own.service():
@@ -146,7 +146,10 @@ def _sentences(own: World) -> list[str]:
 
 
 def _missed(own: World) -> dict[str, dict[str, int]]:
-    """Return the numbers of missed events from `r8scan status --json`, by source (what r8scan polls) and reason."""
+    """Return the numbers of missed events that `r8scan status --json` shows.
+
+    The keys are the name of the list that r8scan polls (the "source") and the reason.
+    """
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 
 

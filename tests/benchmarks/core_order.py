@@ -34,10 +34,11 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return how often the matcher would stop if the strings ("cores") were put into buckets in this order.
+        """Return the cost of this order of the strings ("cores"): how often the matcher stops with the resulting
+        buckets.
 
-        The result is a sum over the buckets. For each bucket, add the share of positions in the sample at which the
-        matcher would stop for this bucket.
+        The cost is a sum over the buckets. For each bucket, add the share of positions in the sample at which the
+        matcher stops because of this bucket.
         """
         return sum(map(self._cost_of, _buckets(order)))
 

@@ -35,8 +35,9 @@ LICENCE = "# From GitHub's GraphQL schema (npm package @octokit/graphql-schema).
 
 
 def trimmed(text: str) -> str:
-    """Return the schema with only the types and fields of KEPT, the search results, and the scalars and enums that they
-    use.
+    """Return the schema with only the types and fields in KEPT, and with the other types that these need.
+
+    The other types are a union of search results, two scalars and an enum.
     """
     document = graphql.parse(text, no_location=True)
     kept = [found for one in document.definitions if (found := _trimmed(one)) is not None]

@@ -89,7 +89,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue a mail to an owner about these incidents. The mail is due now. Return the id of its outbox row."""
+    """Queue a mail to an owner about these incidents. The mail is due now. Return the mail's id."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -97,14 +97,14 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue a mail to the operator about these incidents. The mail is due now. Return the id of its outbox row."""
+    """Queue a mail to the operator about these incidents. The mail is due now. Return the mail's id."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
 
 
 def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
-    """Return the id of the newest outbox row for this recipient on this channel."""
+    """Return the id of the newest notification to this recipient on this channel."""
     statement = (
         select(Notification.id)
         .where(Notification.channel == channel, Notification.recipient == recipient)
@@ -116,7 +116,7 @@ def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
 
 
 def row(database: Database, notification_id: uuid.UUID) -> Notification:
-    """Read the outbox row from the database and return it."""
+    """Read the row of this notification from the database and return it."""
     with database.read() as session:
         return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
 

@@ -34,7 +34,9 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """A reader that stores each request in a list. The first `failures` requests fail."""
+    """Replaces the confined process that reads packs. It keeps each request in a list. The first `failures` requests
+    fail.
+    """
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -130,7 +132,9 @@ def test_a_pack_that_kills_its_reader_is_scanned_again_for_plain_tokens_only() -
 
 
 class SlowReader(Reader):
-    """A reader that needs more time for one object than a scan of a whole pack allows."""
+    """Replaces the confined process. It needs more time for one object than r8scan allows when it scans a whole
+    pack.
+    """
 
     def read(
         self,

@@ -1,4 +1,4 @@
-"""Tests that only one worker at a time holds a row, and that another worker claims the rows of a dead worker."""
+"""Tests that only one worker at a time has a job, and that another worker takes over the jobs of a dead worker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Helpers for tests of sources. They register a token in the token store, and read or change rows of the database."""
+"""Helpers for tests of the code that polls GitHub. They register a token in the token store, and read or change rows of
+the database.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Make every job and every source due now, even if it is claimed or its next attempt is later."""
+    """Make every job and every poll due now, even if it is claimed or its next attempt is later."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

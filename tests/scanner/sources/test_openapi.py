@@ -39,7 +39,9 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """Runs all sources with the same database. Each request and response is compared with GitHub's API description."""
+    """Calls all parts of r8scan that send requests to GitHub. Each request and response is compared with GitHub's API
+    description.
+    """
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:
         self.folder, self.sandbox, self.description = folder, sandbox, description

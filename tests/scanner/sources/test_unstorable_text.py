@@ -1,4 +1,4 @@
-"""Tests that each source reads everything else if GitHub returns a text that a database cannot store."""
+"""Tests that a text that a database cannot store does not hide any other content that GitHub returns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for `r8scan status`, and for the commands that start rescans and backfills."""
+"""Tests for the commands `r8scan status`, `r8scan rescan` and `r8scan backfill`."""
 
 from __future__ import annotations
 

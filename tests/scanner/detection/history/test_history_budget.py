@@ -1,4 +1,4 @@
-"""Tests for the limit on work with git deltas. A hostile repository cannot keep the reader busy for hours."""
+"""Tests for the limit on work with git deltas. A hostile repository cannot keep r8scan busy for hours."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub) -> Push:
-    """Commit and push the files of the working copy. Return the push in the form in which sources queue it."""
+    """Commit and push the files of the working copy. Return the push in the form in which r8scan queues it."""
     before = work.head()
     work.commit("more")
     work.push()

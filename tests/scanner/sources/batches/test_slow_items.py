@@ -35,13 +35,15 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """A reader that finds tokens only if its time limit is at least ENOUGH_SECONDS. Otherwise, it reports a timeout."""
+    """Replaces the confined process that reads content. It reports a timeout if its time limit is below
+    ENOUGH_SECONDS.
+    """
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
     def prepare(self) -> None:
-        """Do nothing, because this reader starts no process."""
+        """Do nothing, because there is no process to start."""
 
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
@@ -55,7 +57,7 @@ class SlowReader:
 
 
 class Worker:
-    """Runs jobs in the test's process, always with the same database, client and slow reader."""
+    """Runs jobs in the test's process, always with the same database, client and `SlowReader`."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database

@@ -29,7 +29,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """Polls the source of new repositories. The simulated GitHub already has five old repositories."""
+    """Polls GitHub's list of new repositories. The simulated GitHub already has five old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,7 +44,7 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Make all known repositories due for the next check for a first push, and poll the source."""
+        """Poll the list of new repositories. Also check each known repository for a first push now."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()

@@ -94,10 +94,9 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the source reads the result pages, ten repositories get newer pushes, so the following results move up by
-    ten.
+    """While r8scan reads the result pages, ten repositories get newer pushes, so the following results move up by ten.
 
-    The source notices this, and reads the results again.
+    r8scan notices this, and reads the results again.
     """
     search.poll()
     for number in range(300):

@@ -26,7 +26,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Yield the repository search source of a second installation. It has its own database, but the same credential."""
+    """Yield the repository search of a second installation. It has its own database, but the same credential."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,

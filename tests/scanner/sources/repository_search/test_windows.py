@@ -1,4 +1,6 @@
-"""Tests of the time ranges that repository search reads. They leave no hole, and are not too long and not too early."""
+"""Tests of the time ranges that repository search reads. No push time is left out, and no range is too long or too
+early.
+"""
 
 from __future__ import annotations
 
@@ -163,10 +165,10 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
     """Search skipped time ranges of 100 s, beginning with the newest. Return whether each search found too few pushes.
 
-    The source decides what is too few.
+    r8scan decides what is too few.
 
     Args:
-        plan: The plan of the source, which has skipped some time ranges.
+        plan: The plan of the searches, which has skipped some time ranges.
         rates: For each search, the number of pushes per second that it finds.
         now: The Unix time of the searches.
     """

@@ -1,4 +1,4 @@
-"""Helpers for tests of the public events: events, pages of events, and the source's row."""
+"""Helpers for tests of the public events: they make events and pages of events, and read the state of the polls."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
 class LateReader(InProcessReader):
-    """A reader that never finishes in time. It counts its calls in `asked`."""
+    """Replaces the confined process that reads content. It never finishes in time. It counts its calls in `asked`."""
 
     def __init__(self) -> None:
         super().__init__(Limits())

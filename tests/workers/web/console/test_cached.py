@@ -45,7 +45,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the current load of the value end, and wait for its end."""
+    """Let the load of the value that is now running finish, and wait for it."""
     source.allowed.release()
     background.submit(int).result(30)
 
