@@ -88,9 +88,9 @@ def row_of(one: HostileInput, way: str, size: int) -> Row:
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure hostile files and git histories with `r8scan scan`, and yield a row for each.
+    """Scan each hostile file and git history with `r8scan scan`. Yield a row with the cost of each.
 
-    The CPU time of a scan of one harmless file is subtracted.
+    The cost does not include the CPU time that a scan of one harmless file needs.
     """
     harmless = folder / "harmless"
     harmless.mkdir()
@@ -176,9 +176,9 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 
 
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure events, packs, gists and HTTP requests in the running service, and yield a row for each.
+    """Send each hostile event, pack, gist and HTTP request to the running service. Yield a row with the cost of each.
 
-    If the service hangs, start it again.
+    If the service hangs, start a new service for the remaining inputs.
     """
     cases = list(_cases(inputs))
     number = 0

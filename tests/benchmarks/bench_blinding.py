@@ -1,6 +1,6 @@
 """Attackers try to hide planted leaks with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found soon, nothing may hang, and no process may remain. Exit status 1: a target was missed.
+Every leak must be found soon, nothing may hang, and no process may be left running. Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_blinding [--quick]
 """

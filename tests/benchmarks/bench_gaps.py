@@ -148,7 +148,7 @@ def _sentences(own: World) -> list[str]:
 def _missed(own: World) -> dict[str, dict[str, int]]:
     """Return the numbers of missed events that `r8scan status --json` shows.
 
-    The keys are the name of the list that r8scan polls (the "source") and the reason.
+    The outer key is the name of the list that r8scan polls (the "source"), and the inner key is the reason.
     """
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 

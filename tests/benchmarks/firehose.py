@@ -49,7 +49,7 @@ class Prepared:
 
 @dataclass
 class Objects:
-    """Builds a git pack from encoded objects, which stay in the same order."""
+    """Builds a git pack of objects, in the order in which they were added."""
 
     entries: list[bytes] = field(default_factory=list)
 

@@ -89,7 +89,9 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name that the table uses for a process: the service's name and, for some processes, their role."""
+    """Return the name that the table uses for a process: the service's name and, for some processes, also the process's
+    role.
+    """
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"

@@ -235,7 +235,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that an invented signature is never accepted, for any value of the keys and of the signature."""
+    """Check that an invented signature is never accepted, whatever the public keys and the signature contain."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts

@@ -122,7 +122,7 @@ def row(database: Database, notification_id: uuid.UUID) -> Notification:
 
 
 def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
-    """Read the data for this mail from the database, as it would be sent now."""
+    """Return the data that this mail would report if it were sent now."""
     with database.read() as session:
         found = session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
         return gather(session, found)

@@ -27,7 +27,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Return git's encoding of the number of bytes from a delta back to its base."""
+    """Encode the distance from a delta back to its base, in bytes, as git packs do."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1

@@ -1,6 +1,6 @@
-"""Functions for fuzzing. They pass arbitrary bytes to each function that reads an untrusted file format.
+"""Functions for fuzzing. Each passes arbitrary bytes to a parser of an untrusted file format.
 
-A reader may refuse its input with UnreadableError or LimitReachedError. It is a defect if it raises another exception
+A parser may refuse its input with UnreadableError or LimitReachedError. It is a defect if it raises another exception
 or returns more than its limits allow.
 """
 

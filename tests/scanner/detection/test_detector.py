@@ -1,4 +1,4 @@
-"""Tests for the detector. It reports each token at its exact position, and never the token itself."""
+"""Tests for the detector. It reports the exact position and the digest of each token, but never the token itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests the readers of file formats with changed and random bytes. No reader may crash or return more than its limits
+"""Tests the parsers of file formats with changed and random bytes. No parser may crash or return more than its limits
 allow.
 """
 

@@ -205,7 +205,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a git pack of small files with invented tokens. There are more of them than the limit allows."""
+    """Return a git pack of small files with invented tokens. It has more tokens than the limit allows."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

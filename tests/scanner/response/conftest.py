@@ -1,4 +1,4 @@
-"""Fixtures for tests of the response to found tokens with a remote (HTTP) token store."""
+"""Fixtures for tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Helpers for tests of the response to found tokens with a remote token store.
+"""Helpers for tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP).
 
-`Away` is a client of the store that fails if a test wants it. Functions read incidents and mails, and make rows due.
+`Away` is a client of the store that fails if a test wants it. Functions read incidents and mails from the database, and
+make waiting work due.
 """
 
 from __future__ import annotations

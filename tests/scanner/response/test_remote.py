@@ -1,4 +1,7 @@
-"""Tests of the response with a remote token store. No token is lost in an outage, and each is disabled only once."""
+"""Tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP).
+
+No token is forgotten during an outage of the store, and each token is disabled only once.
+"""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests that the test finds: two with the SQL token store, one with a remote token store.
+    """Return the digests of the tokens that are leaked in the test: two with the SQL token store, one with a remote
+    one.
 
     Each call of the remote token store is tested with two crashes, so a second token would make the test much longer.
     """

@@ -71,7 +71,9 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """The result of reading a pack: the objects, the counts of unread objects by reason, and whether it is complete."""
+    """The result of reading a pack: the objects, the counts of unread objects by reason, and whether the whole pack was
+    read.
+    """
 
     def __init__(self, reading: PackReading) -> None:
         self.objects = list(reading)

@@ -1,5 +1,5 @@
-"""Tests for finding the paths and commits of objects. Each tree is read once, and it is recorded when a limit is
-reached.
+"""Tests for finding the paths and commits of objects. Each tree is read once. If a limit is reached, this is
+recorded.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
-    """Commit and push these files. Return the push in the form in which sources queue it."""
+    """Commit and push these files. Return the push in the form in which r8scan queues it."""
     before = work.head()
     for name, content in files.items():
         work.write(name, content)

@@ -1,7 +1,5 @@
-"""Tests of pushes that were found in GitHub's lists. r8scan reads some completely and others only up to their last
-commit.
-
-The pushes that most likely contain a leak are read first.
+"""Tests that pushes that were found in GitHub's lists are read. The pushes that most likely contain a leak are read
+first.
 """
 
 from __future__ import annotations

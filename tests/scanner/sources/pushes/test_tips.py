@@ -1,4 +1,4 @@
-"""Tests of the newest commits of branches that r8scan remembers for each repository."""
+"""Tests of r8scan's record of the newest commits ("tips") in the branches of each repository."""
 
 from __future__ import annotations
 

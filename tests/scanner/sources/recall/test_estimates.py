@@ -1,6 +1,7 @@
-"""Tests of estimated shares and totals of pushes. The true values must be inside the confidence intervals.
+"""Tests of the estimates of how many pushes there are, and of the share that r8scan saw.
 
-The estimates compare the pushes that two sources have seen. A push that a source has seen is called a mark.
+The true values must be inside the confidence intervals. The estimates compare the pushes that two sources have seen. A
+push that a source has seen is called a mark.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of search results that GitHub counts but does not show, and of results that it loses while r8scan is
+"""Tests of search results that GitHub counts but does not show, and of pushes that GitHub's index loses while r8scan is
 stopped.
 """
 

@@ -1,6 +1,6 @@
 """Tests of the requests for pages of public events. They follow GitHub's rules.
 
-Each answer results in events, in a gap or in an error.
+The result of each request is a list of events, a gap (missed events) or an error.
 """
 
 from __future__ import annotations

@@ -12,7 +12,9 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts its loads. The first load returns at once. Each later load waits until the test allows it."""
+    """A value that counts how often it is loaded. The first load returns at once. Each later load waits until the test
+    allows it.
+    """
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -45,7 +47,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Let the load of the value that is now running finish, and wait for it."""
+    """Allow the running load of the value to finish, and wait until it has finished."""
     source.allowed.release()
     background.submit(int).result(30)
 
