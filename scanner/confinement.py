@@ -46,15 +46,15 @@ _LANDLOCK_RESTRICT_SELF = 446
 _LANDLOCK_PATH_BENEATH = 1
 _LANDLOCK_VERSION = 1
 _LANDLOCK_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-"""The rights over files that each version of the interface can withhold: reading, writing, executing, creating, and
-more."""
+"""The rights over files that each version of Landlock can withhold: reading, writing, executing, creating, and more."""
 _LANDLOCK_WRITE_FILE = 0b10
 _LANDLOCK_READING = 0b1101
 """The rights to execute and read files and to list folders. A process that reads files keeps these rights."""
 _LANDLOCK_NETWORK_RIGHTS = {4: 0b11}
-"""The network rights that each version can withhold: TCP bind and connect."""
+"""The network rights that each version of Landlock can withhold: TCP bind and connect."""
 _LANDLOCK_SCOPES = {6: 0b11}
-"""The scopes that each version can withhold: abstract Unix sockets of other processes, and signals to them."""
+"""The scopes that each version of Landlock can withhold: abstract Unix sockets of other processes, and signals to them.
+"""
 
 _BPF_LOAD_WORD, _BPF_JUMP_EQUAL, _BPF_JUMP_GREATER, _BPF_RETURN = 0x20, 0x15, 0x25, 0x06
 _SECCOMP_ALLOW = 0x7FFF0000

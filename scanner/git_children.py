@@ -78,15 +78,15 @@ class ProcessLimits:
 
 
 READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
-"""For commands that read objects and write nothing.
+"""Limits for commands that read objects and write nothing.
 
 To apply a delta, git needs the base object, the delta and the result in memory.
 """
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
-"""For clone, fetch and unbundle.
+"""Limits for clone, fetch and unbundle.
 
-`index-pack` needs about 100 bytes for each object. The caller limits the use of the disk.
+`index-pack` needs about 100 bytes of memory for each object. The caller limits the use of the disk.
 """
 
 

@@ -15,7 +15,10 @@ from pathlib import Path
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
 IPV6_CUSTOMER_PREFIX = 64
-"""A provider assigns at least a /64 to one customer, so single IPv6 addresses are never counted."""
+"""A provider assigns at least a /64 network to one customer.
+
+So requests are counted for /64 networks and not for single IPv6 addresses.
+"""
 MAX_ADDRESS_LENGTH = 64
 MAX_LINE_LENGTH = 1024
 MAX_NETWORKS = 500_000

@@ -29,11 +29,15 @@ from scanner.github.rate_limit import (
 from scanner.github.request_rate import RateBounds, RateLedger, RateLimiter
 
 OPEN_SECONDS = 60.0
-"""An open circuit lets one request through to its host in this time, to find out whether the host answers again."""
+"""An open circuit lets one request through in each period of this length, to find out whether the host answers again.
+"""
 REJECTED_SECONDS = 60.0
 """No request is sent for this long with a credential that GitHub has rejected."""
 SHARE_SECONDS = 1.0
-"""The gate reads the ledger at most this often, and writes ordinary changes of a budget at most this often."""
+"""The gate reads the ledger at most once in this time.
+
+It also writes ordinary changes of a budget at most once in this time.
+"""
 
 T = TypeVar("T")
 

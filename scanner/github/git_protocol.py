@@ -29,8 +29,11 @@ MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
 PAUSE_SECONDS = HALVE_PAUSE_SECONDS
-"""How long no git request is sent after a refusal, if GitHub does not say. The rate is halved as well, and halved again
-if GitHub still refuses after the pause. So the pause may be shorter than the minute that the REST API asks for."""
+"""No git request is sent for this long after a refusal, unless GitHub tells how long to wait.
+
+The pause may be shorter than the minute that the REST API asks for, because the request rate is halved as well. It is
+halved again if GitHub still refuses after the pause.
+"""
 EDGE_MESSAGE = "x-github-edge-message"
 """GitHub sends this header if it refuses a request before the request reaches git.
 

@@ -39,9 +39,15 @@ MAX_ANSWER_BYTES = 16 << 20
 """Limit of git's answer to a list of object ids. Each id takes about 80 bytes."""
 COMMITS_A_FETCH = 100
 MAX_FETCHES = 500
-"""Limit of the fetches of commits by id into one mirror. Each commit that is gone costs about fifteen fetches."""
+"""At most this many git commands fetch commits by their ids into one copied repository.
+
+Each commit that is gone costs about fifteen commands.
+"""
 MAX_WAIT_SECONDS = 1800.0
-"""A mirror waits this long in total for rate limits. If the job were requeued, it would have to clone again."""
+"""The copying of one repository waits at most this long for rate limits, in total.
+
+If its job were queued again instead, the clone would have to start from the beginning.
+"""
 GONE = ("not_our_ref", "not_found", "blocked")
 """If fetching a single commit fails for one of these reasons, the commit is no longer public."""
 FORBIDDEN_SECONDS = 600.0

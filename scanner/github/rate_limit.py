@@ -13,9 +13,9 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 SECONDARY_LIMIT_SECONDS = 60.0
-"""How long to wait after a limit if GitHub does not say: its documentation asks for at least one minute."""
+"""How long to wait after a rate limit if GitHub gives no time. GitHub's documentation asks for at least one minute."""
 MAX_WAIT_SECONDS = 3600.0
-"""No limit of GitHub's lasts longer. A longer wait comes from a wrong header or a wrong clock."""
+"""No rate limit of GitHub lasts longer than this. A longer waiting time comes from a wrong header or a wrong clock."""
 MAX_RESOURCE_NAME_LENGTH = 32
 
 

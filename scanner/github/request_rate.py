@@ -30,15 +30,20 @@ USED_UP_SHARE = 0.8
 If they send fewer requests, the answers do not show whether GitHub accepts a higher rate.
 """
 HALVE_PAUSE_SECONDS = 20.0
-"""After the rate was halved, refusals do not halve it again for this time. The refused requests were sent before."""
+"""After the rate was halved, refusals do not halve it again for this time, because the refused requests may have been
+sent before.
+"""
 MIN_OBSERVED_PER_SECOND = 1.0
-"""A decrease assumes at least this observed rate. Otherwise a refusal after a quiet time would cut the rate to zero."""
+"""The rate is lowered to half of the observed rate, which counts as at least this.
+
+Otherwise a refusal after a quiet time would lower the rate to nearly zero.
+"""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
 """A process reserves slots for half a second at once, so that one database write serves several requests."""
 UNUSED_SECONDS = 1.0
-"""A slot that is not used within this time is lost. Otherwise a burst would follow each pause."""
+"""A slot that is not used within this time is lost. Otherwise a burst of requests would follow each pause."""
 MAX_WAIT_SECONDS = 30.0
-"""A request waits at most this long for its slot, well within the time limit of a page. Then its job is requeued."""
+"""A request waits at most this long for its slot. If the wait would be longer, its job is queued again."""
 BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
 """Many answers that break off in one counting period count as one refusal.
 

@@ -18,7 +18,10 @@ from scanner.github.gate import RequestGate
 
 Origin = tuple[str, str, int | None]
 REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
-"""At most this much of a refusal's body is read, for at most this long: enough to recognize a rate limit."""
+"""At most this much of an error response's body is read, for at most this long.
+
+This is enough to recognize a rate limit.
+"""
 SILENT_SECONDS = 60.0
 """A compressed body may yield no content for this long.
 

@@ -28,7 +28,10 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.detection.prefilter import CLEAN, plain_only
 
 MAX_FILE_BYTES = 1 << 18
-"""Larger files are left to the scanning process: for them, the scan costs more than opening the file."""
+"""Larger files are left to the process that scans.
+
+To search them takes longer than to open them, so that opening them in parallel would save little time.
+"""
 MEMORY_BYTES = 400 << 20
 """RLIMIT_DATA of one process."""
 FILES_A_REQUEST = 512

@@ -20,8 +20,10 @@ RETIRE_AFTER_DOCUMENT_SECONDS = 1.0
 """A document that costs more processor time is probably hostile or damaged, so the next document gets a fresh process.
 """
 RETIRE_ABOVE_BYTES = 200 << 20
-"""Bytes of peak memory. A large process does not give its memory back, and a fresh reader costs only a few
-milliseconds."""
+"""A process whose peak memory exceeds this many bytes is replaced.
+
+A process does not give memory back, and a new one takes only a few milliseconds to start.
+"""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:

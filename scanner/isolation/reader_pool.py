@@ -32,7 +32,10 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
-"""Readers of one process. They are forks that share memory until they write to it, so an idle reader costs little."""
+"""The number of confined processes for one service process.
+
+They are forks that share memory until they write to it, so an idle one costs little.
+"""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
 """After this much processor time for one document, a reader runs at low priority, so that other documents do not wait

@@ -31,7 +31,7 @@ from scanner.tokens.protocol import LookUp
 
 MAX_COMMIT_TRIES = 3
 ASK_AGAIN_SECONDS = 15
-"""A sighting is looked up again this long after the token store was unavailable."""
+"""If the token store is unavailable, a token candidate is looked up again after this time."""
 
 
 def respond_remotely(

@@ -25,7 +25,7 @@ EXPOSURES_PER_PAGE = 1000
 MAX_PAGES = 50
 """One run of `decide_again` sends at most this many of these queries."""
 DEFER_FAILED_SECONDS = 3600
-"""A sighting whose look-up failed unexpectedly is tried again this much later."""
+"""If the look-up of a stored token candidate fails unexpectedly, it is tried again after this time."""
 
 _log = logging.getLogger(__name__)
 

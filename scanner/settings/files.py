@@ -16,7 +16,7 @@ from scanner.settings.errors import SettingsError, reason
 from scanner.settings.names import PREFIX, SECRETS
 
 OF_LINES = ("GITHUB_APP_PRIVATE_KEY",)
-"""Secrets of several lines."""
+"""Secrets that may have several lines."""
 
 
 class Variables(PydanticBaseSettingsSource):

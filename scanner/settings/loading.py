@@ -20,7 +20,9 @@ from scanner.settings.names import PREFIX, SECRETS, misspelt
 DOTENV = ".env"
 MAX_DOTENV_BYTES = 1024 * 1024
 EXPORTED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Variables of OpenSSL that take effect from `.env` too, so that every command trusts the same authorities."""
+"""Variables of OpenSSL that also take effect if they are set in `.env`, so that every command trusts the same
+authorities.
+"""
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:

@@ -57,7 +57,8 @@ _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _USUAL_HOST = re.compile(r"https?://[0-9A-Za-z][0-9A-Za-z.-]*(?:/|\Z)")
 """The beginning of nearly all addresses.
 
-Addresses that match need not be parsed. Parsing would take half the time of a large alert.
+An address that matches is accepted without parsing it. To parse all addresses would take half the time of a large
+request.
 """
 _COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
 

@@ -36,7 +36,7 @@ The shortened result never contains a token that was cut off at this length.
 MAX_EMAIL_LENGTH = 320
 TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 EXCHANGE_SECONDS = 6.0
-"""The limit of one request with its whole answer. It ends an answer that arrives too slowly."""
+"""The maximum number of seconds for one request and its whole answer."""
 ATTEMPTS = 3
 ATTEMPTS_SECONDS = 8.0
 """No further attempt begins after this time."""

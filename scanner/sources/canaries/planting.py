@@ -31,7 +31,7 @@ SLOT_SECONDS = 60
 """If two workers want to plant a canary within the same period of this length, only one canary is planted."""
 
 FILE_PRIORITY = 100
-"""The priority of the files of gists. Canaries wait in the queue with the same priority."""
+"""The priority of jobs that read files of gists. Canaries wait in the queue with the same priority."""
 MAX_FILE_BYTES = 4096
 
 _log = logging.getLogger(__name__)

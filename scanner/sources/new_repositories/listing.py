@@ -24,8 +24,9 @@ DEEP_OVERLAP_IDS = 2000
 DEEP_SECONDS = 300.0
 """Interval at which the longer overlap is listed."""
 MAX_PAGES = 20
-"""Limit of the pages of one poll. At 230 repositories a minute, 20 pages are eight minutes. Only a pause leaves more
-than that.
+"""Limit of the pages of one poll.
+
+At 230 new repositories a minute, 20 pages contain the repositories of eight minutes. There are more only after a pause.
 """
 OWED_PAGES = 10
 """Limit of the pages that one poll catches up on."""

@@ -22,7 +22,7 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 
 PUSHES_A_JOB = 25
-"""Pushes per job: few enough for several processes to share a page of pushes, and enough to need few rows."""
+"""Pushes per job: few enough for several processes to share the pushes of a poll, and enough to need few rows."""
 
 
 @dataclass(frozen=True, slots=True)

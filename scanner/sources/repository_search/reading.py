@@ -20,9 +20,9 @@ MAX_PASSES = 3
 MAX_REST_PASSES = 2
 """The REST search, whose quota is small, reads a span at most this often."""
 SMALL_PAGE = 25
-"""Results of a page after GitHub has refused a larger one because it costs too much.
+"""The number of results to request in a page after GitHub has refused a larger page because it costs too much.
 
-A small page costs as many points as a large one.
+Each page costs as many points as a larger one.
 """
 TOO_HEAVY = ("query_too_heavy", "query_failed")
 """Reasons of an error after which a smaller page may succeed. The second one is mostly GitHub's limit of 10 seconds."""

@@ -33,7 +33,9 @@ LOOKS_AFTER = (120, 900, 3600)
 SAMPLE_EVERY = 8
 """One window in this many is read completely at each later search, to measure what the index adds."""
 WORTH_READING = 0.02
-"""If a repeated search finds at least this share of new entries, it reads every window and not only the sample."""
+"""If repeated searches find at least this share of new entries, all windows are read again, and not only those of the
+sample.
+"""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
 """Limits of the share of a window's entries that appear only at its second search.
 
@@ -60,9 +62,9 @@ SHORT_SHARE = 0.01
 A repository leaves the window when somebody pushes to it again.
 """
 NOT_SAMPLED = -1
-"""The number of a window that was not searched in time.
+"""Instead of a number, this marks a window that was not searched in time.
 
-Its later searches cannot show how much the index adds after a first search in time.
+Its later searches are not used to measure how much the index adds.
 """
 MAX_LAG_SECONDS = 120.0
 """Windows that are more than this late are put off, so that old pushes do not delay new ones."""

@@ -29,7 +29,10 @@ from scanner.sources.rescan.steps import Work
 
 MAX_ACTIVITY_PAGES = 100
 MAX_UNREACHED = 5000
-"""Limit of the commits from the activity list. Each hundred of them costs a request to git."""
+"""At most this many commits from GitHub's list of the repository's activity are fetched.
+
+Each hundred of them costs a request to git.
+"""
 
 
 def read_repository(work: Work) -> Response:

@@ -61,10 +61,16 @@ MAX_QUARTILE_RANGES = 3
 time span."""
 MAX_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
-"""A text waits at most this long for a free reader, so that no text delays the poll. Then a job reads it."""
+"""A text waits at most this long for a free process that can open it, so that no text delays the poll.
+
+If it waits longer, a job reads it.
+"""
 MAX_TEXT_BYTES = 4 << 20
 TEXT_PRIORITY = 130
-"""Priority of texts that took too long. Most of them are hostile, so gists and search results go first."""
+"""Priority of jobs for texts that took too long to scan.
+
+Most of these texts are hostile, so gists and search results go first.
+"""
 
 _log = logging.getLogger(__name__)
 
