@@ -50,7 +50,7 @@ class _Walk:
     Attributes:
         previous_id: the id of the latest checked entry.
         previous_hash: the hash of the latest checked entry.
-        removed_ids: the ids of entries of which only the hashes were kept.
+        removed_ids: the ids of removed entries. Only the hashes of these entries were kept.
         named_ids: the ids of removed entries that are recorded in other entries.
         last_purge: the evidence in the latest entry that records a deletion of old entries.
     """

@@ -66,7 +66,7 @@ def remove(session: Session, process: Process) -> None:
 def purge_expired(session: Session) -> None:
     """Delete heartbeats that are more than a month old.
 
-    Also delete those that are more than a month in the future, which a wrong clock has caused.
+    Also delete heartbeats that are more than a month in the future. A wrong clock has caused them.
     """
     session.execute(
         delete(Heartbeat).where(

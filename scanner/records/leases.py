@@ -1,8 +1,8 @@
 """Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write after the lease is
 lost.
 
-A claim is one UPDATE with a condition, by the database's clock. The row's `attempts` is the fencing token: each claim
-adds 1, and every later write requires that it is unchanged.
+A claim is a single UPDATE with a condition. It uses the database's clock. The row's `attempts` is the fencing token:
+each claim adds 1, and every later write requires that it is unchanged.
 """
 
 from __future__ import annotations

@@ -144,7 +144,7 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """Yield SQL conditions that each select the objects read within one hour.
+    """For each hour, yield the SQL conditions that select the objects that r8scan read in this hour.
 
     The rows of one hour are close together on disk.
     """

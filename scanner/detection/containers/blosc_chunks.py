@@ -141,8 +141,9 @@ def _part(part: bytes, size: int, codec: int, meter: Meter) -> bytes:
 
 
 def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
-    """Yield the decompressed content of each Blosc chunk in a file that names the Blosc filter, such as an HDF5
-    file.
+    """Yield the decompressed content of each Blosc chunk inside a file that contains the name of the Blosc filter.
+
+    Such files are usually HDF5 files.
     """
     content = whole(container)
     if b"blosc" not in content and b"BLOSC" not in content:

@@ -33,7 +33,7 @@ _MAX_NUMBER_BYTES = 5
 
 
 def is_brotli(content: bytes) -> bool:
-    """Return whether the content is one Brotli stream of text."""
+    """Return whether the content is a single Brotli stream that decompresses to text."""
     import brotli
 
     for size in (_FIRST_BYTES, _HEAD_BYTES):

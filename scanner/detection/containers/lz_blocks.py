@@ -60,7 +60,7 @@ class _Output:
             self.settle()
 
     def settle(self) -> None:
-        """Count the work for the output that was decoded since the last call."""
+        """Count the work of decoding since the last call."""
         self._meter.take(self._unpaid)
         self._meter.step(2 * self._steps)
         self._unpaid = self._steps = 0
@@ -206,13 +206,13 @@ def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
     """Decode an LZO instruction of two bytes, which copies bytes that were decoded before.
 
     Args:
-        code: The first byte.
-        following: The second byte.
-        literals: The number of uncompressed bytes after the previous instruction. 4 means four or more.
+        code: The first byte of the instruction.
+        following: The second byte of the instruction.
+        literals: The number of uncompressed bytes before the instruction. 4 means four or more.
 
     Returns:
-        Three numbers. The first is the length of the copy minus two. The second is the distance back to the bytes to
-        copy. The last two bits of the third are the number of uncompressed bytes after this instruction.
+        The length of the copy minus two; the distance back to the bytes to copy; a number whose lowest two bits say how
+        many uncompressed bytes follow.
     """
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code

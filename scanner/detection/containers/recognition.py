@@ -101,7 +101,7 @@ def signed_kind(content: bytes) -> ContainerKind | None:
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the format of the container that `content` is, or None if it is not a container.
+    """Return the container format of the content, or None if the content is not a container.
 
     Args:
         content: The whole content, or at least its first 512 bytes.

@@ -131,7 +131,7 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     Args:
         needle: The base64 letters that depend only on the token's prefix.
         next_letters: The letters that can come directly after the needle.
-        following: A pattern of all letters after the needle that are tested.
+        following: A pattern of the first letters after the needle.
     """
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)

@@ -156,7 +156,8 @@ def _begins_stream(head: bytes) -> bool | None:
     """Return whether a compressed stream begins with `head`.
 
     Returns:
-        True if it does, False if `head` is too short to tell, None if no stream begins with these bytes.
+        True if one does. False if `head` may be the beginning of a stream but is too short to tell. None if no stream
+        begins with `head`.
     """
     inflater = zlib.decompressobj(47)
     try:

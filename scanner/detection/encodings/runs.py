@@ -191,7 +191,10 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every decoded base64 text in a part of the content with very many base64 texts."""
+    """Yield every decoded base64 text in a part of the content.
+
+    Use this for a part with very many base64 texts.
+    """
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _LONGER_RUN.finditer(content, begin, end):
@@ -333,7 +336,7 @@ def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Yield a base64 or hex text in overlapping decoded pieces that fit into memory."""
+    """Decode a base64 or hex text in overlapping pieces that fit into memory. Yield each piece."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]

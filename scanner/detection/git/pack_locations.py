@@ -30,9 +30,9 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an object is in a repository: its path, the commit that introduced it, and the time that the commit states.
+    """Where an object is in a repository: its path, the commit that introduced it, and the time of this commit.
 
-    Bytes of the path that are not UTF-8 are represented by surrogates.
+    Bytes of the path that are not UTF-8 become surrogates, as in Python's `surrogateescape`.
     """
 
     path: str
@@ -59,13 +59,13 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the path and commit of each wanted object, by object id.
+    """Return the paths and commits of the objects with the given ids, by object id.
 
     The commit is the first one that contains the object. Objects that no commit of the pack contains are left out.
 
     Args:
         objects: The trees and commits of the pack.
-        wanted: The ids of blobs and trees.
+        wanted: The ids of the blobs and trees to search for.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()

@@ -112,7 +112,7 @@ class PackScan(Generic[T]):
         unread: The number of objects, or parts of them, that were not read, for each reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
-        reached: The ids of the wanted objects that the pack contains.
+        reached: The ids of the requested objects that are in the pack.
         objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
@@ -154,7 +154,8 @@ def scan_objects(
         look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
             entries. It returns None if the object has no token and was read completely.
         key: Returns a value that identifies the token of a finding.
-        wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
+        wants: The ids of the objects that were requested. `PackScan.reached` returns those of them that are in the
+            pack.
         open_object: Opens an object for which `look` returned `is_postponed`. This happens after all other objects were
             scanned, because it may take long.
         token_of: Returns the token of a finding. If given, tokens above the limits on the number of tokens are returned
@@ -290,7 +291,8 @@ class PackRequest:
     Attributes:
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
-        wants: The ids of the wanted objects. `PackScan.reached` contains those that are in the pack.
+        wants: The ids of the objects that were requested. `PackScan.reached` returns those of them that are in the
+            pack.
         seconds: The processor seconds that may be spent on the pack.
         opens: Whether to open archives and decode texts. If not, objects that need this are returned in
             `PackAnswer.deferred`.

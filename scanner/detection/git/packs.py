@@ -176,7 +176,7 @@ def read_pack(
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
         is_late: Returns whether the time for the pack is over. If so, the remaining objects are counted as `LATE`.
-        budget: A limit on the work, instead of `limits.inflated_bytes` and `is_late`.
+        budget: A limit on the work. If given, `limits.inflated_bytes` and `is_late` are not used.
     """
     reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))
     reading.pack = memoryview(content)[: limits.pack_bytes]

@@ -62,7 +62,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 class ObjectPlace:
     """An object's path, and the oldest commit that contains the object. Each is None if not known.
 
-    Bytes of the path that are not UTF-8 are represented by surrogates.
+    Bytes of the path that are not UTF-8 become surrogates, as in Python's `surrogateescape`.
     """
 
     path: str | None
@@ -96,13 +96,13 @@ def locate(
     deadline: Deadline,
     on_found: Callable[[str, ObjectPlace], None] = lambda *_: None,
 ) -> ObjectPlaces:
-    """Return the paths and commits of the wanted blobs and trees.
+    """Return the paths and commits of the given blobs and trees.
 
     Search the commits that branches and tags reach first, then the other commits.
 
     Args:
         repository: The repository.
-        wanted: The object ids of the blobs and trees.
+        wanted: The object ids of the blobs and trees to search for.
         deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
     """
@@ -158,7 +158,7 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """Searches the trees of commits for wanted objects, some hundred commits at a time.
+    """Searches the trees of commits for objects whose paths are not known yet, some hundred commits at a time.
 
     Each tree is read once. The commit that introduced a found object is determined from the trees in memory.
     """
@@ -180,7 +180,7 @@ class _Walk:
         return not self._missing
 
     def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
-        """Search the trees of some commits, and record the path and commit of each wanted object found.
+        """Search the trees of some commits, and record the path and commit of each object that is found.
 
         Args:
             commits: Commit id and tree id of each commit, oldest first.
@@ -207,8 +207,8 @@ class _Walk:
         """Read the given trees and all trees below them, except trees that were read before.
 
         Returns:
-            For each tree, the entries that are needed: objects whose paths are searched, and folders that were not read
-            before. Then the error that ended the reading early, or None.
+            Two values. The first has, for each tree, its entries that are folders to read or objects to locate. The
+            second is the error that ended the reading early, or None.
         """
         fresh = dict.fromkeys(roots, _NO_ENTRIES)
         level, kept = list(fresh), 0
@@ -237,8 +237,9 @@ class _Walk:
         return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are needed: objects whose paths are searched, and folders that were not
-        read before.
+        """Return the entries of a tree that are folders to read or objects to locate.
+
+        Folders that were read before are left out.
         """
         if content is None:
             self.places.is_complete = False
@@ -248,8 +249,8 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Most trees (Git's directories) that contain no wanted object contain no subfolder either. Searching for
-            # the mode of folders shows this faster than parsing the tree.
+            # Most trees (git's directories) have neither an object to locate nor a subfolder. Searching for the mode of
+            # subfolders shows this faster than parsing the tree.
             if _FOLDER_MODE not in content:
                 return []
             return [
@@ -265,11 +266,11 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Record the paths of the wanted objects in the trees that were just read.
+        """Record the paths of the objects to locate, as far as the trees that were just read contain them.
 
         Args:
             roots: The commit of each root tree, oldest first.
-            fresh: For each tree, its entries that are wanted objects or folders.
+            fresh: For each tree, its entries that are folders to read or objects to locate.
         """
         missing = self._missing
         if not self._is_useful and missing.isdisjoint(fresh):

@@ -40,7 +40,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) -> ObjectPlaces:
-    """Search for the wanted blobs and trees in a confined process, and return their paths and commits."""
+    """Search for blobs and trees in a confined process, and return their paths and commits."""
     places = ObjectPlaces(is_complete=False)
     try:
         running = _process()

@@ -212,7 +212,7 @@ def units_expression(form: TokenFormat) -> bytes:
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return patterns of the code of a character after the prefix: in hexadecimal, decimal and octal digits.
+    """Return three patterns for the code of one character after the prefix: in hexadecimal, decimal and octal digits.
 
     The patterns accept every letter and digit, even if the format's alphabet is smaller.
     """

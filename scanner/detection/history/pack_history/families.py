@@ -47,10 +47,10 @@ class PackPlan:
     Attributes:
         file: The pack, mapped into memory.
         entries: The entries of the pack.
-        children: The numbers of all deltas, ordered by their base. Among the deltas of one base, deltas that are a base
-            themselves come first.
-        starts: For each entry, the position in `children` of the first delta that has this entry as base. The last item
-            is the length of `children`.
+        children: The numbers of all deltas, ordered by their base. The deltas of entry `n` are `children[starts[n] :
+            starts[n + 1]]`. Among them, deltas that are a base themselves come first.
+        starts: For each entry, the position at which its deltas begin in `children`. The last item is the length of
+            `children`.
         rest: The numbers of the entries that git has to read.
         number: The position of the pack in the list of packs of the repository.
     """

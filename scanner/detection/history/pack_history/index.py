@@ -68,8 +68,8 @@ class Entries:
         kinds: The kind of each entry: a type of whole object or a kind of delta.
         heads: The size of each entry's header in bytes.
         sizes: The declared decompressed size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
-        bases: For each entry, the number of the entry that it is a delta of; NO_BASE for a whole object; MISSING_BASE
-            if that entry is not in the pack.
+        bases: For each delta, the number of the entry that is its base, or MISSING_BASE if its base is not in the pack.
+            For each whole object, NO_BASE.
     """
 
     offsets: Array
@@ -255,8 +255,7 @@ def _sizes(
     """Parse the type and the size in the pack's entry headers that begin at the offsets `starts`.
 
     Returns:
-        For each header: the type, the size in bytes, the offset after the size, and whether the size is valid (not too
-        long).
+        For each header: the type, the size in bytes, the offset after the size, and whether the size is valid.
     """
     last = len(raw) - 1
     byte = raw[starts]
@@ -281,8 +280,7 @@ def _distances(
     """Parse the distances of deltas to their base objects. The distances begin at the offsets `starts`.
 
     Returns:
-        For each delta: the distance in bytes, the offset after the distance, and whether the distance is valid (not too
-        long).
+        For each delta: the distance in bytes, the offset after the distance, and whether the distance is valid.
     """
     last = len(raw) - 1
     byte = raw[np.minimum(starts, last)]
@@ -302,8 +300,9 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """For each offset in `wanted`, return the number of the pack entry that begins there, or MISSING_BASE if none
-    begins there.
+    """Return the number of the pack entry that begins at each offset in `wanted`.
+
+    The number is MISSING_BASE if no entry begins at the offset.
     """
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
@@ -324,8 +323,8 @@ def _named_bases(
         rows: The entry numbers of the deltas. The deltas may be damaged.
 
     Returns:
-        For each delta, the entry number of its base; MISSING_BASE if the delta is damaged or its base is not in this
-        pack.
+        For each delta, the entry number of its base. The number is MISSING_BASE if the delta is damaged or its base is
+        not in this pack.
     """
     bases = np.full(len(rows), MISSING_BASE, np.int32)
     places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)
@@ -345,6 +344,6 @@ def _named_bases(
 
 
 def sortable(ids: npt.NDArray[np.uint8]) -> npt.NDArray[np.bytes_]:
-    """Return each object id as one string of a numpy array, so that numpy can sort and search the ids."""
+    """Return the object ids as strings in a numpy array, which numpy can sort and search."""
     rows = np.ascontiguousarray(ids)
     return rows.view(f"S{rows.shape[1]}").reshape(len(rows))
