@@ -104,9 +104,9 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # A process counts as a confined reader if at least one measurement has shown this. A later or earlier
-                # measurement may not show it: a new fork still has the command line of its parent, and an ended process
-                # has none.
+                # A process counts as a confined reader if its command line showed this in at least one measurement.
+                # Other measurements may not show it: a new fork still has the command line of its parent, and an ended
+                # process has none.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)

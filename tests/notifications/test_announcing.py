@@ -177,7 +177,7 @@ def test_refused_announcements_are_retried_after_the_others(database: Database) 
     channel = Kept(unreadable=bad)
     for _ in range(3):
         announce_due(database, {Channel.WEBHOOK: channel})
-        with database.write() as session:  # make the announcements that were not tried due now
+        with database.write() as session:  # make the untried announcements due now
             at = {"next_attempt_at": db_now(-1)}
             let_go = Notification.error.is_(None) & (Notification.state == "frozen")
             session.execute(update(Notification).where(let_go).values(**at))

@@ -48,7 +48,7 @@ SUMMARIES = {
 }
 RUNBOOKS = {"R8scanProblem": "docs/problems.md#owner-undeliverable"}
 LOST_BY_SUM = {"state"}
-"""Labels that fired alerts do not have, because the alert rules add up the metrics of all their values."""
+"""Labels that fired alerts do not have, because the alert rules add up the metrics over all values of these labels."""
 QUIET: dict[str, float] = {
     **{PROBLEM.format(kind.value): 0 for kind in Kind},
     'r8scan_waiting_decisions{what="held"}': 0,

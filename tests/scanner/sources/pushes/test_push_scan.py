@@ -49,7 +49,7 @@ def test_every_real_token_of_a_push_is_disabled_however_many_there_are(
     bench: Bench, workplace: Make, fresh_token: Token, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(candidate_limits, "MAX_DIGESTS", 2)
-    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # the pack then needs a confined reader
+    monkeypatch.setattr(pushed_packs, "MAX_CANDIDATES", 1)  # the pack is then read in a confined process
     tokens = [fresh_token() for _ in range(6)]
     digests = [bench.know(token) for token in tokens]
     work = workplace()

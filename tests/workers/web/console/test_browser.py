@@ -18,8 +18,8 @@ from tests.workers.web.console.steps import AXE, OTHER_LOOKS, needs_chromium, si
 from workers.context import Context
 
 LAYOUTS = ("now", "incidents", "incident", "decisions", "mail", "sign-in")
-"""One page of each layout. Only these pages are also checked in the other looks, because all other pages consist of the
-same parts.
+"""One page of each layout. Only these pages are also checked with other window widths and colours, because all other
+pages consist of the same parts.
 """
 
 
