@@ -1,6 +1,7 @@
 """Sends announcements of disabled tokens to API gateways.
 
-The channels, such as a webhook, are served one after another. Each channel gets the announcements in batches.
+A worker first claims the announcements, so that no other worker sends them at the same time. The channels, such as a
+webhook, are served one after another. Each channel gets the announcements in batches.
 
 Each announcement is delivered at least once. If a worker crashes after the receiver has accepted a batch and before the
 database has recorded this, another worker sends the batch again with the same ids.

@@ -1,4 +1,4 @@
-"""Sends mails: claims due rows of the outbox, renders and sends each mail, and records the outcome.
+"""Sends mails. A worker claims due mails, so that no other worker sends them, and then renders and sends each mail.
 
 Each mail is sent once, with one exception: if the worker crashes after the server has accepted the mail and before the
 outcome is recorded, another worker sends the mail again with the same Message-ID.

@@ -127,8 +127,8 @@ class _Scan:
     """The result of one `r8scan scan`, which uses several processes. CPU times are in seconds.
 
     Attributes:
-        readers: The CPU time of one process: of the processes that only read content, the one that used the most.
-        elsewhere: The CPU time of one process: of all other processes, the one that used the most.
+        readers: The highest CPU time of a process that only reads content.
+        elsewhere: The highest CPU time of any other process.
     """
 
     readers: float

@@ -118,7 +118,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as GitHub's timeline shows it. The git data in the result stays empty."""
+        """Return the push as GitHub's timeline shows it. The result contains no git data."""
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)

@@ -128,7 +128,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return the ids of the processes that still run, without zombies."""
+    """Call `pids`, and return the process ids in its result that belong to running processes. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -66,7 +66,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """Make everything due. No row is claimed any more, and no row waits for its next attempt."""
+    """Make all waiting mails due, as if every worker's claim had expired and every delay had passed."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(

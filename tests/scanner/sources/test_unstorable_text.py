@@ -1,4 +1,4 @@
-"""Tests that a text that a database cannot store does not hide any other content that GitHub returns."""
+"""Tests for texts from GitHub that a database cannot store. All other content is still read."""
 
 from __future__ import annotations
 

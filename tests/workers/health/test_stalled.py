@@ -1,4 +1,4 @@
-"""Tests that the status reports jobs and polls that make no progress, and those that were stopped."""
+"""Tests that the status reports jobs and polls that were stopped or make no progress."""
 
 from __future__ import annotations
 

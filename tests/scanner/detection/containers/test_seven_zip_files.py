@@ -1,4 +1,6 @@
-"""Tests for 7z archives. Declared sizes are checked before memory is allocated. A damaged block hides no later file."""
+"""Tests for 7z archives. Declared sizes are checked before memory is allocated. Files after a damaged block are still
+read.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for tar archives in all variants of the format. A damaged part hides no later file."""
+"""Tests for tar archives in all variants of the format. Files after a damaged part are still read."""
 
 from __future__ import annotations
 

@@ -49,7 +49,9 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """Does the work of the service's processes in the test's own thread: poll, scan, respond and plant canaries."""
+    """Does what the processes of the service do, but in the test's own thread: poll, scan, respond and plant
+    canaries.
+    """
 
     database: Database
     settings: Settings

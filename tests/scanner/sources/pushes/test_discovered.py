@@ -1,4 +1,4 @@
-"""Tests that pushes that were found in GitHub's lists are read. The pushes that most likely contain a leak are read
+"""Tests for pushes that were found in GitHub's lists. They are read, and those most likely to contain a leak are read
 first.
 """
 

@@ -172,7 +172,9 @@ class Day:
     hidden: float
 
     def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
-        """Return three values: the number of pushes, the marks of the event timeline, and the marks of the search."""
+        """Return three values: the number of pushes, the pushes that the event timeline shows, and the pushes that
+        search shows.
+        """
         pushed = self._pushed(chance)
         first, second = [], []
         for repository, times in enumerate(pushed):
