@@ -22,13 +22,15 @@ SLOTS = {
     "scan_slow": 1,
 }
 RESCANNER_THREADS = 3
-"""The number of threads of a rescanner: one for each rescan and slow scan that may run at once.
+"""The number of threads of a process that does rescans: one for each rescan and slow scan that may run at once.
 
 So rescans of large repositories cannot use the thread for slow scans.
 """
 RESPONDER_THREADS = 16
-"""The number of threads of a responder. It is larger than the sum of the limits in `SLOTS` for a responder's tasks, so
-that a thread is always free for the sweeper.
+"""The number of threads of a process that disables tokens and sends messages.
+
+It is larger than the sum of the limits in `SLOTS` for the tasks of this process. So a thread is always free for the
+sweeper, the task that starts all due work.
 """
 
 _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items()}

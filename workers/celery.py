@@ -193,7 +193,7 @@ def _after_fork(**_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
-    """Start the watchdog if tasks run in this process.
+    """Start the watchdog if tasks run in this process. The watchdog ends the process if a task hangs.
 
     In a prefork pool, tasks run in child processes, and each child starts its own watchdog.
     """

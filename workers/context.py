@@ -38,7 +38,8 @@ from workers import observing, outage
 MAX_CONNECTIONS = 6
 """The maximum number of database connections of one process.
 
-If all of them are in use, a thread waits for one. This is short, because a transaction takes milliseconds.
+If all of them are in use, a thread waits until one is free. The wait is short, because a transaction takes
+milliseconds.
 """
 MAX_CHILD_CONNECTIONS = 3
 """The maximum number of database connections of a process that runs one task at a time.
@@ -46,7 +47,7 @@ MAX_CHILD_CONNECTIONS = 3
 Such processes are scanners and the children of a prefork pool.
 """
 OTHER_CONNECTIONS = 1
-"""The number of connections that a process may open in addition. The heartbeat opens one for a short time."""
+"""The number of connections that a process may open beyond this maximum. The heartbeat opens one for a short time."""
 
 
 @dataclass

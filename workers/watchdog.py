@@ -58,8 +58,8 @@ class TaskWatchdog:
 
     Args:
         end: Ends the process. It is called once.
-        grace_seconds: How long a task may continue after the deadline of its work. If it does not hang, it notices the
-            deadline and stops within this time.
+        grace_seconds: How long a task may continue after the deadline of its work. A task that does not hang notices
+            the deadline and stops within this time.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -93,7 +93,7 @@ class TaskWatchdog:
         return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
-        """End the process if a task exceeds its time limit. Return whether a task exceeds it."""
+        """End the process and return True if a task has exceeded its time limit. Otherwise return False."""
         hung = self.hung()
         if not hung:
             return False
@@ -123,8 +123,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # Only other work hangs. Release the database rows of this work, so that another worker can continue it
-                # immediately.
+                # This work does not hang. Release its database rows, so that another worker can continue it at once.
                 keeping.release()
 
 

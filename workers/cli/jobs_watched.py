@@ -116,7 +116,10 @@ _DONE: Mapping[str, str] = {
     "already_disabled": "disabled by its owner before",
     "unknown": "unknown to the token store",
 }
-"""The words for the states of found tokens in the counters of a job, the most important state first."""
+"""The words for the outcomes of found tokens, the most important outcome first.
+
+With PREFIX in front, the keys are names of counters in `ScanJob.counts`.
+"""
 
 
 def result_text(job: ScanJob) -> str:

@@ -30,7 +30,7 @@ DECISIONS = {
     Decision.HELD: "held by the brake",
     Decision.UNKNOWN: "unknown to the token store",
 }
-"""The decisions, in the order in which they are printed."""
+"""The words for the decisions about reported tokens, in the order in which the command prints them."""
 REPEATED, BAD = "repeated", "bad"
 
 

@@ -25,7 +25,9 @@ HEAD_BYTES = 64 << 10
 """The number of bytes at the beginning of the input that are read to find out whether the input is a list."""
 BATCH = 1000
 DIGEST_LINE = "digest"
-"""The kind of a line that contains a digest. For a found token, the kind is the name of its encoding."""
+"""The key under which `ReportInput.kinds` counts the lines that contain a digest. The other keys are names of
+encodings.
+"""
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 

@@ -32,9 +32,9 @@ class Histories:
 
         Args:
             git_dir: The repository's git directory.
-            shown_as: The repository's path in the output.
-            is_given: Whether the user typed the repository's path. If so, the paths of findings do not begin with
-                `shown_as`.
+            shown_as: The path of the repository to show to the user. The paths of found tokens begin with it.
+            is_given: Whether the user typed the repository's path. If so, the paths of found tokens begin at the
+                repository's root instead.
         """
         run, shown = ScanRun(), self._shown
         real = os.path.realpath(common_dir(git_dir))
@@ -77,7 +77,7 @@ class Histories:
 
         Args:
             path: The path of the bundle.
-            is_given: Whether the user typed the bundle's path. If so, the paths of findings do not begin with it.
+            is_given: Whether the user typed the bundle's path. If so, the paths of found tokens do not begin with it.
 
         Raises:
             GitError: The bundle cannot be read.

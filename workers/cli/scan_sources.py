@@ -203,7 +203,8 @@ class _Walk:
     Attributes:
         path: The path at which the walk begins.
         detector: Searches file names for tokens.
-        reads_histories: Whether histories are read, so that missing git directories and submodules are counted.
+        reads_histories: Whether the histories of repositories are read. If so, missing git directories and submodules
+            count as unread.
         run: The tokens found in file names, and what could not be read.
         bare: The git directory and the displayed path of each repository without a work tree.
         work_trees: The git directory and the displayed path of each repository with a work tree, and of its submodules.
@@ -303,7 +304,7 @@ class _Walk:
 def _is_read_by_git(objects: Path, name: str) -> bool:
     """Return whether the file `name` in the folder `objects` is read as part of the git history.
 
-    These files are loose objects, and each pack file and its index if both exist.
+    The history is read from loose objects, and from pack files that have an index.
     """
     pack = _PACK.fullmatch(name)
     if pack is None:

@@ -38,7 +38,10 @@ def settings(
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as the command prints it, without secrets. `origin` says where the setting's value comes from."""
+    """A setting as `r8scan settings` prints it, without secrets.
+
+    `origin` says where the setting's value comes from, for example from an environment variable.
+    """
 
     name: str
     value: str
@@ -46,7 +49,7 @@ class ShownSetting:
 
 
 def described(loaded: Settings) -> Iterator[ShownSetting]:
-    """Yield every setting as the command prints it."""
+    """Yield every setting as `r8scan settings` prints it."""
     environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"

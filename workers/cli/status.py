@@ -191,11 +191,10 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the events that a source missed, or None if it missed no events and has none to catch up
-    on.
+    """Return one line about the events that a source missed. Return None if it missed none and is not behind.
 
-    The line says how often events were missed in the last 24 hours and about how many, by reason. It also says how much
-    time the source is behind. A source is something that r8scan polls.
+    The line says how often events were missed in the last 24 hours and about how many, by reason. It also says how far
+    the source is behind, such as "2 h to catch up on". A source is something that r8scan polls.
     """
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
@@ -211,7 +210,7 @@ _GAPS = {
     "index_incomplete": "pushes that GitHub's search index did not show",
     "page_fails": "gists on pages that could not be read",
 }
-"""The words that describe the missed events, for each reason why a gap occurred."""
+"""For each reason why a source missed events, the words that describe the missed events."""
 
 
 def _words(reason: str) -> str:
@@ -232,9 +231,9 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return the 95 % confidence interval as text, such as "92 to 97 %", or None if nothing was measured.
+    """Return a confidence interval as text, such as "92 to 97 %", or None if nothing was measured.
 
-    `share` is one of the values in `SourceRow.recall`.
+    `share` is one of the values in `SourceRow.recall`: two counts, and the lower and upper bound of the interval.
     """
     return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
@@ -301,9 +300,9 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts and the two commonest reasons as text. Return None if there are no counts.
+    """Return the sum of the counts and the two commonest reasons, such as "12 (too_large, timeout, …)".
 
-    The keys of `counts` are reasons.
+    `counts` contains a number for each reason. Return None if it is empty.
     """
     if not counts:
         return None

@@ -55,6 +55,6 @@ class BadLines:
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """If more than NAMED lines were skipped, print how many of them were not printed."""
+        """If more than NAMED lines were skipped, print how many more there were."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -21,7 +21,7 @@ RECIPIENTS: Mapping[Channel, str] = {
     Channel.STREAM: "gateways, by the Redis stream",
     Channel.WEBHOOK: "gateways, by webhook",
 }
-"""The recipients of the messages of each channel, as words for people."""
+"""For each channel, a word for the people or systems that receive its messages."""
 GISTS = ("gist", "gist_comment")
 _GIST = re.compile(r"[0-9a-f]{20,64}")
 

@@ -1,7 +1,7 @@
 """The Prometheus metrics of the service.
 
-Prometheus requests them regularly (a scrape). For each scrape, they are read from the database, so they are correct for
-any number of processes and after restarts.
+Each time Prometheus requests the metrics (a scrape), their values are read from the database. So the values are correct
+for any number of processes, and restarts do not reset them.
 """
 
 from __future__ import annotations

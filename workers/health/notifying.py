@@ -33,7 +33,7 @@ from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
-"""When it is time to look for problems, beat and the web server first wait this long for the responder to do it."""
+"""When it is time to look for problems, beat and the web server first wait this long for another process to do it."""
 LASTING_SECONDS = 120.0
 """Problems that do not last this long are not reported, for example a process that is being restarted."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
@@ -107,7 +107,7 @@ def look(
         patience: Add this many seconds to the 30 seconds, so that other processes do the work first.
 
     Returns:
-        The state of the service, or None if it was not read.
+        The state of the service, or None if nothing was due or `problems` was given.
     """
     with database.write() as session:
         if not claim(session, _LOOKOUT, LOOK_SECONDS + patience):
@@ -126,9 +126,9 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _DueNews:
-    """The problems about which the operator must be notified now, by the problem's key.
+    """The messages that must be sent to the operator now, by the problem's key.
 
-    `begun` has the new problems, and `over` has the problems that have ended.
+    `begun` has the messages about new problems. `over` has the messages about problems that have ended.
     """
 
     begun: dict[str, News]
@@ -136,7 +136,7 @@ class _DueNews:
 
 
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
-    """Store the current problems in the database. Return the messages that must be sent now."""
+    """Store the current problems in the database. Return the messages that must be sent to the operator now."""
     now = session.execute(select(db_now())).scalar_one()
     rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}

@@ -60,8 +60,10 @@ class Kind(StrEnum):
 
 
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""The kinds of problems that are waiting decisions. The verdict does not count them, because it counts the waiting
-tokens.
+"""The problems that end when the operator makes a decision.
+
+The verdict (the sentence about the whole service) does not count them as problems. It says how many tokens wait
+instead.
 """
 
 

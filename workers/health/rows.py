@@ -120,8 +120,8 @@ class CanaryRow:
         ended_at: When the newest successful canary was disabled.
         seconds: How long it took from the planting of the newest successful canary until it was disabled.
         source: Where r8scan saw the newest successful canary, such as the event timeline.
-        waiting_seconds: How long a canary has waited to be disabled: the oldest one that was planted after the newest
-            successful canary. None if no canary waits.
+        waiting_seconds: How many seconds the oldest waiting canary has waited to be disabled. Canaries that were
+            planted before the newest successful one do not count. None if no canary waits.
         error: The error of the newest canary, if there was one.
     """
 
@@ -177,7 +177,7 @@ class RescanRow:
 class StalledRow:
     """A job or poll that makes no progress, or that was stopped because it exceeded its time limit.
 
-    `seconds_left` is the time until it will be stopped. It is negative if that time has passed.
+    `seconds_left` is the time that is left until the time limit. It is negative if the time limit has passed.
     """
 
     what: str

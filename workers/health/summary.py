@@ -1,7 +1,7 @@
 """Writes a summary of the service's work into the log once a minute.
 
-Several processes try this, and a row in the database ensures that only one of them writes the summary. What operators
-did with commands is also logged then, because commands have no log of their own.
+Several processes try this, and a row in the database ensures that only one of them writes the summary. This process
+also logs what operators did with commands, because commands have no log of their own.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ STOPPERS = (
     Kind.DISABLING_WAITS,
     Kind.STORE_AWAY,
 )
-"""The problems with which the service finds no tokens or disables none, the most general problem first."""
+"""The problems that keep the service from finding or disabling tokens, the most general problem first."""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
@@ -94,9 +94,7 @@ def _polled(found: Overview) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return a text that says how many decisions the operator has to make, such as "2 tokens wait for your
-    decision".
-    """
+    """Return a text about the decisions that the operator has to make, such as "2 tokens wait for your decision"."""
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

@@ -44,7 +44,8 @@ _log = logging.getLogger(__name__)
 class _Ids(RandomIdGenerator):
     """A generator of trace ids and span ids.
 
-    If `root` is set, both ids are taken from it. Otherwise, they are random. Only one thread may use this object.
+    If `root` (a trace id and a span id) is set, these two ids are used. Otherwise, the ids are random. Only one thread
+    may use this object.
     """
 
     def __init__(self) -> None:

@@ -39,8 +39,8 @@ _log = logging.getLogger(__name__)
 class Cache:
     """A cache that remembers each live token for five minutes.
 
-    `is_live` is a function that asks the token store whether the token with a given digest is live. `asked` counts its
-    calls.
+    `is_live` is a function that asks the token store whether the token with a given digest is live. `asked` is the
+    number of questions to the token store so far.
     """
 
     is_live: Callable[[str], bool]

@@ -44,7 +44,9 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """Return the JSON object of a repository. It has all fields that any of the endpoints returns."""
+    """Return the JSON object of a repository. It contains all fields that GitHub's endpoints return for a
+    repository.
+    """
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {

@@ -36,8 +36,8 @@ class GraphQL:
     Attributes:
         index: The search index.
         describe: Returns the fields of a repository.
-        number_of: Returns the number of the repository with a node id.
-        cpu_seconds_a_query: The CPU time that each query uses of GitHub's limit.
+        number_of: Returns the number of the repository that has the given node id.
+        cpu_seconds_a_query: The CPU time that each query takes. It counts towards GitHub's limit of CPU time.
         partial_after: One entry for each of the next queries: the number of results after which the answer is cut off,
             or None for a complete answer.
         stops_after: The number of results after which the answers to all later queries are cut off. None for complete

@@ -21,7 +21,7 @@ MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 This is enough for three bodies of the largest size that a route allows.
 """
 GRACE_SECONDS = 5.0
-"""The time that every body is allowed in addition to the time for its size."""
+"""The minimum time that a body may take to arrive. The allowed time grows with each byte that has arrived."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
 """The maximum time for any body. GitHub gives up sending an alert after this time."""

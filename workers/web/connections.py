@@ -118,7 +118,7 @@ class ConnectionTable:
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
         """Return the connections of the network that has the most connections.
 
-        If several networks have the most connections, prefer the network of the address `newcomer`.
+        If several networks have equally many, prefer the network of the address `newcomer`.
         """
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})

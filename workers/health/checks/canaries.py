@@ -12,9 +12,9 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Check that canaries (planted test tokens) were disabled in time. Return one line about each way of planting.
+    """Check that canaries (planted test tokens) were disabled in time.
 
-    The line says when a canary was last disabled.
+    Return one line that says for each way of planting when a canary was last disabled.
 
     Raises:
         Wrong: A canary was not disabled in time.

@@ -45,9 +45,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """Raised by a check if the thing to check is switched off. The text contains the name of the setting to switch it
-    on.
-    """
+    """Raised by a check if the thing to check is switched off. The text names the setting that switches it on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,8 @@ from workers.queues import BEAT
 MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
 """If the clocks differ by more seconds, the check fails.
 
-Leases last 30 seconds. GitHub refuses the JWT of an App if its clock is a minute fast.
+This is as long as a lease (a worker's claim on a job). GitHub refuses the credential of an App if this machine's clock
+is a minute fast.
 """
 
 

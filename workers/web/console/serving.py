@@ -185,7 +185,7 @@ class Console:
         self.context = context
         self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
         self.bulk = Intake(budget, Pool(threads=1, queue=2))
-        """The intake for long actions. It has its own thread pool, so that long actions cannot block pages."""
+        """Accepts requests for long actions. It has its own thread pool, so that long actions cannot block pages."""
         self.overview: Refreshed[Overview] = Refreshed(self._overview, OVERVIEW_SECONDS, self._background)
         self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
         self.figures: Refreshed[Figures] = Refreshed(self._figures, FIGURES_SECONDS, self._background)

@@ -1,4 +1,4 @@
-"""The pages of the console. Each page is a function that takes a `View`, the request of a signed-in person.
+"""The pages of the console. Each page is a function that takes a `View` (the request of a signed-in person).
 
-The function returns a response. The function `routes` of each module returns the routes of its pages.
+Such a function returns a response. In each module, the function `routes` returns the routes of the module's pages.
 """

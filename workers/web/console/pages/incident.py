@@ -249,7 +249,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return for each action, by its name, whether the page offers it."""
+    """Return whether the page offers each action. The keys are the names of the actions."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)

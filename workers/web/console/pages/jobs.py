@@ -101,9 +101,9 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and the jobs that it has queued.
+    """Cancel a job and its child jobs (the jobs that it has queued).
 
-    A queued job is not cancelled if another job or an operator has requested it, too.
+    A child job is not cancelled if another job or an operator has requested it, too.
     """
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())

@@ -18,9 +18,9 @@ from workers.web.console.serving import Console, View
 
 CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 SHOWN_HORIZON = 3600
-"""Where a page shows only one recall of a source, it is the recall within this many seconds after the push.
+"""The time limit in seconds of the `Recall` that is shown where there is space for only one.
 
-If this was not measured, it is the recall within the longest shorter time that was measured.
+If nothing was measured for this time limit, the `Recall` for the longest shorter time limit is shown.
 """
 
 

@@ -271,7 +271,10 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
-    """Return the filter's conditions on the names of accounts and tokens, as lists. Each list is joined with OR."""
+    """Return the filter's conditions on the names of accounts and tokens, as lists.
+
+    The conditions in a list are alternatives: an incident matches a list if it meets one of its conditions.
+    """
     account = [of_account(criteria.account)] if criteria.account else []
     return [*account, search(criteria.q)] if criteria.q and not is_repository(criteria.q) else account
 
