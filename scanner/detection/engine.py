@@ -104,7 +104,7 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """Return every token in the content, which `glance` has examined, and in its members if it is a container.
+    """Return every token in content that `glance` has examined, and in its members if it is a container.
 
     Tokens in the content itself have no line and column yet. `located` adds the line and column.
 

@@ -106,7 +106,7 @@ class Meter:
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count a reached limit as unread.
+        """Count an unread part of the document, under the reason of the limit that was reached.
 
         If several nested archives end because of the same limit, count the limit only once.
         """

@@ -115,7 +115,7 @@ def is_binary(content: bytes) -> bool:
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in a binary content. The member's name says at which offset the stream begins.
+    """Yield each compressed stream in binary content. The member's name says at which offset the stream begins.
 
     If a zip or 7z archive is found, yield the members of the archive and stop.
 
@@ -268,8 +268,8 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
 def _begins_lzma(content: bytes, at: int) -> bool:
     """Return whether a `.lzma` stream begins at `at`.
 
-    The fields of its header must be valid. It must decompress without an error to at least 1 kB, or to its end if that
-    comes earlier.
+    The fields of its header must be valid. It must decompress without an error to at least 1 kB, or to its end if it is
+    shorter.
     """
     head = content[at : at + _LZMA_HEAD]
     if len(head) < 18 or head[13] or not (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):

@@ -138,7 +138,7 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return, by page number, the name of the table that each page belongs to.
+        """Return a mapping from each page number to the name of the table that the page belongs to.
 
         The name is None for pointer maps and for pages of indexes, because indexes only repeat content of the tables.
         The pages of one table are in the order of its b-tree.
@@ -191,10 +191,9 @@ class _Database:
         return list(numbers)
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return the root page number and the table name in a row of sqlite_schema, or None if the row has no root
-        page.
+        """Return the root page number and the table name in a row of sqlite_schema. The name is None for an index.
 
-        The name is None for an index.
+        Return None if the row has no root page.
         """
         columns = self._columns(self._payload(kind, cell)[0])
         if len(columns) < 4:

@@ -36,7 +36,10 @@ def tar_members(container: Container) -> Iterator[Member]:
 
 
 class _Archive:
-    """The stream of a tar archive, and the path and size from extended headers that apply to the next file."""
+    """A reader of the stream of a tar archive.
+
+    It remembers the path and the size that an extended header gives for the next file.
+    """
 
     def __init__(self, container: Container) -> None:
         self._stream: Readable = readable(container.source)

@@ -226,8 +226,8 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: Where a group of four base64 letters begins, relative to `start`. For example, -2 means two letters before
-            `start`. From -3 to 0.
+        lead: Where a group of four base64 letters begins, relative to `start`: a number from -3 to 0. For example, -2
+            means two letters before `start`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)

@@ -178,7 +178,7 @@ def _object_format(repository: Repository, config: bytes) -> int:
     count them as unread.
 
     Args:
-        repository: The repository. Its count `unread` is changed.
+        repository: The repository. Its `unread` counts are changed.
         config: The content of the repository's configuration file.
     """
     chosen = git_formats.configured(config)

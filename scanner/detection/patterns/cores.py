@@ -26,7 +26,7 @@ class Core(NamedTuple):
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle, if finding `text` is enough to know it. None if the bytes around `text` must be compared
+        needle: The needle, if `text` can only be part of this needle. None if the bytes around `text` must be compared
             with needles.
         views: The ranges of bytes around `text` to compare with needles. Empty if `needle` is set.
         after: The bytes that can follow `text` in a needle.
@@ -49,8 +49,8 @@ class View(NamedTuple):
     Attributes:
         ahead: How many bytes before the core the range begins.
         length: The length of the range in bytes.
-        needles: The needles by the bytes that the range has if it contains the needle. Each needle comes with the
-            number of bytes between its start and the core.
+        needles: For each possible content of the range: the needle that it contains, and the number of bytes between
+            the start of the needle and the core.
     """
 
     ahead: int

@@ -48,7 +48,8 @@ class BadMessage(Exception):
 
 
 class Plan(NamedTuple):
-    """The first message of the process that starts the workers: what the workers will read, and what git has to read.
+    """A message of the helper process. The first one says what the workers will read, and what git has to read. A later
+    one names the objects of a group whose worker has died.
 
     Attributes:
         is_usable: Whether the packs can be read without git at all.
@@ -73,9 +74,9 @@ class Frame(NamedTuple):
     """A message of a worker process, which reads groups of git objects.
 
     Attributes:
-        operation: SUSPECT: an object that may contain a token. POINTER, DAMAGED, OVER: an object that was not read,
-            because it is a Git LFS pointer, is damaged, or exceeds the limit on work. GIT: objects that git has to
-            read. COUNTS: how much was read since the last COUNTS message. DONE: the end of a group.
+        operation: What the message says. SUSPECT: this object may contain a token. POINTER, DAMAGED or OVER: this
+            object was not read, because it is a Git LFS pointer, is damaged, or exceeds the limit on work. GIT: git has
+            to read these objects. COUNTS: so much was read since the last COUNTS message. DONE: the group is finished.
         kind: The type of the object.
         oid: The id of the object.
         payload: For SUSPECT, the content of the object. For GIT, encoded references to objects. For COUNTS, the numbers
