@@ -130,7 +130,6 @@ def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, proces
 
 
 def status(env: dict[str, str]) -> dict[str, Any]:
-    """Return the parsed output of `r8scan status --json`."""
     command = [sys.executable, "-m", "workers", "status", "--json"]
     printed = subprocess.run(command, env=env, capture_output=True, check=False, timeout=120).stdout
     shown: dict[str, Any] = json.loads(printed)

@@ -173,7 +173,6 @@ def _has_ended(service: Service) -> bool:
 
 
 def report(run: Run, targets: Targets) -> None:
-    """Print the results and compare them with the targets."""
     print(f"{run.planted} leaks among {run.planted * PUSHES_A_LEAK} pushes, {run.hostile} hostile deeds", flush=True)
     if run.delays:
         print(f"  visible to disabled: p50 {statistics.median(run.delays):.2f} s  longest {max(run.delays):.2f} s")

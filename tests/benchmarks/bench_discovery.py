@@ -193,7 +193,6 @@ def _states(database: Database) -> list[SourceState]:
 
 
 def report(run: Run, targets: Targets, leaks: int, new: int) -> None:
-    """Print the results and compare them with the targets."""
     known = len(run.known)
     print(f"{run.pushes} pushes in {run.seconds:.0f} s; known first by: {dict(run.by_source)}")
     delays = sorted(run.known.values())

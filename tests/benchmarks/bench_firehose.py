@@ -282,7 +282,6 @@ def bare_rate() -> float:
 
 
 def report(name: str, run: Run, targets: Targets) -> None:
-    """Print the results of one run and compare them with the targets."""
     print(f"{name}: {run.pushes} pushes read in {run.seconds:.0f} s; gaps {run.gaps}", flush=True)
     if run.delays:
         p50, longest = statistics.median(run.delays), run.delays[-1]

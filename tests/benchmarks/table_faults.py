@@ -50,7 +50,6 @@ CREATE TRIGGER is_full BEFORE UPDATE OR INSERT ON heartbeats FOR EACH STATEMENT 
 
 
 def faults() -> list[Fault]:
-    """Return all faults to try, in order."""
     return [*_of_processes(), *_of_the_database(), *_of_other_servers(), *_of_the_machine()]
 
 

@@ -26,12 +26,10 @@ CONSUMERS = ("poller", "responder", "scanner", "rescanner")
 
 
 def log_bytes(service: Service) -> int:
-    """Return the total size in bytes of the logs of all processes."""
     return sum(path.stat().st_size for path in service.world.folder.glob("*.log"))
 
 
 def redis_bytes(service: Service) -> int:
-    """Return the memory that Redis uses, in bytes."""
     with contextlib.closing(service.client()) as client:
         return int(client.info("memory")["used_memory"])
 

@@ -63,7 +63,6 @@ def told_in_log(surroundings: World, number: int) -> None:
 
 
 def leak(surroundings: World, token: str, number: int) -> None:
-    """Push a file with the token to a new repository."""
     name = f"ana/app{number}"
     surroundings.github.create_repository(name)
     work = surroundings.workplace(name, f"work{number}")

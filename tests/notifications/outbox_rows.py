@@ -116,7 +116,6 @@ def newest(database: Database, channel: str, recipient: str) -> uuid.UUID:
 
 
 def row(database: Database, notification_id: uuid.UUID) -> Notification:
-    """Read the row of this notification from the database and return it."""
     with database.read() as session:
         return session.execute(select(Notification).where(Notification.id == notification_id)).scalar_one()
 

@@ -56,7 +56,6 @@ def directory_end(count: int, size: int, offset: int) -> bytes:
 
 
 def deflated(content: bytes) -> bytes:
-    """Return the content as a raw deflate stream."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     return packer.compress(content) + packer.flush()
 

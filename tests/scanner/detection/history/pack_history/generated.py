@@ -124,7 +124,6 @@ def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[
 
 
 def one_pack(git_dir: Path) -> Path:
-    """Return the path of a repository's only pack."""
     (pack,) = (git_dir / "objects" / "pack").glob("*.pack")
     return pack
 
