@@ -93,7 +93,7 @@ class GatedTransport(httpx.BaseTransport):
         if encoding in ("gzip", "x-gzip"):
             chunks = inflated(chunks, host)
         elif encoding not in ("identity", ""):
-            chunks = map(_refused, (host,))  # refuse when the body is read
+            chunks = map(_refused, (host,))  # raises an error when the body is read
         for name in _OF_THE_BODY if encoding != "identity" else ():
             response.headers.pop(name, None)
         failed = response.status_code >= 500  # the request limiter already counts responses with this status
@@ -221,7 +221,7 @@ def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Respo
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
-        start = b""  # the body was cut off, so only the headers are left to decide by
+        start = b""  # the body was cut off, so callers can only use the headers
     return _with_content(response, request, start)
 
 

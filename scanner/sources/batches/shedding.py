@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
-    """Drop waiting jobs of a kind until the rest contain at most `most_items` pushes, files or repositories.
+    """Drop waiting jobs of a kind until the remaining jobs contain at most `most_items` pushes, files or repositories.
 
     Only jobs that a poll has queued and that no worker has started are counted and dropped. Retries and jobs of
     operators stay.

@@ -39,7 +39,8 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, list new repositories, and check those of earlier polls for their first push.
+    """If the poll is due, list new repositories. Also check whether repositories of earlier polls have received a first
+    push.
 
     Repositories that mention `vendor`, the vendor's name, are scanned first. `wait` is the function that sleeps.
     """

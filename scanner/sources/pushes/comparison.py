@@ -20,7 +20,8 @@ https://docs.github.com/rest/commits/commits#compare-two-commits
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
     """Return the changes of the push from the REST API.
 
-    If GitHub cannot compare the two commits, read the last commit alone, or each commit separately.
+    If GitHub no longer has the old commit, return the changes of the new commit alone. If the comparison is too large
+    or takes too long, read each commit separately.
     """
     try:
         return compare(github, repository, before, head)

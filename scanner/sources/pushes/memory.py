@@ -68,12 +68,12 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Delete rows of repositories that expired, and the oldest rows beyond `max_rows`.
+    """Delete expired rows. If more than `max_rows` rows are left, also delete the oldest ones.
 
     One call deletes a limited number of rows for each of the two reasons.
 
     Returns:
-        The number of deleted rows that had expired, and the number of deleted rows beyond `max_rows`.
+        The number of expired rows that were deleted, and the number of rows that were deleted because of `max_rows`.
     """
     expired = _delete(session, RepositoryTips.read_at < db_now(-KEPT_DAYS * 86400))
     excess = session.execute(select(func.count()).select_from(RepositoryTips)).scalar_one() - max_rows

@@ -1,4 +1,4 @@
-"""The description of what to ask a git server for in order to read a push."""
+"""The plan for reading a push: what to ask the git server for."""
 
 from __future__ import annotations
 

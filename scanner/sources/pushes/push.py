@@ -93,7 +93,7 @@ class ScanContext:
         detector: Scans the documents.
         budget: The limit of processor time and bytes.
         limits: The limits of the number of token candidates.
-        known: The function that looks up candidates beyond these limits in the token store, or None.
+        known: The function that looks up the candidates that exceed these limits in the token store, or None.
     """
 
     detector: Detector
@@ -112,7 +112,7 @@ class ReadPart:
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
         bytes: The size of the received git pack in bytes.
-        unknown: The number of candidates beyond the limits that the token store does not know.
+        unknown: The number of candidates that exceed the limits and that the token store does not know.
         is_over_limit: Whether a size limit was reached. A second request without large objects may then help.
         is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
@@ -146,7 +146,8 @@ class PushReading:
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
         is_slow: Whether the push took too long for a job of several pushes, so that a slow job must read it.
         refusal: The error if one of the requests was not sent because of a rate limit, otherwise None.
-        unknown: The number of candidates beyond the limits that the token store does not know. They are not recorded.
+        unknown: The number of candidates that exceed the limits and that the token store does not know. They are not
+            recorded.
     """
 
     candidates: list[Candidate] = field(default_factory=list)

@@ -47,7 +47,8 @@ def read_push(
         known: The commits of the repository that are remembered as read, or None.
         page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
-        token_store: The function that looks up digests in the token store, for token candidates beyond the limits.
+        token_store: The function that looks up digests in the token store. It is used for token candidates that exceed
+            the limits.
 
     Raises:
         GitHubError: No content of the push could be read.

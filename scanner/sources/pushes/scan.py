@@ -180,7 +180,7 @@ def _queue_earlier(
 ) -> None:
     """Queue a job for older commits that the server left out and that no job has read.
 
-    The job also lists the refs (branches and tags) of new repositories of which only the default branch was read.
+    If only the default branch of a new repository was read, the job also lists its other refs (branches and tags).
     """
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [

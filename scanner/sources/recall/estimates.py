@@ -158,8 +158,8 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
     """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
 
-    Only pushes that a source has itself shown count as seen by this source. A later push of the same repository does
-    not count instead.
+    A push counts as seen by a source only if the source has shown this push, and not just a later push of the same
+    repository.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)

@@ -147,7 +147,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
     """Return the error without the time that GitHub asks to wait.
 
-    The error concerns only one of GraphQL and REST, which have separate quotas and need not wait for each other.
+    The error comes from either GraphQL or REST. They have separate quotas, so the other one need not wait.
     """
     return None if error is None else GitHubError(error.reason, str(error))
 

@@ -112,7 +112,7 @@ class Plan:
         compared: The two counts of the latest comparison: by GraphQL and by the REST search, for the same window.
         is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
             used.
-        debt: How many windows the GraphQL points were not enough for. Each window adds a fraction. When the sum reaches
+        debt: A sum that grows by a fraction with each window while there are not enough GraphQL points. When it reaches
             1, the REST search reads one window, and 1 is subtracted.
     """
 
@@ -252,7 +252,7 @@ class Plan:
         if start < window[0]:
             self.behind.append((start, window[0] - 1))
         else:
-            self.behind_rate *= LESS_AFTER_PAUSE  # other windows may be of another time of day
+            self.behind_rate *= LESS_AFTER_PAUSE  # the next window may be from a time of day with fewer pushes
 
     def is_too_wide(self, window: Span, total: int) -> bool:
         """Return whether the window (range of push times) has too many results to be read.
