@@ -66,8 +66,8 @@ class ProcessLimits:
     """Limits of one git process and of each process that it starts.
 
     Attributes:
-        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS would also count the repository files
-            that git maps read-only, which the kernel can drop from memory at any time.
+        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS is not used, because it would also
+            count the repository files that git maps read-only. The kernel can drop these from memory at any time.
         cpu_seconds: RLIMIT_CPU.
         file_bytes: RLIMIT_FSIZE, the maximum size of a file that the process writes.
     """

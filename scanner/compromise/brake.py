@@ -91,7 +91,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail that tells the operator that too many tokens were reported and that further reports wait.
+    """Queue a mail to the operator: too many tokens were reported, so further reports wait for approval.
 
     The mail names the first incident of `incident_ids`.
     """

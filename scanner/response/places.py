@@ -22,9 +22,12 @@ MAX_TEXT_LENGTH = 4096
 def place_key(place: Place) -> str:
     """Return 64 hex digits that identify a place where a token was found. The same place always has the same key.
 
-    A file is identified by repository and path, so that a token that stays in a file for a hundred commits counts once.
-    A commit, a tag, the name of a branch or tag, or a repository's description is identified by its repository and its
-    id or name. Any other place is identified by its URL.
+    * A file or a wiki page is identified by its repository and path. So a token that stays in a file for a hundred
+      commits counts once.
+    * A commit or a tag is identified by its repository and its id.
+    * The name of a branch or tag is identified by its repository and this name.
+    * A repository's description is identified by its repository.
+    * Any other place is identified by its URL, and by its repository, path and git object if they are known.
     """
     repository = str(place.repository_id) if place.repository_id is not None else (place.repository or "")
     if place.kind in ("file", "file_name", "wiki_page") and place.path is not None:

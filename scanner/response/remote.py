@@ -1,8 +1,8 @@
 """The response to found tokens with a remote token store, whose calls cannot be part of a database transaction.
 
 The incident is recorded as `disabling` before the store is called, and completed afterwards. If a crash or an outage
-interrupts this, the call is repeated. The incident's id is the idempotency key of the call, so that r8scan recognizes a
-token that an earlier call has disabled, even if the answer was lost.
+interrupts this, the call is repeated. The incident's id is the idempotency key of the call. So r8scan recognizes that
+an earlier call has disabled the token, even if the answer to that call was lost.
 """
 
 from __future__ import annotations

@@ -229,9 +229,9 @@ def _decide(
 
 
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
-    """Return the token's open incident, or None.
+    """Return the token's open incident, or None if there is none.
 
-    If this report asks to disable the token, and the token was enabled again after it had been disabled, close the old
+    The token may have been disabled once and enabled again. If this report asks to disable such a token, close its old
     incident and return None.
     """
     incident = batch.open_incidents.get(token.digest)

@@ -155,7 +155,8 @@ def leave_out_unknown(
     """Remove the token candidates that the token store does not know. They are counted but not stored.
 
     Returns:
-        The candidates that the store knows or that could not be looked up, and a response that counts the removed ones.
+        The remaining candidates, which the store knows or which could not be looked up. In addition, a response that
+        counts the removed candidates.
     """
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)

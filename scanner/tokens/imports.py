@@ -178,7 +178,8 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 def _bounded_lines(file: TextIO) -> Iterator[str]:
     """Yield the lines of a CSV file.
 
-    A line that is too long is replaced by a line with one empty field, which the caller rejects as an invalid row.
+    Instead of a line that is too long, yield a line with one empty field. The caller rejects this line as an invalid
+    row.
     """
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:

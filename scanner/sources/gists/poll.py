@@ -203,8 +203,8 @@ def list_new(
         github: The GitHub client.
         known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
-        owed: The part of the list that an earlier poll could not read. If given, read to the end of the list and do not
-            stop at a known version, because the failed poll may not have read the older versions after it.
+        owed: The part of the list that an earlier poll could not read. If given, read to the end of the list. A known
+            version is then no reason to stop, because the failed poll may not have read the older versions after it.
 
     Raises:
         GitHubError: The first page could not be read.

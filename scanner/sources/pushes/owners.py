@@ -1,7 +1,7 @@
 """Repository owners who are more likely to leak a token.
 
-These are owners in whose repositories a token was found in the last LEAKED_WITHIN_DAYS days, and owners with the same
-name as an account in the token store.
+An owner is more likely to leak a token if a token was found in one of the owner's repositories in the last
+LEAKED_WITHIN_DAYS days, or if an account in the token store has the owner's name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """Repository owners who have leaked a token before, or have an account in the token store, in lower case.
+    """Repository owners who have leaked a token before, or have an account in the token store. All names are in lower
+    case.
 
     r8scan knows the accounts of a remote token store only from incidents.
     """

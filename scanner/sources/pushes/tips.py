@@ -1,8 +1,8 @@
 """Remembers which commits of a repository were read, as tips (the newest commits of branches and tags).
 
-Each commit that is reachable from a remembered tip was read, is queued, is counted as unread, or is older than the
-first push that r8scan saw. So r8scan may tell a git server that it has (git's "have") every remembered tip, and no
-other commit.
+A commit that is reachable from a remembered tip need not be fetched any more: it was read, is queued, is counted as
+unread, or is older than the first push that r8scan saw. So r8scan may tell a git server that it has (git's "have")
+every remembered tip, and no other commit.
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class RememberedTips:
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
         """Return whether the push at the time `pushed_at` was read.
 
-        `oid` is the newest commit of the default branch after this push. If `oid` was read but the push is later than
-        all pushes that were read, the push went to another branch and was not read.
+        `oid` is the newest commit of the default branch after this push. If `oid` was read, but the push is later than
+        all pushes that were read, the push must have gone to another branch. It then counts as not read.
         """
         if pushed_at is None or not self.has_read(oid):
             return False

@@ -80,10 +80,10 @@ class SearchRun:
         due: Windows that are due to be searched again.
         found: The repositories that no earlier search of the same window has found.
         first: The windows that were searched for the first time, each with its number and result.
-        again: The windows that were searched again, each with the number of repositories that GitHub reports and the
-            ids of all repositories that its searches have found.
-        missed: Ranges of push times that will not be searched any more, or for which GitHub did not show all
-            repositories.
+        again: The windows that were searched again. Each comes with the number of repositories that GitHub reports, and
+            with the ids of all repositories that its searches have found.
+        missed: Ranges of push times whose repositories were not all seen. Either the range will not be searched any
+            more, or GitHub did not show all of its repositories.
         counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
         seconds: The sum of GitHub's response times in seconds. GitHub limits the CPU time of requests.

@@ -102,8 +102,8 @@ class Plan:
         behind: Push times that were not searched in time, oldest first. A run searches them after the windows that are
             due.
         behind_width: The width in seconds of the next window that is taken from `behind`.
-        behind_rate: The usual number of repositories per second in windows that were taken from `behind` long after
-            their pushes. 0 before the first of these windows.
+        behind_rate: The usual number of repositories per second in windows that were searched more than
+            LONG_PAUSE_SECONDS late (a smoothed average). 0 before the first of these windows.
         probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
