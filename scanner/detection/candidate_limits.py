@@ -11,8 +11,9 @@ from collections.abc import Hashable, Iterable
 from scanner.detection.documents import Candidate
 
 MAX_DIGESTS = 5_000
-"""The maximum number of distinct tokens in a push or in one step of a job. One request to the token store contains up
-to a thousand.
+"""The maximum number of distinct tokens in a push or in one step of a job.
+
+One request to the token store asks about up to a thousand tokens.
 """
 MAX_PLACES = 100
 """The maximum number of places in which one token was found. A mail names only a few of them."""

@@ -191,7 +191,8 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # Search only what was decoded from hex and the like. Tokens encoded in base64 were already found without decoding.
+    # Search only text that was decoded from another encoding than base64. Tokens in base64 were already found without
+    # decoding.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)

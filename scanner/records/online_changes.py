@@ -89,7 +89,10 @@ BEFORE: Mapping[str, Callable[[Engine], None]] = {
     "0023": partial(build_indexes, LARGE_LIST_INDEXES),
     "0024": partial(build_indexes, JOB_LIST_INDEXES),
 }
-"""Functions to run before a revision. The upgrade stops at the revision before it and runs the function first."""
+"""Functions to run before the migration to a revision.
+
+The upgrade migrates to the previous revision, and then runs the function.
+"""
 
 
 def _in_batches(connection: Connection, table: str, statements: tuple[str, ...]) -> None:

@@ -77,7 +77,7 @@ class CanaryState(StrEnum):
     PLANTED = "planted"
     """It was not disabled yet."""
     ENDED = "ended"
-    """The response decided on it; the column `decision` says how."""
+    """r8scan has decided about it. The column `decision` says how."""
     FAILED = "failed"
     """It could not be planted; the column `error` says why."""
 

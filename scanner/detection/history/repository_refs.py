@@ -38,10 +38,10 @@ Only the names of further loose refs are read. There are few loose refs, because
 """
 MAX_REFS = 1_000_000
 MAX_TIPS = 25_000
-"""The maximum number of commits of refs that are passed to git. Git takes 0.2 ms for each commit that does not exist.
+"""The maximum number of commits that are passed to git because a branch or tag points to them.
 
-The search for the paths of objects begins with these commits. Afterwards, it also finds all other commits, but not in
-the order of their history.
+Git takes 0.2 ms for each commit that does not exist. The search for the paths of objects begins with these commits.
+Afterwards, it also finds all other commits, but not in the order of their history.
 """
 MAX_NAMES = 5_000
 """The maximum number of names that are scanned one by one. A confined process may have to decode each of them."""

@@ -160,10 +160,10 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
-"""A call of the group that JOINTS_DEFINITION defines. It matches the same as JOINTS.
+"""A reference to the group that JOINTS_DEFINITION defines.
 
-`regex` compiles a pattern slowly (0.2 seconds) if the pattern has a copy of JOINTS before each of its letters. Where a
-match often fails between two letters, JOINTS is faster.
+It matches the same text as JOINTS. A pattern with a copy of JOINTS before each of its letters takes `regex` 0.2 seconds
+to compile, so such a pattern uses this reference. Where a match often fails between two letters, JOINTS is faster.
 """
 # For base64, do not skip the lengths of HTTP chunks, because a line of four hexadecimal digits may be base64. Skip
 # spaces instead, because shells and YAML replace the line breaks of base64 by spaces.

@@ -20,10 +20,10 @@ Above this size, the oldest objects are dropped. They are built again when a del
 """
 
 _EXPANSION_SHIFT, _EXPANSION_BYTES = 6, 1 << 16
-"""Git reads an entry whose compressed size exceeds its decompressed size by more than these values allow.
+"""The compressed data of an entry may be larger than the decompressed data by 1/64 plus 64 kB.
 
-zlib adds only 5 bytes to each 16 kB that it cannot compress. Without the limit, gigabytes of unused bytes after an
-entry could be copied.
+Git reads entries with a larger difference. zlib adds only 5 bytes to each 16 kB that it cannot compress. Without the
+limit, gigabytes of unused bytes after an entry could be copied.
 """
 
 
