@@ -284,7 +284,6 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
     """Return the tokens in a large member of a container. The member is read in several pieces.
 
     Args:
-        member: The member.
         head: The first piece of the member.
         rest: The stream of the bytes after the first piece.
         meter: Counts and limits the work of the scan.

@@ -285,7 +285,6 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
     """Return a list with the object if it was not read completely, otherwise an empty list.
 
     Args:
-        item: The object.
         result: The result of scanning the object.
     """
     if not result.content_digest:

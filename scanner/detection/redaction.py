@@ -106,7 +106,6 @@ def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
     """Return the text with every token replaced by its first and last characters.
 
     Args:
-        text: The text.
         raw: The same text as bytes.
         meter: Counts and limits the work. If None, a new meter is used each time that the text is searched.
     """

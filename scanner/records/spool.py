@@ -83,7 +83,6 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
     """Pass each entry to `take`, which stores it in the database, and delete its file.
 
     Args:
-        state_dir: The state folder.
         take: Stores an entry, given its kind and content. It must be idempotent: after a crash before the deletion it
             receives the same entry again. An exception from `take` is passed on, and the remaining entries stay.
         limit: The maximum number of entries.

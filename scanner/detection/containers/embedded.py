@@ -235,7 +235,6 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
     Args:
         content: The bytes to test.
         at: The offset of the magic number.
-        magic: The magic number.
         spend: A function that is called with the work of each test. It raises an exception if too much work was done.
     """
     spend(_GUESS_STEPS)

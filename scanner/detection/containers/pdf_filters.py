@@ -187,7 +187,6 @@ def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
     """Return the string that an LZW code stands for, or None if the code is invalid or marks the end of the data.
 
     Args:
-        code: The code.
         table: The strings of the codes from 258 on.
         previous: The string of the previous code.
     """

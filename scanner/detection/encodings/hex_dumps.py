@@ -276,7 +276,6 @@ def _size(line: Match, following: Match | None) -> int:
     line's offset.
 
     Args:
-        line: The line.
         following: The next line, or None if there is none.
     """
     if line["record"] is not None:

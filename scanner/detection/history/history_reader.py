@@ -77,7 +77,6 @@ class ObjectList:
         Count the object as unreadable if its type is not wanted.
 
         Args:
-            line: The line.
             numbers: The names of the wanted types, each with its number in `ObjectList.types`.
         """
         parts = line.split(b" ")
@@ -113,7 +112,6 @@ def list_objects(
     """Return the objects of a git directory, including those that no branch or tag reaches.
 
     Args:
-        git_dir: The git directory.
         deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
         only: The type of the objects to list, as its number in `ObjectList.types`, or None for all types.
@@ -171,7 +169,6 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        git_dir: The git directory.
         listed: The objects to read.
         detector: Scans one object.
         readers: The number of git processes.

@@ -101,7 +101,6 @@ def locate(
     Search the commits that branches and tags reach first, then the other commits.
 
     Args:
-        repository: The repository.
         wanted: The object ids of the blobs and trees to search for.
         deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
