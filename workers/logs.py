@@ -143,7 +143,7 @@ def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Convert exceptions and stacks to text, with tokens redacted and the length limited."""
+    """Convert the exception and the stack in a log event to text, with tokens redacted and the length limited."""
     found: ExcInfo | None = event.pop("exc_info", None)
     if found and found[1] is not None:
         event["exception"] = _text(structlog.processors.format_exc_info(_, __, {"exc_info": found})["exception"])
@@ -157,7 +157,7 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact every value and limit its length, except exceptions and stacks (see `_tracebacks`)."""
+    """Redact every value of a log event and limit its length. `_tracebacks` does this for exceptions and stacks."""
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 

@@ -62,6 +62,7 @@ class Outage:
 
 
 broker = Outage(logging.getLogger("workers.broker"), "Redis", "due work waits in the database")
-"""The outage of Redis, as this process sees it."""
+"""Logs the outages of Redis that this process notices."""
 database = Outage(logging.getLogger("workers.database"), "the database", "finds and events wait in the spool")
-"""The outage of the database, as this process sees it. It is over when a transaction has been committed."""
+"""Logs the outages of the database that this process notices. An outage is over when a transaction has been committed.
+"""

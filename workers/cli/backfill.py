@@ -27,7 +27,7 @@ def backfill(
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait for the end and show progress.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for each hour.")] = False,
 ) -> None:
-    """Read past hours of the event archive, except events that were seen before. This needs R8SCAN_ARCHIVE_URL.
+    """Read past hours of the event archive, and skip events that were seen before. This needs R8SCAN_ARCHIVE_URL.
 
     If the command is interrupted, the workers continue to read the hours. Run the command again to see the progress.
     Hours that were read completely are skipped, or are read once more with --again, to find events that were not seen

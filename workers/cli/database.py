@@ -30,7 +30,9 @@ def upgrade() -> None:
 
 @app.command()
 def current() -> None:
-    """Show the revision of the database, and the revision that this version needs. Exit status 1 if they differ."""
+    """Show the revision of the database's tables, and the revision that this version of r8scan needs. Exit status 1 if
+    they differ.
+    """
     with opened_database(load_settings(), any_version=True) as database:
         found, wanted = schema.current_revision(database), schema.newest_revision()
     typer.echo(f"database: {found or 'empty'}, wanted: {wanted}")

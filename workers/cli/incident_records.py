@@ -149,7 +149,7 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
 
     Args:
         states: The states of the mails about the incident.
-        places: The number of public places where its token was found.
+        places: The number of public places where the incident's token was found.
     """
     return {
         "id": str(incident.id),

@@ -45,7 +45,7 @@ class Heart:
         settings: The settings, which name the database and the heartbeat's file.
         process: The description of this process to write into the database.
         progress: The progress of the thread that receives messages.
-        end: Called if this thread is stuck. It must end the process.
+        end: Called if the thread that receives messages is stuck. It must end the process.
         then: Called after each heartbeat.
     """
 

@@ -20,7 +20,9 @@ from workers.health.rows import Decisions, OutboxRow
 SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
-"""If a message has been due for longer, this is a problem. It may wait for a rate limit or an unavailable mail server.
+"""If a message has been due for longer than this, the status reports a problem.
+
+The message may be waiting for a rate limit, or for a mail server that does not answer.
 """
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)

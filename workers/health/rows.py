@@ -196,7 +196,8 @@ class OutboxRow:
     Attributes:
         oldest_seconds: How long the oldest message has been due.
         created_at: When the oldest message was queued.
-        next_attempt_at: When the next attempt to send one of the messages is due. None if they are sent or failed.
+        next_attempt_at: When the next attempt to send one of the messages is due. None if the messages were sent or
+            have failed.
     """
 
     channel: str

@@ -49,7 +49,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return whether the service works. If it does not, the sentence contains the cause."""
+    """Return whether the service works. If it does not, the result's `sentence` gives the cause."""
     number = sum(1 for one in found.problems if one.kind not in DECISIONS)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")

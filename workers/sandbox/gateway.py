@@ -1,7 +1,7 @@
 """An example of an API gateway that caches which tokens are valid. Vendors may copy it. The tests and the demo use it.
 
 r8scan announces each disabled token by a webhook or in a Redis stream, and the gateway then removes the token from its
-cache. After an outage, the gateway requests the announcements that it missed from `GET /disabled`.
+cache. After an outage, the gateway sends the request `GET /disabled` to get the announcements that it missed.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """A leak that was caused.
+    """A leak that a user of the sandbox has caused.
 
     Attributes:
         shown: The first and last characters of the token.
@@ -90,8 +90,9 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens than r8scan may disable in a minute without asking the operator. Return a text about
-        this.
+        """Report more tokens than r8scan may disable in a minute without asking the operator.
+
+        Return a text that says how many tokens were reported.
         """
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]

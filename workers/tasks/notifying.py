@@ -24,7 +24,9 @@ def deliver() -> None:
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
-    """Announce disabled tokens to API gateways, up to a limit. If there were any, start this task again."""
+    """Announce disabled tokens to API gateways, up to a limit. If there were any, start this task again, because more
+    may be due.
+    """
     with bulkheads.slot("announce") as is_free:
         if not is_free:
             return

@@ -46,7 +46,10 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one slow push, or one slow file if no slow push is due. Then start this task again if there was work."""
+    """Scan one push that takes a long time to read. If no such push is due, scan one such file.
+
+    Then start this task again if there was work.
+    """
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)

@@ -16,7 +16,7 @@ from scanner.compromise.networks import connection_keys, parse_address
 MAX_CONNECTIONS = 512
 """The maximum number of open connections. A connection uses at most about 130 kB while its body arrives."""
 MAX_CONNECTIONS_PER_ADDRESS = 256
-"""The maximum number of connections from one IPv4 address or IPv6 /64 network, unless it is a trusted proxy."""
+"""The maximum number of connections from one IPv4 address or IPv6 /64 network. Trusted proxies have no such limit."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from scanner.records import security_log
 
 MAX_LINES = 30
-"""The maximum number of lines of one kind that are logged in PERIOD_SECONDS."""
+"""The maximum number of log lines about one kind of refusal in PERIOD_SECONDS."""
 PERIOD_SECONDS = 60.0
 
 

@@ -61,7 +61,9 @@ def is_encrypted(request: Request) -> bool:
 
 
 def is_exposed(request: Request) -> bool:
-    """Return whether the request came over plain HTTP from a public address. Then it must not contain a password."""
+    """Return whether the request came over plain HTTP from a public address. Such a request must not contain a
+    password.
+    """
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 

@@ -356,9 +356,9 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return a search term that may be part of a URL, because it contains no token.
+    """Return the search term without tokens, so that it may be part of a URL.
 
-    If the term is a token, return its digest. If it contains tokens among other text, redact them.
+    If the whole term is a token, return the token's digest. If it contains tokens among other text, redact them.
     """
     try:
         return reports.subject_of(term, view.context.settings.digester()).digest

@@ -76,9 +76,9 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """The places where an incident's token was found.
+    """What is known about the places where an incident's token was found.
 
-    It contains their number, the time of the earliest publication, and the place that was found first.
+    These are the number of places, the time of the earliest publication, and the place that was found first.
     """
 
     number: int = 0
