@@ -22,9 +22,9 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request and return True, or return False if the request exceeds a rate limit.
 
-    After `overall` requests in one minute, up to `overall` more are admitted, but only the first request of each
-    network. A few networks therefore cannot use up the limit for all others. A refused request writes nothing to the
-    database.
+    When `overall` requests were counted in a minute, only the first request of each other network is still admitted, up
+    to `overall` such requests. A few networks therefore cannot use up the limit for all others. A refused request
+    writes nothing to the database.
 
     Args:
         session: The writing transaction.

@@ -75,6 +75,9 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
         ids: The ids of the reports.
         policy: The operator's policy.
         per_minute: How many tokens reports and usage rules may disable in one minute.
+
+    Returns:
+        The number of reports for each decision.
     """
     total = Settled()
     for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -97,7 +100,10 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up again."""
+    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up again.
+
+    Return how many reports were due, and the number of reports for each decision.
+    """
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -112,7 +118,8 @@ def settle_due(
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
     """Decide again on reports whose token was left enabled, because the mode was `observe` or the token was protected.
 
-    The operator may have changed the mode or removed the protection since then.
+    The operator may have changed the mode or removed the protection since then. Return the number of reports for each
+    new decision.
     """
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
@@ -198,7 +205,10 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Count the reports with these ids by their decision. An undecided report is counted under its state."""
+    """Return how many of the reports with these ids have each decision.
+
+    An undecided report is counted under its state.
+    """
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):

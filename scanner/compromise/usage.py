@@ -48,7 +48,7 @@ class StoredUsage:
 
 
 def summed(records: Iterable[UsageRecord]) -> Sums:
-    """Add up the records by token and hour."""
+    """Return the sums of the records by token and hour."""
     sums: Sums = {}
     for record in records:
         hours = sums.setdefault(record.digest, {})

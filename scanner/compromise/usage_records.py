@@ -119,10 +119,12 @@ class RecordReader:
         self._agents: dict[str, str] = {}
 
     def read(self, line: str) -> UsageRecord:
-        """Parse a JSON line with `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
+        """Return the usage record in a line of JSON.
+
+        The line has `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
 
         Raises:
-            BadRecord: The line is not such a record, or its time is too old or in the future.
+            BadRecord: The line is malformed, or its time is too old or in the future.
         """
         if len(line) > MAX_LINE_LENGTH:
             raise BadRecord("is longer than a record may be")

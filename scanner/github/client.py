@@ -205,7 +205,7 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Download a file of at most `limit` bytes. Retry after temporary failures.
+    """Download and return a file of at most `limit` bytes. Retry after temporary failures.
 
     Raises:
         Malformed: The file is larger than `limit` bytes ("too_large").

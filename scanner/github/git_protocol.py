@@ -90,7 +90,7 @@ def pkt_line(content: bytes) -> bytes:
 
 
 def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
-    """Split a stream into the lines of git's protocol (pkt-lines).
+    """Yield the lines of git's protocol (pkt-lines) in a stream.
 
     Raises:
         Malformed: The length of a line is not valid.

@@ -92,14 +92,17 @@ class _CallResult:
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
-    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`."""
+    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`.
+
+    Return what was done about these tokens.
+    """
     with database.read() as session:
         ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=MAX_DUE_INCIDENTS)
     return finish(database, policy, store, ids)
 
 
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
-    """Disable the tokens of these incidents, whose state is `disabling`, and record the results.
+    """Disable the tokens of these incidents, whose state is `disabling`. Record and return what was done.
 
     Skip incidents that another worker has claimed. Process the first incident alone, so that only one call is wasted if
     the token store is unavailable. After `FINISH_SECONDS`, leave the remaining incidents to a task that runs every two
@@ -123,7 +126,7 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
 def _finish_group(
     database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
 ) -> Response:
-    """Claim one group of incidents, disable their tokens and record the results.
+    """Claim one group of incidents, and disable their tokens. Record and return what was done.
 
     If the call for one token fails, the other tokens are still disabled.
 
@@ -300,7 +303,10 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record in one transaction which tokens were disabled. If it fails, record each result in its own transaction."""
+    """Record in one transaction which tokens were disabled. Return what was done about all these tokens.
+
+    If the transaction fails, record each result in its own transaction.
+    """
     try:
         return _complete(database, policy, results)
     except Exception as err:

@@ -22,19 +22,25 @@ class ResponsePath(Protocol):
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the token candidates up in the token store, disable the real tokens, and record what was done."""
+        """Look the token candidates up in the token store, and disable the real tokens.
+
+        Record and return what was done.
+        """
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
         """Look up again at most `limit` of the stored token candidates that the token store did not know.
 
-        Disable the tokens that the store knows now.
+        Disable the tokens that the store knows now. Return the number of looked-up candidates and what was done.
         """
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that were just recorded with the state `disabling`."""
+        """Disable the tokens of incidents that were just recorded with the state `disabling`. Return what was done."""
 
     def finish_due(self, database: Database, *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that a crash or an outage left in the state `disabling`."""
+        """Disable the tokens of incidents that a crash or an outage left in the state `disabling`.
+
+        Return what was done.
+        """
 
 
 class TransactionalPath:

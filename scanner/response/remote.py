@@ -45,7 +45,7 @@ def respond_remotely(
 ) -> Response:
     """Look token candidates up in the remote token store, record incidents, and disable the real tokens.
 
-    Candidates that could not be looked up are stored and looked up later.
+    Candidates that could not be looked up are stored and looked up later. Return what was done.
     """
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
     likely, crowd = split_crowd(candidates)

@@ -161,7 +161,7 @@ def _decide_all(
     policy: Policy,
     may_disable: Callable[[Reported], bool],
 ) -> list[ReportOutcome]:
-    """Decide on all reports about one token.
+    """Decide on all reports about one token. Return the decisions.
 
     If one of the reports causes the token to be disabled, the decisions on the next reports say that it is already
     disabled.
@@ -185,7 +185,7 @@ def _decide_all(
 def _decide(
     batch: _Batch, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
 ) -> _Decided:
-    """Decide on one report, and update or open the incident of its token."""
+    """Decide on one report, and update or open the incident of its token. Return the decision."""
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:

@@ -99,7 +99,7 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the token candidates up. Disable the real tokens, and record and report them.
+    """Look the token candidates up. Disable the real tokens, and record and report them. Return what was done.
 
     Use several transactions if there are many candidates. Repeating the call changes nothing. If the database is
     unavailable, raise its error; the caller must repeat the call.
@@ -134,7 +134,7 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Split the token candidates into the `MAX_SIGHTINGS` that are most likely to be real tokens, and all others.
+    """Return the `MAX_SIGHTINGS` token candidates that are most likely to be real tokens, and all other candidates.
 
     A candidate that was found in a file or text with few candidates is more likely to be real than one among many.
     """
@@ -173,7 +173,7 @@ def _spot(candidate: Candidate) -> tuple[str | None, str]:
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
     """Look up again at most `limit` of the stored token candidates that are due.
 
-    Respond to those that the store knows now.
+    Respond to those that the store knows now. Return how many were looked up, and what was done.
     """
     with database.write() as session:
         due = sightings.due(session, limit=limit)
@@ -200,6 +200,8 @@ def respond_within(
     asked: LookUp | None = None,
 ) -> Response:
     """Look the token candidates up and respond to the real tokens, inside the caller's writing transaction.
+
+    Return what was done.
 
     Args:
         session: The caller's transaction.

@@ -38,7 +38,7 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the token candidates up. Disable the real tokens, and record and report them.
+    """Look the token candidates up. Disable the real tokens, and record and report them. Return what was done.
 
     Repeating the call changes nothing. If the database is unavailable, raise its error; the caller must repeat the
     call. If a remote token store is unavailable, store the candidates, to be looked up later, and raise no error.
@@ -55,7 +55,8 @@ def respond_to(
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
     """Look up again the stored token candidates that are due. Respond to those that the token store knows now.
 
-    If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue.
+    If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue. Return how
+    many candidates were looked up, and what was done.
     """
     try:
         return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
@@ -91,7 +92,7 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on tokens that were found in public and left enabled.
+    """Decide again on tokens that were found in public and left enabled. Return what was done.
 
     They were left enabled because the mode was `observe` or because they were protected. The operator may have changed
     this since then.
@@ -125,5 +126,8 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
-    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`."""
+    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`.
+
+    Return what was done about these tokens.
+    """
     return path_of(policy).finish_due(database, policy=policy)

@@ -75,7 +75,7 @@ class StoreAccess(Protocol):
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
-        """Look the tokens up inside the writing transaction.
+        """Return what the token store knows about the tokens, inside the writing transaction.
 
         Lock database rows, so that no other transaction decides on the same tokens.
 

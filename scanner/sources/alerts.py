@@ -123,7 +123,7 @@ class Verdict:
 
 
 def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
-    """Parse the body of a request by GitHub's secret scanning.
+    """Return the alerts in the body of a request by GitHub's secret scanning.
 
     Raises:
         NotAlerts: The body is not a list of alerts.

@@ -71,7 +71,9 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Ask the token store about tokens (`POST /v1/tokens/lookup`), in several requests if necessary.
+        """Return what the token store knows about tokens.
+
+        Send several requests (`POST /v1/tokens/lookup`) if necessary.
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used.

@@ -56,6 +56,8 @@ LOST_AFTER = timedelta(hours=12)
 def read_hour(work: Work) -> Response:
     """Read the hour's file, beginning at the line at which an earlier attempt stopped.
 
+    Return what was done about the tokens found.
+
     Raises:
         NotNow: The file is not published yet, or too many pushes are waiting in the queue.
         GitHubError: The file cannot be read.

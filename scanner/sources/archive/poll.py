@@ -33,7 +33,7 @@ PRIORITY = 150
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
     """Queue jobs for hours with missed events. Leave out hours whose files are probably not published yet.
 
-    `wait` is the function that sleeps.
+    `wait` is the function that sleeps. Return the number of jobs.
     """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, leased))
 

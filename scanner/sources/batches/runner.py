@@ -105,7 +105,7 @@ def work(
     threads: int,
     on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close the job.
+    """Read the items of a claimed job and close the job. Return what was done about the tokens found.
 
     If the job has failed twice, split it into one job for each item instead.
 
@@ -138,7 +138,7 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Look the token candidates up and respond to the real tokens.
+    """Look the token candidates up and respond to the real tokens. Return what was done.
 
     If the database cannot be reached, save the candidates in files (the spool) and raise the database's error.
     """

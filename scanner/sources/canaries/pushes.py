@@ -39,7 +39,9 @@ def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:
 
 
 def read(database: Database, policy: Policy, push: Push, detector: Detector, limits: PackLimits) -> PushReading:
-    """Make the token of a canary, and scan a git pack that contains it, as if a git server had sent the pack.
+    """Make the token of a canary.
+
+    Scan a git pack with this token as if a git server had sent it, and return what was found.
 
     Raises:
         Unavailable: The token store refuses the token. The job is retried.

@@ -140,7 +140,7 @@ def poll(
     queries: Sequence[str],
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, send the next search request and store what it found.
+    """If the poll is due, send the next search request and store what it found. Return how many items were stored.
 
     Args:
         github: The GitHub client.

@@ -158,7 +158,7 @@ def poll(
 ) -> PollReport:
     """If the poll is due, list the new and changed gists and queue jobs that fetch their files.
 
-    `wait` is the function that sleeps.
+    `wait` is the function that sleeps. Return how many items were stored.
     """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, github, detector, leased))
 

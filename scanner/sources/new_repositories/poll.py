@@ -39,10 +39,10 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, list new repositories. Also check whether repositories of earlier polls have received a first
-    push.
+    """If the poll is due, list new repositories.
 
-    Repositories that mention `vendor`, the vendor's name, are scanned first. `wait` is the function that sleeps.
+    Also check whether repositories of earlier polls have received a first push. Repositories that mention `vendor`, the
+    vendor's name, are scanned first. `wait` is the function that sleeps. Return how many items were stored.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)

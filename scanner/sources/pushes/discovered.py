@@ -22,7 +22,10 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 
 PUSHES_A_JOB = 25
-"""Pushes per job: few enough for several processes to share the pushes of a poll, and enough to need few rows."""
+"""The number of pushes in one job.
+
+With more, fewer processes could share the pushes of a poll. With fewer, the queue would need more rows.
+"""
 
 
 @dataclass(frozen=True, slots=True)

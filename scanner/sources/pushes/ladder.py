@@ -52,7 +52,9 @@ _FILTERING_HOSTS: dict[str, bool] = {}
 
 
 def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Decide what to fetch for the push. This may request a list of branches, tags or commits from the server.
+    """Return the plan of what to fetch for the push.
+
+    This may request a list of branches, tags or commits from the server.
 
     Args:
         github: The GitHub client.

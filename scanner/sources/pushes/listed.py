@@ -59,7 +59,7 @@ def scan_texts(
     """Scan the names and descriptions of listed repositories.
 
     First scan all texts joined into one. This rarely finds token candidates or leaves something unread. If it does,
-    scan the texts one by one.
+    scan the texts one by one. Return the token candidates, and counts of what was not read.
     """
     scan = TextScan()
     documents = list(_documents(repositories, web_url))

@@ -115,7 +115,7 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """Return when the object became public: the time of the push.
+    """Return the time of the push, at which the object became public, or None if the time is not known.
 
     If the push created a branch or tag, return the time of the commit if it is later than the time of the push.
     """

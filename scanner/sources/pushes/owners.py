@@ -30,10 +30,9 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class KnownOwners:
-    """Repository owners who have leaked a token before, or have an account in the token store. All names are in lower
-    case.
+    """Repository owners who have leaked a token before, or have an account in the token store.
 
-    r8scan knows the accounts of a remote token store only from incidents.
+    All names are in lower case. r8scan knows the accounts of a remote token store only from incidents.
     """
 
     leaked: frozenset[str] = field(default_factory=frozenset)

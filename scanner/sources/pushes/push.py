@@ -179,7 +179,10 @@ class PushReading:
 
     @property
     def tip(self) -> str | None:
-        """Return the last commit that was read. For a created branch or tag, return the commit that it points to."""
+        """Return the last commit that was read, or None if there was nothing to read.
+
+        For a created branch or tag, this is the commit that it points to.
+        """
         return next(iter(self.plan.wants), None) if self.plan else None
 
     @property

@@ -40,6 +40,8 @@ def read_push(
 ) -> PushReading:
     """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
+    Return what was found.
+
     Args:
         github: The GitHub client.
         detector: Scans the content.

@@ -113,7 +113,7 @@ class _PageReader:
             self._memory = push_memory.recall(session, pushes, self.host)
 
     def read(self, push: Push) -> ItemOutcome[Push]:
-        """Read one push, unless it was read before. Store the result in `readings`."""
+        """Read one push, unless it was read before. Return its outcome, and store the result in `readings`."""
         key = push_memory.key_of(push, self.host)
         known = self._memory.get(key) if key else None
         if known is not None and _is_read(push, known):

@@ -35,7 +35,10 @@ SOURCE = "repository_search"
 MAX_IDLE_SECONDS = 15.0
 """The source is polled at least this often, even if no window is due."""
 CPU_SHARE = 0.75
-"""This source's share of GitHub's limit of 60 s of CPU time a minute, estimated by the sum of the response times."""
+"""The share of GitHub's limit of CPU time (60 s a minute) that this source may use.
+
+The CPU time is estimated by the sum of the response times.
+"""
 
 
 def poll(

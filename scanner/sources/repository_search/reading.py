@@ -76,7 +76,7 @@ class WindowReading:
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
     def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
-        """Read one page of results and add it.
+        """Read one page of results, add it, and return it.
 
         If GitHub reports that the page costs too much, request smaller pages from then on.
         """

@@ -43,7 +43,8 @@ If the share is above TOO_LATE, later windows are first searched later. If it is
 searched sooner.
 """
 SOONER = 0.9
-"""If windows were nearly complete at their first search, the waiting time before a first search is multiplied by this.
+"""If windows were nearly complete at their first search, later windows wait for their first search only this share of
+the time.
 """
 THIN, THIN_DEVIATIONS = 0.7, 3.0
 """A window with less than the share THIN of the usual entries may be incomplete.

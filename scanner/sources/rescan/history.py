@@ -36,7 +36,7 @@ Each hundred of them costs a request to git.
 
 
 def read_repository(work: Work) -> Response:
-    """Clone the repository and scan all of its objects.
+    """Clone the repository and scan all of its objects. Return what was done about the tokens found.
 
     Also fetch and scan commits that are unreachable because of force pushes.
     """
@@ -56,7 +56,7 @@ def read_repository(work: Work) -> Response:
 
 
 def read_wiki(work: Work) -> Response:
-    """Scan the git history of the repository's wiki.
+    """Scan the git history of the repository's wiki. Return what was done about the tokens found.
 
     Raises:
         NotFound: The repository has no wiki.
@@ -74,6 +74,8 @@ def read_wiki(work: Work) -> Response:
 
 def read_gist(work: Work) -> Response:
     """Clone a gist from the URL that GitHub gives for it, and scan its history.
+
+    Return what was done about the tokens found.
 
     Raises:
         GitHubError: The gist could not be read.

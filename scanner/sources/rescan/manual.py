@@ -33,7 +33,7 @@ class QueuedJob:
 
 
 def queue(session: Session, target: Target) -> QueuedJob:
-    """Queue an urgent job that reads the target. If such a job is already waiting, make it urgent."""
+    """Queue an urgent job that reads the target, and return it. If such a job is already waiting, make it urgent."""
     job = _job_of(target)
     job_id = jobs.enqueue_urgent(
         session, job.kind, job.target, source=SOURCE, priority=PRIORITY, dedupe_key=job.dedupe_key

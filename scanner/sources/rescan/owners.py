@@ -22,12 +22,12 @@ CHILD_PRIORITY = 20
 
 
 def queue_repositories(work: Work) -> Response:
-    """Queue a job for each repository of the owner."""
+    """Queue a job for each repository of the owner. Return an empty response, because no content is read."""
     return _queue(work, "repos", "repositories", _job_of_repository)
 
 
 def queue_gists(work: Work) -> Response:
-    """Queue a job for each gist of the owner."""
+    """Queue a job for each gist of the owner. Return an empty response, because no content is read."""
     return _queue(work, "gists", "gists", _job_of_gist)
 
 

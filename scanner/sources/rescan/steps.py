@@ -80,7 +80,7 @@ class Work:
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
-        """Look up the token candidates that the step found, and respond to the real tokens."""
+        """Look up the token candidates that the step found, and respond to the real tokens. Return what was done."""
         if not candidates:
             return Response()
         response = respond_or_keep(

@@ -23,7 +23,10 @@ TIMELINE = "public_events"
 """The name of the source that most events come from."""
 IDS_A_STATEMENT = 500
 PUSHES_A_JOB = 25
-"""Pushes per job: few enough for several processes to share a poll's pushes, and enough to need few rows."""
+"""The number of pushes in one job.
+
+With more, fewer processes could share the pushes of a poll. With fewer, the queue would need more rows.
+"""
 REPOSITORY_PRIORITY = 100
 
 
