@@ -20,9 +20,9 @@ RETRY_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How many seconds a canary (test token) may stay undetected.
+    """How long a canary (test token) may stay undetected.
 
-    `late` is when it counts as late, and `lost` is when it counts as lost.
+    It counts as late after `late` seconds, and as lost after `lost` seconds.
     """
 
     late: int

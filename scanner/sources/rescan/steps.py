@@ -1,6 +1,6 @@
 """The data and functions that every step of a rescan uses.
 
-They include its job, its counters, its position, and the response to the tokens that it finds.
+They keep a step's job, counters and position, and respond to the tokens that the step finds.
 """
 
 from __future__ import annotations
