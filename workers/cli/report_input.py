@@ -36,7 +36,7 @@ class ReportInput:
     """What `r8scan report` found in its input.
 
     Attributes:
-        kinds: The number of tokens in each encoding, such as `base64`. The number of digests has the key DIGEST_LINE.
+        kinds: The number of tokens in each encoding, such as `base64`. Digests are counted under the key DIGEST_LINE.
         bad: The lines of a list that contain neither a token nor a digest.
         unread: The number of parts that could not be read, by reason.
     """

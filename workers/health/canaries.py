@@ -1,4 +1,4 @@
-"""Reports on canaries (test tokens that r8scan plants on GitHub) in the status of the service.
+"""Determines the state of canaries (test tokens that r8scan plants on GitHub) for the status of the service.
 
 Canaries are planted in several ways, such as in pushes and in gists. For each way, the status says when a canary was
 last disabled. If that was too long ago, the status reports a problem.
@@ -30,16 +30,14 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The canaries (planted test tokens) in the status of the service: a row for each way of planting, and the
-    problems.
-    """
+    """The state of canaries (planted test tokens): a row for each way of planting, and the problems."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime) -> CanariesState:
-    """Return the status of canaries (planted test tokens).
+    """Return the state of canaries (planted test tokens) and the problems with them.
 
     Args:
         session: A reading transaction.

@@ -1,4 +1,4 @@
-"""Reports the latest incidents, and how fast tokens were disabled, in the status of the service."""
+"""Finds the latest incidents, and computes how fast tokens were disabled, for the status of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports in the status of the service which of GitHub's quotas are used up and which requests GitHub refuses."""
+"""Finds used-up quotas and kinds of requests that GitHub refuses, for the status of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports on this machine in the status of the service: disk, clock, missing settings, and the spool.
+"""Checks this machine for the status of the service: disk, clock, missing settings, and the spool.
 
 The spool contains files with records that could not be written to the database.
 """

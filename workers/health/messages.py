@@ -1,4 +1,4 @@
-"""Reports on outgoing messages, and on decisions that the operator has to make, in the status of the service."""
+"""Counts outgoing messages, and decisions that the operator has to make, for the status of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports on processes in the status of the service, such as processes without a recent heartbeat."""
+"""Finds out which processes run, and what is wrong with them, for the status of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports in the status of the service how many pushes were read and at which rate requests are sent to GitHub.
+"""Counts the pushes that were read, and reads the rates of requests to GitHub, for the status of the service.
 
 The pushes are counted by band. A band is a group of pushes that are about equally likely to contain a token.
 """

@@ -1,4 +1,4 @@
-"""Reports on sources, GitHub's quotas and failing hosts in the status of the service.
+"""Determines the state of sources, of GitHub's quotas and of failing hosts, for the status of the service.
 
 A source is something that r8scan polls, such as a list on GitHub.
 """

@@ -1,4 +1,4 @@
-"""Reports on waiting jobs, on rescans, and on found tokens that are not confirmed yet, in the status of the service."""
+"""Counts waiting jobs, rescans, and found tokens that are not confirmed yet, for the status of the service."""
 
 from __future__ import annotations
 

@@ -180,10 +180,7 @@ def check_address(url: str) -> str:
 
 
 def check_stream(url: str) -> str:
-    """Check the Redis server through which disabled tokens are announced to API gateways.
-
-    Return one line about the result.
-    """
+    """Check that the Redis server for the announcements to API gateways answers. Return one line about the result."""
     client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
     try:
         client.ping()
