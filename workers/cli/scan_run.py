@@ -1,4 +1,4 @@
-"""The result of `r8scan scan`: the tokens found, the amounts read, and what could not be read."""
+"""The result of `r8scan scan`: which tokens were found, how much was read, and what could not be read."""
 
 from __future__ import annotations
 

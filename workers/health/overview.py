@@ -33,7 +33,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
     """Return the state of the service and its problems, the most urgent problem first.
 
     Counts of events cover the last 24 hours. If the database is unavailable, no error is raised. The result then
-    contains only this problem and those of this machine.
+    contains only this problem and the problems of this machine.
 
     Args:
         ask_broker: Also count the messages that wait in Redis.

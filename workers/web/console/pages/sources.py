@@ -97,7 +97,10 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the `Recall` to show where there is space for only one. Return None if nothing was measured."""
+    """Return the `Recall` to show where there is space for only one. Return None if nothing was measured.
+
+    A `Recall` says how many pushes the source saw within a time limit.
+    """
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 

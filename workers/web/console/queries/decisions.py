@@ -36,8 +36,8 @@ class Waiting:
         reason: Why reports must wait.
         held: The number of waiting reports.
         held_since: When the oldest waiting report was received.
-        protected: The number of leaked protected tokens, at most MAX_COUNTED + 1.
-        flagged: The number of tokens with suspicious usage, at most MAX_COUNTED + 1.
+        protected: The number of leaked protected tokens. If there are more than MAX_COUNTED, it is MAX_COUNTED + 1.
+        flagged: The number of tokens with suspicious usage. If there are more than MAX_COUNTED, it is MAX_COUNTED + 1.
     """
 
     at: datetime

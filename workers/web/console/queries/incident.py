@@ -36,7 +36,8 @@ class Story:
     Attributes:
         incident: The incident.
         places: Some of the places where the token was found, in the order of their ids.
-        places_total: The number of places where the token was found, at most MAX_PLACES_COUNTED + 1.
+        places_total: The number of places where the token was found. If there are more than MAX_PLACES_COUNTED, it is
+            MAX_PLACES_COUNTED + 1.
         more_places: If there are more places than in `places`, the id of the last one in `places`. Otherwise 0.
         messages: The messages about the incident, oldest first.
         token: The token in r8scan's own token store. None if it is not there.

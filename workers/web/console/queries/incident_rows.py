@@ -28,7 +28,8 @@ class Row:
 
     Attributes:
         incident: The incident.
-        places: The number of places where the token was found, at most one more than the limit of the query.
+        places: The number of places where the token was found. If there are more than the query may count, this is its
+            limit plus one.
         repository: The repository of the first place, or an empty string.
         seconds: The seconds from the first known publication until the token was disabled, or None.
         mails: The distinct states of the mails to the owner.
@@ -53,7 +54,10 @@ class Row:
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return a row for each incident, in the same order. For each incident, count at most `most_places` + 1 places."""
+    """Return a row for each incident, in the same order.
+
+    If an incident has more than `most_places` places, its row says `most_places` + 1.
+    """
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -76,9 +80,9 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """What is known about the places where an incident's token was found.
+    """A summary of the places where an incident's token was found.
 
-    These are the number of places, the time of the earliest publication, and the place that was found first.
+    It contains the number of places, the time of the earliest publication, and the place that was found first.
     """
 
     number: int = 0
@@ -87,9 +91,9 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return the places where the tokens of the `wanted` incidents were found, by the incident's id.
+    """Return a summary of the places where each incident's token was found, by the incident's id.
 
-    For each incident, at most `most` + 1 places are counted.
+    If an incident has more than `most` places, `most` + 1 of them are counted.
     """
     place = (
         select(Exposure.seen_at, Exposure.published_at)

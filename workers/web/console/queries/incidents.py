@@ -105,7 +105,8 @@ class Page:
     Attributes:
         rows: The incidents.
         older: The cursor of the next page. Empty on the last page.
-        total: The number of incidents on all pages, at most one more than the limit of the query.
+        total: The number of incidents on all pages. If there are more than the query may count, this is its limit plus
+            one.
     """
 
     rows: list[Row]
