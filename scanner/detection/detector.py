@@ -31,7 +31,7 @@ class ScanResult:
     Attributes:
         candidates: The possible tokens, in the order of their positions.
         unread: The number of parts of the document that were not read, for each reason.
-        bytes_read: The number of bytes of the content, plus those that were decompressed and decoded.
+        bytes_read: The size of the content in bytes, plus the number of bytes that were decompressed and decoded.
         content_digest: The SHA-256 of the content, in hex, if a part of it was not read; otherwise empty.
     """
 

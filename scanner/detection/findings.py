@@ -79,7 +79,7 @@ def located(
         findings: Findings in `content`, in any order.
         content: A text, or a part of a larger text.
         lines_before: The number of newlines in the larger text before `content`.
-        column_before: The number of bytes between the last of those newlines and `content`.
+        column_before: The number of bytes between the last newline before `content` and the start of `content`.
     """
     line, at, line_start = lines_before + 1, 0, -column_before
     for finding in sorted(findings, key=lambda found: found.start):

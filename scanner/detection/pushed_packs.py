@@ -99,7 +99,7 @@ def scan_pack(
         limits: Limits for scanning the pack in a confined process.
         budget: The limit on the cost of the push. When it is used up, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: The ids of the objects that were requested. `PackScan.reached` returns those of them that are in the
+        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
             pack.
         known: Asks the token store about tokens above the limits on the number of tokens. If None, these tokens are
             only counted.

@@ -65,8 +65,9 @@ class PushMark(Base):
 class RecallMeasurement(Base):
     """The latest measurement of a source's recall: the share of the other sources' pushes that this source saw as well.
 
-    `shares` maps a delay, in seconds after a push, to four numbers: the pushes in the sample, how many of them the
-    source saw within the delay, and the lower and upper bound of the share's 95 % confidence interval.
+    `shares` maps a delay, in seconds after a push, to four numbers. The first two are the number of pushes in the
+    sample, and the number of these pushes that the source saw within the delay. The last two are the lower and upper
+    bound of the share's 95 % confidence interval.
 
     `total` has three numbers: the estimated number of pushes in a day, and the lower and upper bound of its confidence
     interval. It is empty if the number cannot be estimated.

@@ -26,7 +26,10 @@ tried forever.
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 MAX_CLAIM_TRIES = 10
-"""The maximum number of jobs that `claim_next` tries to claim, because another worker may claim each of them first."""
+"""The maximum number of jobs that one call of `claim_next` tries to claim.
+
+A try fails if another worker claims the job first.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,8 +214,8 @@ def _account(session: Session, selector: AccountSelector) -> Account | None:
 def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
     """Return the ids under which the incidents of the selected account are stored.
 
-    An incident keeps the name that its account had at the time. So an incident with the selected name may belong to
-    another account that has since been renamed. Leave out the ids of such other accounts.
+    An incident keeps the name that its account had when the incident was opened. So an incident with the selected name
+    may belong to another account that has since been renamed. Leave out the ids of such other accounts.
 
     Raises:
         NotErasable: Incidents with this name belong to several accounts.

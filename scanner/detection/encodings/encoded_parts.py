@@ -1,6 +1,6 @@
 """Search for encoded tokens in several string literals or values, in base64 or in hexadecimal digits.
 
-Either the parts of a token are encoded one by one, as in `atob("…") + atob("…")`, or the text of an encoded token is
+The parts of a token may be encoded one by one, as in `atob("…") + atob("…")`. Or the text of an encoded token may be
 divided, as in `s += "…"; s += "…";`.
 """
 
@@ -110,8 +110,9 @@ def _joined(
 
 
 def _divided(content: bytes, start: int, encoding: _Encoding, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token whose encoded text is divided among several string literals, the first of which begins at
-    `start`.
+    """Yield the token whose encoded text is divided among several string literals.
+
+    The first literal begins at `start`.
     """
     first = _LITERAL_REST.match(content, start)
     if first is None:

@@ -98,9 +98,7 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
 
 
 def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: bytes) -> Iterator[Finding]:
-    """Yield the token whose beginning is the string literal `content[start:end]` and whose rest is in the next
-    literals.
-    """
+    """Yield the token that begins with the string literal `content[start:end]` and continues in the next literals."""
     body, last = part, end
     for literal in _literal(form).finditer(content, end, min(len(content), end + _SPAN)):
         if _IS_KEY.match(content, literal.end()):

@@ -154,7 +154,7 @@ def scan_objects(
         look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
             entries. It returns None if the object has no token and was read completely.
         key: Returns a value that identifies the token of a finding.
-        wants: The ids of the objects that were requested. `PackScan.reached` returns those of them that are in the
+        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
             pack.
         open_object: Opens an object for which `look` returned `is_postponed`. This happens after all other objects were
             scanned, because it may take long.
@@ -291,7 +291,7 @@ class PackRequest:
     Attributes:
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
-        wants: The ids of the objects that were requested. `PackScan.reached` returns those of them that are in the
+        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
             pack.
         seconds: The processor seconds that may be spent on the pack.
         opens: Whether to open archives and decode texts. If not, objects that need this are returned in

@@ -80,8 +80,7 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Choose the byte strings (cores) to search for. Each needle (the first bytes of an encoded token) contains one of
-    them.
+    """Choose the byte strings (cores) to search for. Each needle (the first bytes of an encoded token) contains a core.
 
     Args:
         needles: The needles, each once.

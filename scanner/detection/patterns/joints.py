@@ -117,8 +117,8 @@ JOINT = rb"""
 """A pattern of the characters (a joint) that may separate two letters of one token.
 
 A joint consists of zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside
-JSON strings), a backslash before a line break, colours and markup, the edge of a terminal or of a table's cell, or the
-end of one string literal and the beginning of the next.
+JSON strings) or a backslash before a line break. It may also be colours or markup, the edge of a terminal or of a
+table's cell, or the end of one string literal and the beginning of the next.
 """
 
 

@@ -1,7 +1,8 @@
-"""A fast search for the offsets in the content at which an encoded token may begin. It does not decide what is a token.
+"""A fast search for the offsets in the content at which an encoded token may begin.
 
-The matcher searches for parts of needles (the first bytes of a token in one encoding) with Aho-Corasick automata. Where
-it finds such a part, it compares the bytes around the part with the needles.
+The search does not decide whether there really is a token. The matcher searches for parts of needles (the first bytes
+of a token in one encoding) with Aho-Corasick automata. Where it finds such a part, it compares the bytes around the
+part with the needles.
 """
 
 from __future__ import annotations

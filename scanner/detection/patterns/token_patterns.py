@@ -58,7 +58,7 @@ class TokenPatterns(NamedTuple):
         form: The token format.
         plain: The token without any encoding.
         units: The token with escaped characters, and with line breaks, quotes or the like between any two characters.
-            Each character is captured as `unit`, and what is between two characters as `joint`.
+            Each character is captured as `unit`, and the bytes between two characters as `joint`.
         end_of_word: Markup that ends a word, such as `<p>`. If it follows the first letter of a prefix, no token begins
             with this letter.
         hexadecimal: The token in hexadecimal digits without anything between them.

@@ -92,7 +92,7 @@ class HistoryPlan:
     """The plan for reading all packs of a repository.
 
     Attributes:
-        units: The groups of objects that one process reads together, those with the most work first.
+        units: The groups of objects that one process reads together. The groups with the most work come first.
         objects: The number of objects in all groups.
     """
 

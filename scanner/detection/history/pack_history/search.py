@@ -1,4 +1,4 @@
-"""Searches the objects of a pack for those that may contain a token. Small objects are searched many at a time."""
+"""Finds the objects of a pack that may contain a token. Small objects are searched many at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Suspect = Callable[[int, int, bytes], None]
 
 
 class Search:
-    """Searches the objects of one pack for those that may contain a token.
+    """Finds the objects of one pack that may contain a token.
 
     Args:
         on_suspect: Called with an object that may contain a token, or must be decompressed or decoded to find out.
