@@ -52,8 +52,8 @@ class ObjectList:
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
         sizes: The objects' sizes in bytes.
         hash_bytes: The size of an object id in bytes.
-        unreadable: The number of objects that are not in the list, because git could not describe them or because they
-            are not of the wanted type.
+        unreadable: The number of objects that are not in the list, because git could not describe them or because their
+            type was not requested.
     """
 
     oids: bytearray = field(default_factory=bytearray)
@@ -74,10 +74,10 @@ class ObjectList:
     def add(self, line: bytes, numbers: Mapping[bytes, int]) -> None:
         """Add the object that a line of `git cat-file --batch-check` describes.
 
-        Count the object as unreadable if its type is not wanted.
+        Count the object as unreadable if its type is not in `numbers`.
 
         Args:
-            numbers: The names of the wanted types, each with its number in `ObjectList.types`.
+            numbers: The names of the requested types, each with its number in `ObjectList.types`.
         """
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
