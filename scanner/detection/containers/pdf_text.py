@@ -31,7 +31,7 @@ _MAX_CMAPS = 64
 _MAX_LETTERS = 8
 """At most this many letters are kept for one code. A ligature has three letters. A hostile map could have many more."""
 _MAX_CODES_OF_ALL = 500_000
-"""The maximum number of codes in all maps of a document. So many codes take about 100 MB."""
+"""The maximum number of codes in all maps of a document. This many codes take about 100 MB."""
 _MAX_GLYPH_BYTES = 8 << 20
 
 

@@ -43,7 +43,7 @@ MAX_ENTRIES_A_ROUND = 1_000_000
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""The number of object ids in one request to git. So many ids fit into a pipe. With more, git and this process could
+"""The number of object ids in one request to git. This many ids fit into a pipe. With more, git and this process could
 wait for each other forever.
 """
 MAX_HEAD = 200

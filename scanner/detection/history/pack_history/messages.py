@@ -76,7 +76,7 @@ class Frame(NamedTuple):
     Attributes:
         operation: What the message says. SUSPECT: this object may contain a token. POINTER, DAMAGED or OVER: this
             object was not read, because it is a Git LFS pointer, is damaged, or exceeds the limit on work. GIT: git has
-            to read these objects. COUNTS: so much was read since the last COUNTS message. DONE: the group is finished.
+            to read these objects. COUNTS: how much was read since the last COUNTS message. DONE: the group is finished.
         kind: The type of the object.
         oid: The id of the object.
         payload: For SUSPECT, the content of the object. For GIT, encoded references to objects. For COUNTS, the numbers
