@@ -56,6 +56,7 @@ class News:
         todo: What the operator can do.
         since: When the problem began.
         docs: The URL of the documentation about this problem.
+        subject: What has the problem, such as a source or a channel. Empty if the name says it. It is not sent.
     """
 
     kind: NewsKind
@@ -64,6 +65,7 @@ class News:
     todo: str = ""
     since: datetime | None = None
     docs: str = ""
+    subject: str = ""
 
     @property
     def line(self) -> str:

@@ -36,7 +36,7 @@ def status(
 ) -> None:
     """Say whether the service works and what is wrong; then show its sources, queues, messages and last incidents.
 
-    Exit status: 0 all is well, 1 there are problems.
+    Exit status: 0 all is well, 1 there are problems, or the service does not work yet.
 
     Example: r8scan status --json | jq .problems
     """
@@ -61,7 +61,7 @@ def status(
                 break
             time.sleep(WATCH_SECONDS)
             found = look()
-    raise typer.Exit(1 if found.problems else 0)
+    raise typer.Exit(1 if found.problems or not verdict(found).works else 0)
 
 
 def as_json_object(found: Overview) -> dict[str, Any]:
@@ -90,7 +90,7 @@ def _text(line: str, style: str = "") -> RenderableType:
 def _verdict(found: Overview) -> RenderableType:
     """Return a sentence that says whether the service works, and a second line with the database's name."""
     said = verdict(found)
-    style = "bold red" if not said.works else "yellow" if found.problems else "green"
+    style = "bold red" if not said.works and not said.starts else "yellow" if found.problems or said.starts else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
     return Group(_text(said.sentence, style), _text(where))
 

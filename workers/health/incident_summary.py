@@ -5,7 +5,6 @@ A row in the database records when the last summary was sent, so that only one p
 
 from __future__ import annotations
 
-import logging
 import statistics
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,12 +12,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
+from notifications.operator_channels import News, OperatorChannel
 from scanner.records.canaries import is_no_canary
 from scanner.records.database import Database
 from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import Incident, Notification, db_now
 from scanner.records.states import Channel, NotificationState
+from workers.health import operator_messages
 from workers.health.claims import claim
 from workers.health.incidents import disable_delays
 from workers.health.problems import counted, span
@@ -28,12 +28,8 @@ ROW = "incident_summary"
 
 Its column `told_at` contains the end of the time that the last summary covered.
 """
-RETRY_SECONDS = 600.0
-"""If no channel accepts the summary, it is sent again after this time."""
 MAX_SECONDS = 7 * 86400.0
 """The maximum time that one summary covers, even if the service was stopped for longer."""
-
-_log = logging.getLogger(__name__)
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
@@ -53,11 +49,8 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
         ).one()
         since = max(covered or now - timedelta(hours=hours), now - timedelta(seconds=MAX_SECONDS))
         news = _news(session, since, now)
-    if news is not None and not _send(news, channels):
-        with database.write() as session:
-            again_at = db_now(RETRY_SECONDS - hours * 3600.0)
-            session.execute(update(NotifiedProblem).where(NotifiedProblem.key == ROW).values(last_at=again_at))
-        return False
+    if news is not None:
+        operator_messages.send(database, channels, [news])
     with database.write() as session:
         session.execute(update(NotifiedProblem).where(NotifiedProblem.key == ROW).values(told_at=now))
     return news is not None
@@ -89,15 +82,3 @@ def _news(session: Session, since: datetime, now: datetime) -> News | None:
     if failed:
         sentence += f"; {counted(failed, 'mail')} to owners could not be delivered"
     return News("summary", "incidents", sentence, f"see r8scan incidents list --since {since:%Y-%m-%d}")
-
-
-def _send(news: News, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary on every channel. Return whether at least one channel accepted it."""
-    was_sent = False
-    for channel in channels:
-        try:
-            channel.notify([news])
-            was_sent = True
-        except OperatorNotNotified as err:
-            _log.error("the summary of incidents could not be sent by %s: %s", channel.name, err)
-    return was_sent

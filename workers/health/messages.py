@@ -14,6 +14,7 @@ from scanner.records.compromise_models import Report
 from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now
 from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState, SightingState
+from workers.health import undelivered
 from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import Decisions, OutboxRow
 
@@ -62,6 +63,7 @@ def read(session: Session, now: datetime) -> MessagesState:
     problems = [
         *_failed(outbox),
         *waiting,
+        *(one for one in undelivered.problems(session, now) if not server or one.subject != undelivered.MAIL),
         *_undeliverable(session),
         *_late(session, now),
         *_undecided(decisions, stood),

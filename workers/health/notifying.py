@@ -9,7 +9,6 @@ has done it for some time.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ from dataclasses import dataclass
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from notifications.operator_channels import News, NewsKind, OperatorChannel, OperatorNotNotified
+from notifications.operator_channels import News, NewsKind, OperatorChannel
 from scanner.records.database import Database, is_unavailable
 from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import Settings
 from workers import outage
 from workers.context import Context
-from workers.health import incident_summary, summary
+from workers.health import incident_summary, operator_messages, summary, undelivered
 from workers.health import problems as known
 from workers.health.claims import claim
 from workers.health.overview import overview
@@ -46,8 +45,6 @@ They cannot begin while the service runs. They are reported when the service sta
 _LOOKOUT = "lookout"
 """The key of a database row. Its column `last_at` contains the time at which any process last looked for problems."""
 _NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
-
-_log = logging.getLogger(__name__)
 
 
 def start(context: Context, *, is_standby: bool = False) -> None:
@@ -116,8 +113,8 @@ def look(
     found = problems() if problems else seen.problems if seen else ()
     with database.write() as session:
         due = _due(session, [one for one in found if one.kind not in SETTINGS])
-    news = [*due.begun.values(), *due.over.values()]
-    if news and _notify(news, channels):
+    operator_messages.send(database, channels, [*due.begun.values(), *due.over.values()])
+    if due.begun or due.over:
         with database.write() as session:
             session.execute(update(NotifiedProblem).where(NotifiedProblem.key.in_(due.begun)).values(told_at=db_now()))
             session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(due.over)))
@@ -138,7 +135,8 @@ class _DueNews:
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
     """Store the current problems in the database. Return the messages that must be sent to the operator now."""
     now = session.execute(select(db_now())).scalar_one()
-    rows = {row.key: row for row in session.execute(select(NotifiedProblem)).scalars() if row.key not in _NO_PROBLEMS}
+    stored = session.execute(select(NotifiedProblem)).scalars()
+    rows = {row.key: row for row in stored if row.key not in _NO_PROBLEMS and row.kind != undelivered.KIND}
     begun: dict[str, News] = {}
     current = {one.key[:255]: one for one in found}
     for key, one in current.items():
@@ -150,23 +148,13 @@ def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
         lasting = 0.0 if one.kind in DECISIONS else LASTING_SECONDS
         if row.told_at is None and (now - row.first_at).total_seconds() >= lasting:
             kind: NewsKind = "decision" if one.kind in DECISIONS else "problem"
-            begun[key] = News(kind, one.kind.value, one.sentence, one.todo, one.since or row.first_at, one.docs)
+            since = one.since or row.first_at
+            begun[key] = News(kind, one.kind.value, one.sentence, one.todo, since, one.docs, one.subject)
     over: dict[str, News] = {}
     for key in rows.keys() - current.keys():
         if rows[key].told_at is None:
             session.delete(rows[key])
         else:
-            over[key] = News("over", rows[key].kind, rows[key].sentence)
+            subject = key.partition(":")[2]
+            over[key] = News("over", rows[key].kind, rows[key].sentence, subject=subject)
     return _DueNews(begun, over)
-
-
-def _notify(news: Sequence[News], channels: Sequence[OperatorChannel]) -> bool:
-    """Send the messages on every channel. Return whether at least one channel accepted them."""
-    was_told = False
-    for channel in channels:
-        try:
-            channel.notify(news)
-            was_told = True
-        except OperatorNotNotified as err:
-            _log.error("the operator could not be notified by %s: %s", channel.name, err)
-    return was_told

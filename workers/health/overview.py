@@ -22,6 +22,7 @@ from workers.health import (
     processes,
     reading,
     sources,
+    tokens,
     work,
 )
 from workers.health.problems import Kind, Problem
@@ -56,7 +57,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
     """Read the state of the service and its problems from the database, without testing Redis or the processes."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
-    polled = sources.read(session, settings, now)
+    polled = sources.read(session, settings, now, processes.polling_since(running))
     read = reading.read(session)
     waiting = work.read(session, settings, now)
     sent = messages.read(session, now)
@@ -84,6 +85,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
             *polled.problems,
             *limits.problems(polled.budgets, read.rates, now),
             *waiting.problems,
+            *tokens.problems(session, settings),
             *sent.problems,
             *planted.problems,
         ],

@@ -44,6 +44,7 @@ class Kind(StrEnum):
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"
     # Problems with found tokens, waiting decisions and messages.
+    STORE_EMPTY = "store_empty"
     DISABLING_WAITS = "disabling_waits"
     STORE_AWAY = "store_away"
     REPORTS_WAIT = "reports_wait"
@@ -52,6 +53,7 @@ class Kind(StrEnum):
     FLAGGED_WAITS = "flagged_waits"
     MESSAGE_WAITS = "message_waits"
     MESSAGE_FAILED = "message_failed"
+    OPERATOR_NOT_REACHED = "operator_not_reached"
     OWNER_UNDELIVERABLE = "owner_undeliverable"
     # Problems with settings.
     MAILS_GO_NOWHERE = "mails_go_nowhere"

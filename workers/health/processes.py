@@ -92,6 +92,14 @@ def is_alive(processes: Sequence[ProcessRow], role: str) -> bool:
     return any(one.role == role and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
+def polling_since(processes: Sequence[ProcessRow]) -> datetime | None:
+    """Return since when a poller and beat (the scheduler) both run, or None if one of them does not run."""
+    alive = [one for one in processes if one.silent_seconds <= SILENT_SECONDS]
+    pollers = min((one.started_at for one in alive if "polling" in one.queues), default=None)
+    schedulers = min((one.started_at for one in alive if one.role == BEAT), default=None)
+    return max(pollers, schedulers) if pollers is not None and schedulers is not None else None
+
+
 def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
     for one in processes:
         if one.silent_seconds > SILENT_SECONDS and not _is_forgotten(one, processes):

@@ -35,6 +35,8 @@ The problem is reported if the upper bound of the measured share is below `COMPL
 least `MIN_MARKS` pushes that other sources saw.
 """
 SILENT_AFTER = timedelta(minutes=10)
+FIRST_POLL_WITHIN = timedelta(seconds=60)
+"""After its start, a service that has not polled any source for longer has a problem."""
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 
@@ -58,10 +60,13 @@ class SourcesState:
     problems: list[Problem]
 
 
-def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
+def read(session: Session, settings: Settings, now: datetime, began: datetime | None = None) -> SourcesState:
     """Return the state of the sources (the things that r8scan polls), of quotas and of failing hosts, and the problems.
 
-    `now` is the database's time.
+    Args:
+        session: A reading transaction.
+        now: The database's time.
+        began: Since when sources are polled. None if no process polls them now.
     """
     budgets, circuits = _budgets(session, now), _circuits(session)
     rows: list[SourceRow] = []
@@ -76,13 +81,16 @@ def read(session: Session, settings: Settings, now: datetime) -> SourcesState:
         row = _row(name, settings, state, tallied, missed.get(name, _Missed()), now)
         recall = measured.get(name)
         rows.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
+        if state is None and name in settings.polled_sources and began is not None and now - began > SILENT_AFTER:
+            problems.append(_silent(name, began))
         if state is not None and name in settings.sources:
-            problems += [*_problems(state, now), *_behind(row), *_clock(state)]
+            problems += [*_problems(state, now, began), *_behind(row), *_clock(state)]
             problems += [] if recall is None else _incomplete(name, recall.shares)
         problems += [
             Problem(Kind.DROPPED, f"{name}: {number:,} {what} were dropped in 24 hours", "add workers", subject=name)
             for what, number in _dropped(tallied).items()
         ]
+    problems += _none_polled([states.get(name) for name in settings.polled_sources], now, began)
     problems += [*_budget_problems(budgets), *_circuit_problems(circuits)]
     return SourcesState(rows, budgets, circuits, problems)
 
@@ -116,7 +124,23 @@ def _row(
     )
 
 
-def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
+def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
+    """Yield a problem if no poll of any source has ended, well or badly, although sources should have been polled.
+
+    Args:
+        states: The state of each source that is on. None for a source that was never polled.
+        now: The database's time.
+        began: Since when sources are polled. None if no process polls them now.
+    """
+    if began is None or now - began <= FIRST_POLL_WITHIN or not states:
+        return
+    if not any(state is not None and (state.error or state.last_success_at) for state in states):
+        sentence = f"no poll of a source has ended in the {span(now - began)} since the start"
+        todo = "run r8scan doctor; look at the poller's log"
+        yield Problem(Kind.SOURCE_SILENT, sentence, todo, began)
+
+
+def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iterator[Problem]:
     name, last = state.source, state.last_success_at
     # `stalled.py` reports polls that were stopped at their time limit.
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
@@ -127,14 +151,20 @@ def _problems(state: SourceState, now: datetime) -> Iterator[Problem]:
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
         return
-    is_silent = (last is None or now - last > SILENT_AFTER) and state.next_poll_at <= now
+    # After the start of the service, a source's first poll may take minutes.
+    since = last if last is not None or began is None else began
+    is_silent = (since is None or now - since > SILENT_AFTER) and state.next_poll_at <= now
     if is_silent:
-        sentence = f"{name}: not polled for more than {SILENT_AFTER.seconds // 60} minutes"
-        yield Problem(Kind.SOURCE_SILENT, sentence, "restart the poller and beat", last, name)
+        yield _silent(name, last)
     elif state.cursor.get("is_stale"):
         age = _seconds(now, state.newest_seen_at)
         sentence = f"{name}: GitHub serves an old list, with nothing newer than {'ever' if age is None else span(age)}"
         yield Problem(Kind.SOURCE_STALE, sentence, "wait; the cause is at GitHub", state.newest_seen_at, name)
+
+
+def _silent(name: str, since: datetime | None) -> Problem:
+    sentence = f"{name}: not polled for more than {SILENT_AFTER.seconds // 60} minutes"
+    return Problem(Kind.SOURCE_SILENT, sentence, "restart the poller and beat", since, name)
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:

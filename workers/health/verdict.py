@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from scanner.records.states import EnforceMode
 from workers.health.problems import DECISIONS, Kind, counted, span
-from workers.health.processes import SILENT_SECONDS, has_consumer, is_alive
+from workers.health.processes import SILENT_SECONDS, has_consumer, is_alive, polling_since
 from workers.health.rows import Overview
+from workers.health.sources import FIRST_POLL_WITHIN
 from workers.queues import BEAT, WEB
 
 STOPPERS = (
@@ -16,10 +18,22 @@ STOPPERS = (
     Kind.DATABASE_READ_ONLY,
     Kind.REDIS_AWAY,
     Kind.NOT_RUNNING,
+    Kind.STORE_EMPTY,
     Kind.DISABLING_WAITS,
     Kind.STORE_AWAY,
 )
 """The problems that keep the service from finding or disabling tokens, the most general problem first."""
+OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
+"""Problems that are named only if the processes run: a process that does not run is the more general cause."""
+WHY_NOT_POLLED = (
+    Kind.CREDENTIAL_REJECTED,
+    Kind.REQUESTS_LIMITED,
+    Kind.HOST_FAILS,
+    Kind.SOURCE_ERROR,
+    Kind.SOURCE_SILENT,
+    Kind.STALLED,
+)
+"""Problems because of which no source can be polled, the best explanation first."""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
@@ -41,11 +55,13 @@ class Verdict:
         works: Whether new leaks are found and handled. If True, there may still be smaller problems.
         problems: The number of current problems, without decisions that wait for the operator.
         sentence: The summary for people, without a final full stop.
+        starts: Whether the service was started a moment ago and has polled no source yet. Then `works` is False.
     """
 
     works: bool
     problems: int
     sentence: str
+    starts: bool = False
 
 
 def verdict(found: Overview) -> Verdict:
@@ -54,14 +70,21 @@ def verdict(found: Overview) -> Verdict:
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
     with_problems = f", with {counted(number, 'problem')}" if number else ""
-    return Verdict(True, number, f"Working{with_problems}: {_mode(found)}, {_polled(found)}, {_waits(found)}")
+    if not _polled(found):
+        since, has_success = _unpolled_since(found)
+        if found.at - since > FIRST_POLL_WITHIN:
+            return Verdict(False, number, f"NOT WORKING: {_why_not_polled(found, found.at - since)}")
+        if not has_success:
+            ago = span(max(found.at - since, timedelta()))
+            return Verdict(False, number, f"Starting{with_problems}: started {ago} ago, no source is polled yet", True)
+    return Verdict(True, number, f"Working{with_problems}: {_mode(found)}, {_polled_words(found)}, {_waits(found)}")
 
 
 def _cause(found: Overview) -> str | None:
     """Return why the service does not work and what to do, or None if it works."""
     kinds = {one.kind: one for one in reversed(found.problems)}
     stopper = next((kinds[kind] for kind in STOPPERS if kind in kinds), None)
-    if stopper is not None and stopper.kind not in (Kind.DISABLING_WAITS, Kind.STORE_AWAY):
+    if stopper is not None and stopper.kind not in OF_TOKENS:
         return f"{stopper.sentence}; {stopper.todo}"
     # Leave out the web server and beat (the scheduler), because they do not search for tokens.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT)]
@@ -86,11 +109,32 @@ def _mode(found: Overview) -> str:
     return "disabling" if found.configuration.enforce == EnforceMode.DISABLE else "observing only, disabling nothing"
 
 
-def _polled(found: Overview) -> str:
+def _polled(found: Overview) -> list[str]:
+    """Return the names of the sources whose last poll was successful and not long ago."""
     silent = {one.subject for one in found.problems if one.kind in (Kind.SOURCE_SILENT, Kind.SOURCE_ERROR)}
-    wanted = [one for one in found.sources if one.is_on]
-    polled = [one for one in wanted if one.last_success_at and not one.error and one.source not in silent]
-    return f"{len(polled)} of {len(wanted)} sources polled"
+    return [
+        one.source
+        for one in found.sources
+        if one.is_on and one.last_success_at and not one.error and one.source not in silent
+    ]
+
+
+def _polled_words(found: Overview) -> str:
+    return f"{len(_polled(found))} of {sum(one.is_on for one in found.sources)} sources polled"
+
+
+def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
+    """Return since when no source was polled successfully, and whether a poll was successful since the start."""
+    began = polling_since(found.processes) or found.at
+    last = max((one.last_success_at for one in found.sources if one.is_on and one.last_success_at), default=began)
+    return max(last, began), last > began
+
+
+def _why_not_polled(found: Overview, age: timedelta) -> str:
+    sentence = f"no source could be polled for {span(age)}"
+    by_kind = {one.kind: one for one in reversed(found.problems)}
+    problem = next((by_kind[kind] for kind in WHY_NOT_POLLED if kind in by_kind), None)
+    return f"{sentence}: {problem.sentence}; {problem.todo}" if problem else f"{sentence}; run r8scan doctor"
 
 
 def _waits(found: Overview) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from scanner.child_processes import start_child
 from scanner.records import jobs, tallies
 from scanner.records.database import Database
-from scanner.records.models import Exposure, Incident, ScanJob, db_now
+from scanner.records.models import ApiToken, Exposure, Incident, ScanJob, db_now
 from scanner.records.schema import upgrade
 from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
 from scanner.records.states import JobKind
@@ -37,6 +37,8 @@ COMPLETE = {
 def state(tmp_path: Path) -> Database:
     migrated = Database(f"sqlite:///{tmp_path}/state/r8scan.db")
     upgrade(migrated)
+    with migrated.write() as session:
+        session.add(ApiToken(digest="1" * 64))
     return migrated
 
 
@@ -131,7 +133,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     with state.write() as session:
         add_polled_sources(session, now)
         add_disabled_incidents(session, now)
-        seen(session)
+        seen(session, age_seconds=300)
     done = r8scan("status", "--json", env=COMPLETE)
     found = json.loads(done.stdout)
     events = next(one for one in found["sources"] if one["source"] == "public_events")
@@ -145,7 +147,7 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     shown = r8scan("status", env=COMPLETE).stdout
     said = "Working: disabling, 3 of 5 sources polled, nothing waits for you"
     assert shown.splitlines()[0] == said
-    assert found["verdict"] == {"works": True, "problems": 0, "sentence": said}
+    assert found["verdict"] == {"works": True, "problems": 0, "sentence": said, "starts": False}
     for part in (
         "mode: disable   mails: smtp 127.0.0.1:1   tokens: own tables",
         "public_events",

@@ -26,8 +26,9 @@ from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
 from scanner.settings import load_settings
 from workers.context import Context
-from workers.health import notifying, summary
+from workers.health import notifying, operator_messages, summary
 from workers.health.claims import claim
+from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
 
 AWAY = Problem(Kind.REDIS_AWAY, "Redis does not answer", "bring it back")
@@ -97,6 +98,62 @@ def test_a_message_that_no_channel_accepts_is_sent_at_the_next_look(
     assert look(BRAKE) == []
     channel.is_away = False
     assert look(BRAKE) == [("decision", "brake_closed")]
+
+
+def test_a_message_that_one_of_two_channels_refuses_reaches_it_once_when_it_accepts_messages_again(
+    database: Database, channel: Recorder
+) -> None:
+    other = Recorder()
+    other.name, other.is_away = "webhook", True
+    operator_messages.send(database, [channel, other], NEWS)
+    operator_messages.send(database, [channel, other], [])
+    other.is_away = False
+    for _ in range(2):
+        operator_messages.send(database, [channel, other], [])
+    assert channel.told == other.told == [("problem", "redis_away")]
+
+
+def test_a_channel_that_fails_for_half_a_minute_is_a_problem_until_it_accepts_a_message(
+    database: Database, channel: Recorder
+) -> None:
+    def told() -> list[Problem]:
+        found = overview(database, load_settings()).problems
+        return [one for one in found if one.kind == Kind.OPERATOR_NOT_REACHED]
+
+    channel.name, channel.is_away = "slack", True
+    operator_messages.send(database, [channel], NEWS)
+    assert told() == []
+    with database.write() as session:
+        session.execute(update(NotifiedProblem).values(first_at=db_now(-300)))
+    (found,) = told()
+    assert found.sentence == "the operator cannot be reached by slack (it is away); 1 message waits"
+    assert "R8SCAN_OPERATOR_SLACK_URL" in found.todo
+    assert found.since is not None
+    channel.is_away = False
+    operator_messages.send(database, [channel], [])
+    assert told() == []
+
+
+def test_a_failing_channel_keeps_a_bounded_number_of_messages_and_is_not_told_that_it_fails(
+    database: Database, channel: Recorder
+) -> None:
+    channel.is_away = True
+    fails = News("problem", Kind.OPERATOR_NOT_REACHED, "it fails", subject=channel.name)
+    operator_messages.send(database, [channel], [fails])
+    for _ in range(3):
+        operator_messages.send(database, [channel], NEWS * 40)
+    channel.is_away = False
+    operator_messages.send(database, [channel], [])
+    assert channel.told == [("problem", "redis_away")] * operator_messages.MAX_KEPT
+
+
+def test_messages_for_a_channel_that_was_removed_are_forgotten(database: Database, channel: Recorder) -> None:
+    channel.is_away = True
+    operator_messages.send(database, [channel], NEWS)
+    operator_messages.send(database, [], [])
+    channel.is_away = False
+    operator_messages.send(database, [channel], [])
+    assert channel.told == []
 
 
 def test_only_one_of_several_processes_reports(

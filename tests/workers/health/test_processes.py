@@ -10,7 +10,7 @@ from sqlalchemy import delete, event, text
 from scanner.records import heartbeats
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
-from scanner.records.models import db_now
+from scanner.records.models import ApiToken, db_now
 from scanner.records.source_models import SourceState
 from scanner.settings import Settings, load_settings
 from tests.workers.health.alive import ROLES, process, seen
@@ -30,6 +30,12 @@ def settings(redis_socket: str) -> Settings:
         email_from="r8scan@vendor.example",
         operator_email="ops@vendor.example",
     )
+
+
+@pytest.fixture(autouse=True)
+def _known_token(database: Database) -> None:
+    with database.write() as session:
+        session.add(ApiToken(digest="1" * 64))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from scanner.records.database import Database
 from scanner.records.discovery_models import RecallMeasurement
@@ -17,6 +18,7 @@ from scanner.settings import load_settings
 from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan
 from scanner.sources.timeline.pages import Cursor
+from tests.workers.health.alive import seen
 from workers.health.overview import overview
 from workers.health.problems import Kind
 
@@ -73,3 +75,22 @@ def test_a_source_that_shows_too_little_of_what_others_showed_is_a_problem(
     told = [one.sentence for one in found.problems if one.kind == Kind.SOURCE_INCOMPLETE]
     assert bool(told) is is_told
     assert all(f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %" in one for one in told)
+
+
+def test_a_service_of_which_no_poll_has_ended_has_a_problem_a_minute_after_its_start(
+    database: Database, tmp_path: Path
+) -> None:
+    def told(seconds: float) -> list[str]:
+        with database.write() as session:
+            seen(session, age_seconds=seconds)
+        found = overview(database, load_settings(state_dir=tmp_path, sources=["gists", "public_events"]))
+        return [one.sentence for one in found.problems if one.kind == Kind.SOURCE_SILENT]
+
+    assert told(50) == []
+    assert told(70) == ["no poll of a source has ended in the 70 s since the start"]
+    with database.write() as session:
+        session.add(SourceState(source="gists", cursor={}, next_poll_at=db_now(-1)))
+    assert told(70) == ["no poll of a source has ended in the 70 s since the start"], "a poll has begun"
+    with database.write() as session:
+        session.execute(update(SourceState).values(error="api.github.com cannot be reached"))
+    assert told(70) == [], "the error is a problem of its own"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -88,6 +89,46 @@ def test_a_service_with_problems_works_and_names_their_number_and_what_waits() -
     assert said.works
     assert said.problems == 1, "a decision that waits is counted by its tokens"
     assert said.sentence == "Working, with 1 problem: disabling, 1 of 2 sources polled, 3 tokens wait for your decision"
+
+
+def unpolled(seconds: float, *problems: Problem) -> Overview:
+    """Return the state of a service that was started `seconds` ago and has polled no source since."""
+    found = service()
+    found.at = NOW + timedelta(seconds=seconds)
+    found.sources = [replace(one, last_success_at=None) for one in found.sources]
+    found.problems = list(problems)
+    return found
+
+
+def test_a_service_that_has_polled_no_source_is_starting_for_a_minute_and_then_names_the_cause() -> None:
+    fails = Problem(Kind.SOURCE_ERROR, "gists: api.github.com cannot be reached", "it is tried again", subject="gists")
+    said = verdict(unpolled(12, fails))
+    assert (said.works, said.starts) == (False, True)
+    assert said.sentence == "Starting, with 1 problem: started 12 s ago, no source is polled yet"
+    said = verdict(unpolled(61, fails))
+    assert (said.works, said.starts) == (False, False)
+    assert said.sentence == (
+        "NOT WORKING: no source could be polled for 61 s: gists: api.github.com cannot be reached; it is tried again"
+    )
+    rejected = Problem(Kind.CREDENTIAL_REJECTED, "GitHub rejects the credential x", "replace it")
+    assert "for 61 s: GitHub rejects the credential x; replace it" in verdict(unpolled(61, fails, rejected)).sentence
+
+
+def test_a_service_whose_sources_all_fail_works_only_until_the_last_poll_is_a_minute_old() -> None:
+    found = unpolled(3600)
+    found.problems = [Problem(Kind.SOURCE_ERROR, "x", "y", subject=one.source) for one in found.sources]
+    for seconds, works in ((50, True), (70, False)):
+        polled_at = found.at - timedelta(seconds=seconds)
+        found.sources = [replace(one, last_success_at=polled_at, error="x") for one in found.sources]
+        assert verdict(found).works is works
+
+
+def test_a_service_that_knows_no_token_does_not_work() -> None:
+    found = service(BEAT)
+    found.problems = [Problem(Kind.STORE_EMPTY, "no token is known", "import your tokens")]
+    assert "beat does not run" in verdict(found).sentence, "a missing process is the more general cause"
+    found.processes = service().processes
+    assert verdict(found).sentence == "NOT WORKING: no token is known; import your tokens"
 
 
 def test_a_service_without_sources_does_not_work() -> None:

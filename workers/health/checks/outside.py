@@ -27,6 +27,7 @@ from scanner.settings import GITHUB
 from scanner.tokens.conformance import UNKNOWN
 from scanner.tokens.protocol import StoreUnavailable
 from workers.context import Context
+from workers.health import tokens
 from workers.health.checks.check import Off, Wrong
 from workers.health.machine import mail_transport
 from workers.health.problems import counted
@@ -146,10 +147,10 @@ def check_store(context: Context) -> str:
     """
     if context.settings.token_store_url is None:
         with context.database.read() as session:
-            tokens = session.execute(select(func.count()).where(~own_tokens())).scalar_one()
-        if not tokens:
-            raise Wrong("no token is known, so no leak can be recognised", "run r8scan tokens import")
-        return f"own tables, {counted(tokens, 'token')}"
+            number = session.execute(select(func.count()).where(~own_tokens())).scalar_one()
+        if not number:
+            raise Wrong(tokens.NONE_KNOWN, tokens.IMPORT)
+        return f"own tables, {counted(number, 'token')}"
     try:
         context.store.look_up([UNKNOWN])
     except StoreUnavailable as err:

@@ -41,9 +41,11 @@ PAGES: dict[Kind, PageLink] = {
     Kind.SPOOL_WAITS: _PARTS,
     Kind.SPOOL_LOST: _JOBS,
     Kind.DISK_FULL: _PARTS,
+    Kind.STORE_EMPTY: _PARTS,
     Kind.STORE_AWAY: _PARTS,
     Kind.MAILS_GO_NOWHERE: _OUTBOX,
     Kind.SENDER_NOT_SET: _OUTBOX,
+    Kind.OPERATOR_NOT_REACHED: _OUTBOX,
     Kind.OPERATOR_NOT_SET: PageLink("/console/outbox?channel=operator", "Messages to the operator"),
     Kind.MESSAGE_WAITS: _MAILS,
     Kind.MESSAGE_FAILED: _FAILED_MAILS,
@@ -73,6 +75,8 @@ _CANARY = "see whether its source is polled, whether jobs wait, and whether the 
 ADVICE: dict[Kind, str] = {
     Kind.DISABLING_WAITS: "bring the token store back: the disables are repeated until it answers",
     Kind.STORE_AWAY: "bring the token store back: the tokens are looked up as soon as it answers",
+    Kind.STORE_EMPTY: "import the tokens of your API, or connect the token store that has them",
+    Kind.OPERATOR_NOT_REACHED: "repair the receiver or correct its setting: the messages are sent again by themselves",
     Kind.MESSAGE_WAITS: "bring the mail server back: the messages are sent as soon as it accepts mails",
     Kind.MESSAGE_FAILED: "correct what the error names, then try again",
     Kind.OWNER_UNDELIVERABLE: (
@@ -89,16 +93,19 @@ TITLES = {
     Kind.QUEUE_WITHOUT_CONSUMER: "Queues have no consumer",
     Kind.MESSAGE_WAITS: "Messages wait",
     Kind.MESSAGE_FAILED: "Messages failed",
+    Kind.OPERATOR_NOT_REACHED: "The operator cannot be reached",
     Kind.STALLED: "Work makes no progress",
 }
 """The headings of groups of problems. For a kind without an entry, the heading is the kind's name."""
 STOPPING = tuple(Kind)[: tuple(Kind).index(Kind.NOT_RUNNING) + 1]
 PEOPLE = (
+    Kind.STORE_EMPTY,
     Kind.DISABLING_WAITS,
     Kind.STORE_AWAY,
     Kind.REPORTS_WAIT,
     Kind.MESSAGE_WAITS,
     Kind.MESSAGE_FAILED,
+    Kind.OPERATOR_NOT_REACHED,
     Kind.OWNER_UNDELIVERABLE,
 )
 """The problems that keep a leaked token live or delay a message to a person.

@@ -95,7 +95,7 @@ PARTS = (
     ("Redis", (Kind.REDIS_AWAY,)),
     ("Workers", (Kind.PROCESS_SILENT, Kind.QUEUE_WITHOUT_CONSUMER, Kind.MIXED_VERSIONS, Kind.NOT_RUNNING)),
     ("GitHub", (Kind.CREDENTIAL_REJECTED, Kind.REQUESTS_LIMITED, Kind.HOST_FAILS)),
-    ("Token store", (Kind.STORE_AWAY, Kind.DISABLING_WAITS)),
+    ("Token store", (Kind.STORE_EMPTY, Kind.STORE_AWAY, Kind.DISABLING_WAITS)),
     ("Mail", (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET, Kind.MESSAGE_WAITS)),
     ("Disk and spool", (Kind.DISK_FULL, Kind.SPOOL_WAITS, Kind.SPOOL_LOST)),
 )

@@ -1,0 +1,75 @@
+"""Sends messages to the operator on every channel, and keeps those that a channel did not accept."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+
+from sqlalchemy import delete
+
+from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
+from scanner.records.database import Database
+from scanner.records.health_models import NotifiedProblem
+from scanner.records.models import db_now
+from workers.health import undelivered
+from workers.health.problems import Kind
+
+MAX_KEPT = 50
+"""The number of messages kept for a channel. When there are more, the oldest are dropped."""
+
+_log = logging.getLogger(__name__)
+
+
+def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence[News]) -> None:
+    """Send the messages on every channel, and each channel's kept messages with them.
+
+    The database keeps the messages that a channel does not accept until a later call, by any process, has sent them.
+    """
+    with database.read() as session:
+        kept = {row.key: _news(row) for row in session.execute(undelivered.rows()).scalars()}
+    for channel in channels:
+        key = undelivered.key(channel.name)
+        was_failing = key in kept
+        # Do not send a channel the problem that this channel fails: the message would arrive when the problem is over.
+        new = [one for one in news if (one.name, one.subject) != (Kind.OPERATOR_NOT_REACHED, channel.name)]
+        due = [*kept.pop(key, ()), *new]
+        if not due:
+            continue
+        try:
+            channel.notify(due)
+        except OperatorNotNotified as err:
+            if not was_failing:
+                _log.error(
+                    "the operator could not be notified by %s, which is tried again every 30 s: %s", channel.name, err
+                )
+            _keep(database, key, due[-MAX_KEPT:], str(err))
+        else:
+            if was_failing:
+                _forget(database, key)
+    _forget(database, *kept)  # the remaining channels are no longer in the settings
+
+
+def _keep(database: Database, key: str, news: Sequence[News], error: str) -> None:
+    kept = [{**asdict(one), "since": one.since.isoformat() if one.since else None} for one in news]
+    with database.write() as session:
+        row = session.get(NotifiedProblem, key)
+        if row is None:
+            row = NotifiedProblem(key=key, kind=undelivered.KIND, first_at=db_now())
+            session.add(row)
+        row.sentence, row.todo, row.last_at = error, json.dumps(kept), db_now()
+
+
+def _forget(database: Database, *keys: str) -> None:
+    if keys:
+        with database.write() as session:
+            session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(keys)))
+
+
+def _news(row: NotifiedProblem) -> list[News]:
+    return [
+        News(**{**one, "since": datetime.fromisoformat(one["since"]) if one["since"] else None})
+        for one in json.loads(row.todo)
+    ]

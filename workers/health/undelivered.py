@@ -1,0 +1,53 @@
+"""Reports the channels to the operator that accept no messages, in the status of the service.
+
+A row in the database keeps the messages that a channel did not accept.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import datetime
+
+from sqlalchemy import Select, select
+from sqlalchemy.orm import Session
+
+from scanner.records.health_models import NotifiedProblem
+from workers.health.problems import Kind, Problem, counted
+
+KIND = "undelivered"
+"""The kind of these rows. A row's `sentence` is the channel's last error, and its `todo` the messages as JSON."""
+MAIL = "mail"
+"""The name of the channel that sends mails."""
+FAILING_SECONDS = 30
+"""A channel that fails for a shorter time is no problem: its messages are sent again every 30 seconds."""
+
+
+def key(channel: str) -> str:
+    """Return the key of the row with the messages that this channel did not accept."""
+    return f"{KIND}:{channel}"
+
+
+def rows() -> Select[NotifiedProblem]:
+    """Return the SQL query for the rows of all channels."""
+    return select(NotifiedProblem).where(NotifiedProblem.kind == KIND).order_by(NotifiedProblem.key)
+
+
+def problems(session: Session, now: datetime) -> Iterator[Problem]:
+    """Yield a problem for each channel that has accepted no message for more than FAILING_SECONDS.
+
+    `now` is the database's time.
+    """
+    for row in session.execute(rows()).scalars():
+        if (now - row.first_at).total_seconds() > FAILING_SECONDS:
+            channel = row.key.partition(":")[2]
+            waiting = counted(len(json.loads(row.todo)), "message waits", "messages wait")
+            sentence = f"the operator cannot be reached by {channel} ({row.sentence}); {waiting}"
+            yield Problem(Kind.OPERATOR_NOT_REACHED, sentence, _todo(channel), row.first_at, channel)
+
+
+def _todo(channel: str) -> str:
+    if channel == MAIL:
+        return "test the mail server with r8scan email test; r8scan tries again every 30 s"
+    setting = "R8SCAN_OPERATOR_SLACK_URL" if channel == "slack" else "R8SCAN_OPERATOR_WEBHOOK_URL"
+    return f"repair the receiver, or correct {setting}; r8scan tries again every 30 s"
