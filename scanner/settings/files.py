@@ -57,7 +57,7 @@ class Variables(PydanticBaseSettingsSource):
 def with_files(source: PydanticBaseSettingsSource) -> Variables:
     """Return the variables with secrets read from files: R8SCAN_X is the content of the file R8SCAN_X_FILE.
 
-    A variable R8SCAN_X that is set takes precedence over the file.
+    A variable R8SCAN_X that is set and not empty takes precedence over the file, which is then not read.
     """
     variables = Variables(source)
     env_vars = variables.env_vars
@@ -65,11 +65,15 @@ def with_files(source: PydanticBaseSettingsSource) -> Variables:
     for secret in SECRETS:
         wanted, file_name = f"{PREFIX}{secret}".upper(), f"{PREFIX}{secret}_FILE".upper()
         path = env_vars.get(names.get(file_name, ""))
-        if wanted not in names and path:
+        if not env_vars.get(names.get(wanted, "")) and path:
             try:
                 env_vars[wanted.lower()] = Path(path).read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError) as err:
                 raise SettingsError(f"{file_name}: cannot read {path} ({reason(err)})") from err
+    # Compose sets a variable without a value as empty. An empty token must not hide the plain GITHUB_TOKEN.
+    token = names.get(f"{PREFIX}GITHUB_TOKEN", "")
+    if not env_vars.get(token):
+        env_vars.pop(token, None)
     return variables
 
 

@@ -62,7 +62,7 @@ def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, 
             return place
         if has_file and file in names:
             return f"{file} ({place})"
-    if name.endswith("_GITHUB_TOKEN"):
+    if name == f"{PREFIX}GITHUB_TOKEN":
         for names, place in ((environment, "environment"), (dotenv, ".env")):
             if "GITHUB_TOKEN" in names:
                 return f"GITHUB_TOKEN ({place})"

@@ -19,7 +19,7 @@ HEAD = f"""# All settings
 
 This page is made of the code: `python -m scanner.settings.reference` writes it. [Operations](operations.md#settings)
 has the same settings by topic, and where they are read from. A secret (marked *) may be given as a file's name:
-`{PREFIX}GITHUB_TOKEN_FILE=/run/secrets/github_token`.
+`{PREFIX}GITHUB_TOKEN_FILE=/run/secrets/github_token`. If both are set, the value is used and the file is not read.
 
 | variable | default | values | meaning |
 | --- | --- | --- | --- |

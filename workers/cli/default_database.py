@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import typer
+
 from scanner.records.database import Database, parse_url
 from scanner.settings import Settings
 
@@ -37,6 +39,8 @@ def require_database(settings: Settings) -> None:
 def create_default_tables(settings: Settings) -> None:
     """Create the tables of the default database, which is in the state folder. Do nothing if it has tables already.
 
+    The command may have been run in a wrong folder, so a line on standard error names the new database.
+
     Also do nothing if R8SCAN_DATABASE_URL is set, because a mistyped URL must not create a new database.
     """
     if not settings.is_default_database:
@@ -48,6 +52,11 @@ def create_default_tables(settings: Settings) -> None:
 
     with closing(Database(settings.database_url.get_secret_value())) as database:
         schema.upgrade(database)
+    typer.echo(
+        f"created the database {file}, because there was none; if the service uses another one, remove this one and set"
+        " R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL as they are set for the service",
+        err=True,
+    )
 
 
 def _is_empty(file: Path) -> bool:

@@ -14,6 +14,7 @@ from workers.cli import output
 from workers.cli.opening import opened_context
 
 if TYPE_CHECKING:
+    from scanner.github.client import App
     from workers.context import Context
     from workers.health.checks.check import Check, Result
 
@@ -79,8 +80,8 @@ def checks(context: Context, *, send: bool) -> list[Check]:
         Check("beat", partial(machine.check_beat, context), ("database",)),
         Check("clock", partial(machine.check_clock, context), ("database",)),
         *(
-            Check(f"GitHub credential {number}", partial(outside.check_credential, context, credential))
-            for number, credential in enumerate(context.credentials or (None,), 1)
+            Check(name, partial(outside.check_credential, context, credential))
+            for name, credential in _credentials(context)
         ),
         Check("git", partial(outside.check_git, context)),
         Check("mail server", partial(outside.check_mail, context)),
@@ -95,6 +96,15 @@ def checks(context: Context, *, send: bool) -> list[Check]:
             Check("gateways' stream", partial(outside.check_stream, settings.announce_redis_url.get_secret_value()))
         )
     return found
+
+
+def _credentials(context: Context) -> Iterator[tuple[str, App | str | None]]:
+    """Yield the name of the check of each GitHub credential, and the credential. Without any, yield one None."""
+    if len(context.credentials) < 2:
+        yield "GitHub credential", next(iter(context.credentials), None)
+        return
+    for number, credential in enumerate(context.credentials, 1):
+        yield f"GitHub credential {number}", credential
 
 
 def _check_database(context: Context) -> str:

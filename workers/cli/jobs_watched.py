@@ -13,7 +13,7 @@ from sqlalchemy import select
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.records.states import JobKind
+from scanner.records.states import JobKind, JobState
 from scanner.response.respond import NOT_RECORDED
 from scanner.sources.found_tokens import PREFIX, UNCOUNTED
 from workers.cli import output, words
@@ -21,6 +21,8 @@ from workers.cli.errors import UserError
 from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
+LINE_SECONDS = 30.0
+"""Without a terminal, a new line about an unchanged state of a job is printed after this time."""
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
 """The prefixes of the counters that `result_text` omits, because other lines show them or only the metrics use them."""
 MAX_JOB = 2**63 - 1
@@ -40,6 +42,8 @@ class Watched:
 def watch(database: Database, job_id: int) -> Watched:
     """Show the progress of a job and of the jobs that it queues. Return these jobs when all of them have ended.
 
+    Without a terminal, print a line on standard error when the job's state changes, or when it fails and is retried.
+
     Ctrl-C ends the command, but the workers continue the job.
     """
     try:
@@ -55,7 +59,8 @@ def _watched(database: Database, job_id: int) -> Watched:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
     console = output.errors()
-    # Show the progress only on a terminal. In a file it would only add an empty line.
+    lines = _Lines(job_id)
+    # Rich shows the progress only on a terminal. In a file it would only add an empty line.
     with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("waiting for a worker", total=None, detail="")
         while True:
@@ -70,6 +75,8 @@ def _watched(database: Database, job_id: int) -> Watched:
                 return Watched(job, children)
             shown = job if job.state in jobs.OPEN_STATES else waiting[0]
             many = f"{len(children) - len(waiting)} of {len(children)} done" if children else ""
+            if not console.is_interactive:
+                lines.show(shown, many)
             progress.update(
                 task,
                 description=phase_text(shown),
@@ -80,11 +87,35 @@ def _watched(database: Database, job_id: int) -> Watched:
             time.sleep(POLL_SECONDS)
 
 
+class _Lines:
+    """Prints what a job does as lines on standard error, for output that is not a terminal."""
+
+    def __init__(self, job_id: int) -> None:
+        self._job_id = job_id
+        self._state: tuple[object, ...] = ()
+        self._printed_at = time.monotonic()
+
+    def show(self, job: ScanJob, many: str) -> None:
+        """Print a line if the job has a new phase or error, or if the last line is LINE_SECONDS old.
+
+        `many` says how many of the queued jobs are done.
+        """
+        state = (job.id, job.progress.get("phase"), job.error)
+        if state == self._state and time.monotonic() - self._printed_at < LINE_SECONDS:
+            return
+        self._state, self._printed_at = state, time.monotonic()
+        what = target_text(job)
+        detail = f"; {many}" if many else ""
+        typer.echo(f"job {self._job_id}: {what}: {phase_text(job)}{detail}", err=True)
+
+
 def phase_text(job: ScanJob) -> str:
     """Return a text about what the job is doing now, or an empty string if the job has ended."""
     if job.state not in jobs.OPEN_STATES:
         return ""
-    phase = output.plain(job.progress.get("phase") or "waiting for a worker")
+    is_retried = job.state == JobState.QUEUED and job.error
+    waits = "waiting to be tried again" if is_retried else "waiting for a worker"
+    phase = waits if is_retried else output.plain(job.progress.get("phase") or waits)
     done, total = job.progress.get("done"), job.progress.get("total")
     amount = f" {done} of {total}" if done and total else f" {done}" if done else ""
     return f"{phase}{amount}" + (f" ({output.plain(job.error)})" if job.error else "")

@@ -14,7 +14,7 @@ from scanner.records.database import Database
 from scanner.records.states import Decision
 from scanner.response.policy import Policy
 from scanner.settings import Settings
-from workers.cli import output, report_input
+from workers.cli import empty_store, output, report_input
 from workers.cli.errors import WrongUsage
 from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
@@ -50,7 +50,8 @@ def report(
     from the command line and never printed.
 
     Repeating a report does nothing, even after a token was enabled again: use another --note or --key for a new report.
-    Exit status: 0 all was reported, 1 no token or a bad line, 2 something in the file could not be read.
+    Exit status: 0 all was reported, 1 no token, a bad line or an empty token store, 2 something in the file could not
+    be read.
 
     Example: r8scan report stolen.txt --sign stolen_laptop --note "laptop 4711, lost on Monday"
     """
@@ -66,9 +67,10 @@ def report(
             counts.update(_submit(context.database, context.settings, context.policy, given))
 
         found = report_input.read(file, context.settings.digester(), take)
-    found.bad.end()
-    _print(counts, found, as_json)
-    raise typer.Exit(1 if found.bad.count or not found.kinds else 2 if found.unread else 0)
+        found.bad.end()
+        _print(counts, found, as_json)
+        is_empty = empty_store.warn(context.database, context.settings)
+    raise typer.Exit(1 if found.bad.count or not found.kinds or is_empty else 2 if found.unread else 0)
 
 
 def _submit(database: Database, settings: Settings, policy: Policy, given: list[NewReport]) -> Counter[str]:

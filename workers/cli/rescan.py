@@ -17,7 +17,7 @@ from scanner.records.models import ScanJob
 from scanner.records.states import JobKind, JobState
 from scanner.settings import Settings, load_settings
 from scanner.sources.rescan.manual import queue
-from workers.cli import empty_lists, jobs_watched, output, starting
+from workers.cli import empty_lists, empty_store, jobs_watched, output, starting
 from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
 from workers.cli.opening import opened_context
@@ -222,7 +222,9 @@ def _queue_and_watch(database: Database, settings: Settings, target: Target, *, 
     if obstacle is not None or not wait:
         typer.echo(json.dumps({"job": job.id, "state": JobState.QUEUED}) if as_json else f"job {job.id} queued")
         return starting.NOT_STARTED if wait else 0
-    return _report(jobs_watched.watch(database, job.id), as_json)
+    status = _report(jobs_watched.watch(database, job.id), as_json)
+    empty_store.warn(database, settings)
+    return status
 
 
 def _report(watched: jobs_watched.Watched, as_json: bool) -> int:

@@ -50,12 +50,15 @@ def _states(digests: list[str]) -> dict[str, str]:
 
     If the store does not answer, all states are not_checked.
     """
+    from workers.cli import empty_store
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context
 
     try:
         with opened_context(read_dotenv=False) as context:
             found = context.store.look_up(set(digests))
+            if context.settings.token_store_url is None:
+                empty_store.warn(context.database, context.settings)
     except Exception as err:
         line = explain(err)
         if line is None:

@@ -50,7 +50,10 @@ class ShownSetting:
 
 def described(loaded: Settings) -> Iterator[ShownSetting]:
     """Yield every setting as `r8scan settings` prints it."""
-    environment, dotenv = {name.upper() for name in os.environ}, dotenv_names()
+    # A secret that is set but empty counts as not set.
+    secrets = {f"{PREFIX}{secret}" for secret in SECRETS}
+    environment = {name.upper() for name, value in os.environ.items() if value or name.upper() not in secrets}
+    dotenv = dotenv_names()
     for field in Settings.model_fields:
         name = f"{PREFIX}{field.upper()}"
         is_secret = field.upper() in SECRETS
@@ -62,6 +65,8 @@ def shown(field: str, value: Any) -> str:
     """Return a setting's value as text, with secrets masked. For a secret URL, mask only the password and the query."""
     if value is None:
         return "-"
+    if isinstance(value, SecretStr) and not value.get_secret_value():
+        return "(empty)"
     if isinstance(value, SecretStr):
         return masked_url(value.get_secret_value()) if field in URLS else "(secret)"
     if isinstance(value, tuple):

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
+import typer
 from sqlalchemy import select
 
 from scanner.records.database import Database
@@ -11,13 +16,49 @@ from workers.health import broker_state, processes
 
 NOT_STARTED = 3
 """The exit status of a command if its work is queued but no worker can start it now."""
+START_SECONDS = 10.0
+"""For how long a command waits for a service that is just starting. `r8scan run` takes about five seconds."""
+LOOK_SECONDS = 0.25
+NOT_HERE, REDIS_AWAY = "r8scan run does not run here", "Redis does not answer"
+"""The obstacles that do not pass by themselves within seconds."""
 
 
-def obstacle(database: Database, settings: Settings, queue: str) -> str | None:
-    """Return why no worker can start a job from this queue now, or None if a worker can start one."""
+def obstacle(database: Database, settings: Settings, queue: str, *, seconds: float = START_SECONDS) -> str | None:
+    """Return why no worker can start a job from this queue now, or None if a worker can start one.
+
+    The service may be just starting, so wait for a worker, at most `seconds`. Say so on standard error. Do not wait if
+    `r8scan run` does not run here, or if the Redis server of the settings is down.
+    """
+    deadline, was_said = time.monotonic() + seconds, False
+    while reason := _obstacle(database, settings, queue):
+        if reason in (NOT_HERE, REDIS_AWAY) or time.monotonic() > deadline:
+            return reason
+        if not was_said:
+            typer.echo(f"{reason}: waiting up to {seconds:g} s, because the service may be starting", err=True)
+            was_said = True
+        time.sleep(LOOK_SECONDS)
+    return None
+
+
+def _obstacle(database: Database, settings: Settings, queue: str) -> str | None:
     if broker_state.broker_problem(settings):
-        is_embedded = settings.redis_url.get_secret_value() == "embedded"
-        return "r8scan run does not run here" if is_embedded else "Redis does not answer"
+        if settings.redis_url.get_secret_value() != "embedded":
+            return REDIS_AWAY
+        return "the Redis of r8scan run does not answer" if _runs_here(settings.state_dir) else NOT_HERE
     with database.read() as session:
         running = processes.read(session, session.execute(select(db_now())).scalar_one())
     return None if processes.has_consumer(running, queue) else f"no worker consumes the queue {queue}"
+
+
+def _runs_here(state_dir: Path) -> bool:
+    """Return whether the process whose id `r8scan run` wrote into its lock file exists.
+
+    Do not test the lock by taking it: `r8scan run` could then fail to take it.
+    """
+    try:
+        os.kill(int((state_dir / "run.lock").read_text()), 0)
+    except PermissionError:
+        return True  # the process exists and belongs to another user
+    except (OSError, ValueError, OverflowError):
+        return False
+    return True

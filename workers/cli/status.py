@@ -13,13 +13,14 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from scanner.records.states import CanaryWay, Channel, SightingState
+from scanner.records.states import CanaryWay, Channel, EnforceMode, SightingState
 from scanner.settings import load_settings
 from scanner.sources.canaries import ways
 from workers.cli import output, words
 from workers.cli.opening import opened_database
 from workers.cli.output import message_state
 from workers.cli.tables import WrappedLine
+from workers.health.canaries import outcome
 from workers.health.overview import overview
 from workers.health.problems import DECISIONS, Kind, Problem, counted
 from workers.health.rows import IncidentRow, OutboxRow, Overview, SourceRow
@@ -115,12 +116,16 @@ def _screen(found: Overview) -> RenderableType:
     speed = found.speed
     if any(one.kind in UNREADABLE for one in found.problems):
         return Group(_verdict(found), *_problems(found))
-    delays = (
-        f"public to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
-        f" ({counted(speed.incidents_24h, 'incident')})"
-        if speed.p50_seconds is not None
-        else "public to disabled: no token that was found in public was disabled in 24 hours"
-    )
+    if speed.p50_seconds is not None:
+        delays = (
+            f"public to disabled, 24 h: p50 {speed.p50_seconds} s, p95 {speed.p95_seconds} s"
+            f" ({counted(speed.incidents_24h, 'incident')})"
+        )
+    elif found.configuration.enforce == EnforceMode.DISABLE:
+        delays = "public to disabled: no token that was found in public was disabled in 24 hours"
+    else:
+        delays = "public to disabled: nothing is disabled in the mode observe"
+    ended = f"last {outcome(found.configuration.enforce)}"
     states = sorted(found.sightings.items())
     sightings = ", ".join(f"{count} {_SIGHTINGS.get(state, state)}" for state, count in states) or "none"
     parts: list[RenderableType] = [
@@ -134,7 +139,7 @@ def _screen(found: Overview) -> RenderableType:
         ),
         _table("Budgets", ("credential", "resource", "left", "of", "full again in", "blocked"), _budget_rows(found)),
         _table("Request rates", ("credential", "resource", "allowed", "sent", "refusals", "last"), _rate_rows(found)),
-        _table("Canaries", ("planted in", "last disabled", "took", "seen by", "waits", "24 h"), _canary_rows(found)),
+        _table("Canaries", ("planted in", ended, "took", "seen by", "waits", "24 h"), _canary_rows(found)),
         _table(
             "Pushes by how likely they hold a token, 24 h",
             ("likelihood", "read", "found", "dropped", "waiting"),

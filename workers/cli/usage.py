@@ -14,7 +14,7 @@ from scanner.compromise.lines import numbered_lines
 from scanner.compromise.networks import BadNetworks, NetworkList
 from scanner.compromise.usage_records import MAX_LINE_LENGTH, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import rules_of
-from workers.cli import output
+from workers.cli import empty_store, output
 from workers.cli.errors import UserError
 from workers.cli.opening import opened_context
 from workers.cli.streams import BadLines, opened
@@ -54,6 +54,7 @@ def usage(
                 taken += len(records)
                 report_ids += stored.report_ids
         decided = settling.decisions(context.database, report_ids)
+        empty_store.warn(context.database, context.settings)
     bad.end()
     if as_json:
         output.json_lines([{"records": taken, "bad": bad.count, "bad_lines": bad.numbers, "decisions": dict(decided)}])

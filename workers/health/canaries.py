@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from scanner.records import canaries
 from scanner.records.canary_models import Canary
 from scanner.records.models import db_now
-from scanner.records.states import CanaryState, CanaryWay
+from scanner.records.states import CanaryState, CanaryWay, EnforceMode
 from scanner.settings import Settings
 from scanner.sources.canaries import ways
 from workers.health.problems import Kind, Problem, span
@@ -54,6 +54,11 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime) -
         if not off:
             problems += _problems(settings, way, since, now) if since else _never_planted(settings, way, now, began)
     return CanariesState(rows, problems)
+
+
+def outcome(enforce: str) -> str:
+    """Return what happens to a canary in this mode: it is "disabled", or only "found" if nothing is disabled."""
+    return "disabled" if enforce == EnforceMode.DISABLE else "found"
 
 
 def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], now: datetime) -> CanaryRow:
@@ -94,14 +99,14 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: 
     if waits is not None and age > patience.late:
         kind = Kind.CANARY_LOST if age > patience.lost else Kind.CANARY_LATE
         what = "is lost" if kind == Kind.CANARY_LOST else "is late"
-        sentence = f"a canary in {words} {what}: planted {span(age)} ago and not disabled"
+        sentence = f"a canary in {words} {what}: planted {span(age)} ago and not {outcome(settings.enforce)}"
         return [Problem(kind, sentence + _because(waits), todo, waits.planted_at, way.value)]
     newest = since[-1]
     if newest.state == CanaryState.FAILED:
         sentence = f"a canary could not be planted in {words}{_because(newest)}"
         return [Problem(Kind.CANARY_NOT_PLANTED, sentence, "correct what the error says", newest.planted_at, way.value)]
     if newest.state == CanaryState.ENDED and newest.decision not in canaries.SUCCESSES:
-        sentence = f"a canary in {words} ended as {newest.decision} instead of disabled"
+        sentence = f"a canary in {words} ended as {newest.decision} instead of {outcome(settings.enforce)}"
         return [Problem(Kind.CANARY_LOST, sentence, "run r8scan store check", newest.planted_at, way.value)]
     silent = (now - newest.planted_at).total_seconds()
     if newest.state == CanaryState.ENDED and silent > MISSED_INTERVALS * ways.interval_seconds(settings, way):
@@ -110,7 +115,8 @@ def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: 
     took = _seconds(newest)
     if took is not None and took > patience.late:
         sentence = (
-            f"the newest canary in {words} was disabled after {span(took)}, expected within {span(patience.late)}"
+            f"the newest canary in {words} was {outcome(settings.enforce)} after {span(took)},"
+            f" expected within {span(patience.late)}"
         )
         return [Problem(Kind.CANARY_LATE, sentence, todo, newest.planted_at, way.value)]
     return []

@@ -30,6 +30,7 @@ OUTAGE_SECONDS = 180
 """The length of an outage. It is long enough for the status to show the problem, and for the operator to get a mail
 after two minutes.
 """
+LIMITED = "GitHub refuses git requests: the push waits, unless code search shows the file first"
 PROJECTS = ("image-bot", "weather", "site", "notes", "toolbox")
 HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
 
@@ -112,7 +113,7 @@ class Leaks:
         github = self._world.github
         github.git_limit = 0
         _later(lambda: setattr(github, "git_limit", None))
-        return f"{place}; for {OUTAGE_SECONDS} s GitHub limits requests, so the push waits"
+        return f"{place}; for {OUTAGE_SECONDS} s {LIMITED}"
 
     def mail_down(self, repository: str, token: str, number: int) -> str:
         """Push a token while the mail server accepts no mail. Return where the token is."""
@@ -222,7 +223,7 @@ KINDS: Mapping[str, Kind] = {
     "unknown": Kind(Leaks.push, "a well-formed token that the token store does not know: nothing must happen"),
     "protected": Kind(Leaks.push, "a protected token: it stays live, and the operator is told to decide"),
     "brake": Kind(Leaks.brake, f"{REPORTED} tokens are reported at once: the brake holds some until you decide"),
-    "limit": Kind(Leaks.limit, f"GitHub limits requests for {OUTAGE_SECONDS} s: the status names it, the push waits"),
+    "limit": Kind(Leaks.limit, f"for {OUTAGE_SECONDS} s {LIMITED}"),
     "mail-down": Kind(Leaks.mail_down, f"the mail server is down for {OUTAGE_SECONDS} s: a mail waits, none is lost"),
     "nobody": Kind(Leaks.push, "a token without a mail address: the operator is told"),
 }

@@ -10,7 +10,7 @@ from tests.workers.cli.conftest import Run
 def test_a_planted_canary_is_listed_and_a_way_that_is_off_is_explained(r8scan: Run) -> None:
     planted = r8scan("canary", "plant", "pushes")
     assert (planted.returncode, planted.stdout) == (0, "canary 1 was planted in the queue of pushes\n")
-    assert planted.stderr.startswith("nothing looks for it, because r8scan run does not run here; r8scan canary list")
+    assert "\nnothing looks for it, because r8scan run does not run here; r8scan canary list" in planted.stderr
     [row] = [json.loads(line) for line in r8scan("canary", "list", "--json").stdout.splitlines()]
     assert (row["id"], row["way"], row["state"], row["ended_at"]) == (1, "pushes", "planted", None)
     listed = r8scan("canary", "list").stdout

@@ -40,7 +40,7 @@ def test_doctor_prints_one_line_without_secrets_for_each_fault(r8scan: Run) -> N
     lines = done.stdout.splitlines()
     wrong = [line.removeprefix("WRONG ").partition(":")[0].strip() for line in lines if line.startswith("WRONG")]
     assert wrong == [
-        *("database", "redis", "GitHub credential 1", "git", "mail server"),
+        *("database", "redis", "GitHub credential", "git", "mail server"),
         *("operator's slack", "gateways' stream"),
     ]
     assert sum(line.startswith("-") for line in lines) == 9

@@ -1,11 +1,14 @@
-"""Tests of the display of a job's progress. Ctrl-C stops the display, but not the job."""
+"""Tests for the progress of a job that a command shows, and that Ctrl-C stops only this display."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import typer
+from sqlalchemy import update
 
 from scanner.github.addresses import Target
 from scanner.records.database import Database
@@ -35,3 +38,31 @@ def test_ctrl_c_says_that_the_job_continues_and_how_to_watch_or_cancel_it(
         job = session.get(ScanJob, job_id)
         assert job is not None
         assert job.state == JobState.QUEUED
+
+
+def test_without_a_terminal_each_change_of_a_job_is_one_line_with_the_reason_of_a_retry(
+    database: Database, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with database.write() as session:
+        job_id = queue(session, Target("repository", "ana/app")).id
+    changes: Iterator[dict[str, Any]] = iter(
+        [
+            {},
+            {"error": "api.github.com cannot be reached"},
+            {"error": None, "state": JobState.RUNNING, "progress": {"phase": "cloning"}},
+            {"state": JobState.DONE},
+        ]
+    )
+
+    def changed(_: float) -> None:
+        with database.write() as session:
+            if values := next(changes):
+                session.execute(update(ScanJob).values(**values))
+
+    monkeypatch.setattr(time, "sleep", changed)
+    assert jobs_watched.watch(database, job_id).job.state == JobState.DONE
+    assert capsys.readouterr().err.splitlines() == [
+        f"job {job_id}: ana/app: waiting for a worker",
+        f"job {job_id}: ana/app: waiting to be tried again (api.github.com cannot be reached)",
+        f"job {job_id}: ana/app: cloning",
+    ]

@@ -54,6 +54,20 @@ def test_a_command_that_may_come_first_creates_the_default_database_but_no_other
     named = {"R8SCAN_DATABASE_URL": f"sqlite:///{tmp_path}/other.db"}
     assert r8scan("tokens", "import", "tokens.csv", env=named).returncode == 1
     assert not (tmp_path / "other.db").exists()
-    assert r8scan("tokens", "import", "tokens.csv").returncode == 0
+    done = r8scan("tokens", "import", "tokens.csv")
+    assert done.returncode == 0
+    assert done.stderr.startswith(f"created the database {tmp_path}/state/r8scan.db, because there was none; ")
+    assert r8scan("tokens", "import", "tokens.csv").stderr == ""
     assert (tmp_path / "state" / "r8scan.db").exists()
     assert r8scan("incidents", "list").stdout == f"No incidents in the database {tmp_path}/state/r8scan.db.\n"
+
+
+def test_a_report_in_a_wrong_folder_names_the_new_database_and_fails_because_no_token_is_known(
+    r8scan: Run, tmp_path: Path, fresh_token: Callable[[], str]
+) -> None:
+    for is_new in (True, False):
+        done = r8scan("report", "--sign", "abuse_report", "--key", str(is_new), stdin=fresh_token())
+        assert (done.returncode, done.stdout) == (1, "1 token found: 1 plain\n1 unknown to the token store\n")
+        assert ("created the database" in done.stderr) is is_new
+        line = f"no token is known in the database {tmp_path}/state/r8scan.db, so every token counts as unknown: import"
+        assert line in done.stderr

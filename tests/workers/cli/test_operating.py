@@ -148,6 +148,8 @@ def test_the_status_shows_sources_budgets_queues_and_speed(r8scan: Run, state: D
     said = "Working: disabling, 3 of 5 sources polled, nothing waits for you"
     assert shown.splitlines()[0] == said
     assert found["verdict"] == {"works": True, "problems": 0, "sentence": said, "starts": False}
+    observed = r8scan("status", env=COMPLETE | {"R8SCAN_ENFORCE": "observe"}).stdout
+    assert "observing only, disabling nothing" in observed.splitlines()[0]
     for part in (
         "mode: disable   mails: smtp 127.0.0.1:1   tokens: own tables",
         "public_events",

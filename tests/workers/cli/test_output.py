@@ -61,3 +61,17 @@ def test_a_path_that_is_wider_than_the_terminal_is_not_broken(capsys: pytest.Cap
     path = f"/tmp/{'state' * 10}/r8scan.db"
     Console(width=40).print(WrappedLine(f"database: {path}   read at noon"), crop=False)
     assert capsys.readouterr().out.split("\n") == ["database:", path, "read at noon", ""]
+
+
+def test_a_table_of_many_rows_is_printed_completely_and_without_layout(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(output, "console", lambda: pytest.fail("rich would take seconds"))
+    rows = [(f"{number}", HOSTILE, None) for number in range(output.MAX_FITTED_ROWS + 1)]
+    output.table("found", ("row", "name\nof it", "line"), rows, empty="")
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0] == "found"
+    assert lines[1].split() == ["row", "name", "of", "it", "line"]
+    assert [line.split()[0] for line in lines[2:-1]] == [row[0] for row in rows]
+    assert all(line.isprintable() for line in lines)
+    assert len({line.rindex("-") for line in lines[2:-1]}) == 1, "the columns are aligned"

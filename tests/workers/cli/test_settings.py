@@ -39,6 +39,26 @@ def test_each_setting_is_shown_with_its_origin_and_no_secret(r8scan: Run, tmp_pa
     assert "R8SCAN_ENFORCE" not in changed
 
 
+def test_an_empty_secret_counts_as_not_set_and_a_secret_takes_precedence_over_its_file(
+    r8scan: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("a-key-of-twenty-chars")
+    env = {
+        "GITHUB_TOKEN": "ghp_x",
+        "R8SCAN_GITHUB_TOKEN": "",
+        "R8SCAN_REPORT_KEY": "",
+        "R8SCAN_REPORT_KEY_FILE": "key",
+        "R8SCAN_METRICS_KEY": "another-key-of-chars",
+        "R8SCAN_METRICS_KEY_FILE": "missing",
+    }
+    lines = r8scan("settings", "--json", env=env).stdout.splitlines()
+    found = {one["setting"]: (one["value"], one["from"]) for one in map(json.loads, lines)}
+    assert found["R8SCAN_GITHUB_TOKEN"] == ("(secret)", "GITHUB_TOKEN (environment)")
+    assert found["R8SCAN_REPORT_KEY"] == ("(secret)", "R8SCAN_REPORT_KEY_FILE (environment)")
+    assert found["R8SCAN_METRICS_KEY"] == ("(secret)", "environment")
+    assert found["R8SCAN_CANARY_GITHUB_TOKEN"] == ("-", "default")
+
+
 @pytest.mark.parametrize(
     ("name", "advice"),
     [

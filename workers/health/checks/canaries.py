@@ -28,8 +28,9 @@ def check_canaries(context: Context) -> str:
     on = [one for one in found.canaries if not one.off]
     if not on:
         raise Off(found.canaries[0].off)
+    done = canaries.outcome(context.settings.enforce)
     parts = [
-        f"{one.way}: disabled after {span(one.seconds)}, {span(now - one.ended_at)} ago"
+        f"{one.way}: {done} after {span(one.seconds)}, {span(now - one.ended_at)} ago"
         if one.ended_at
         else f"{one.way}: no canary has ended yet"
         for one in on

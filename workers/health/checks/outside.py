@@ -49,8 +49,8 @@ def check_credential(context: Context, credential: App | str | None) -> str:
     """
     if credential is None:
         if not context.settings.sources:
-            raise Off("no credential is set, and no source is on")
-        raise Wrong("no credential is set: GitHub allows 60 requests an hour", "set R8SCAN_GITHUB_TOKEN")
+            raise Off("none is set, and no source is on")
+        raise Wrong("none is set, so GitHub allows 60 requests an hour", "set R8SCAN_GITHUB_TOKEN")
     github = context.lone_client(credential)
     try:
         response, found = get_json(github, f"{github.api_url}/rate_limit", expected=dict)

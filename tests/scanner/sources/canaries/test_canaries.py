@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import func, select, update
@@ -35,7 +36,9 @@ from scanner.sources.files import scan as files
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.timeline import poll as timeline
 from scanner.tokens.http import HttpStore
+from workers.context import Context
 from workers.health import canaries as health
+from workers.health.checks.canaries import check_canaries
 from workers.health.problems import Kind, Problem
 from workers.sandbox import token_store
 from workers.sandbox.github import SandboxGitHub
@@ -179,6 +182,22 @@ def test_in_the_mode_observe_a_canary_ends_as_observed(bench: Bench) -> None:
     bench.respond()
     assert bench.newest(CanaryWay.PUSHES).decision == Decision.OBSERVED
     assert bench.count(Notification) == 0
+
+
+@on_sqlite
+def test_in_the_mode_observe_no_check_says_that_a_canary_was_disabled(bench: Bench) -> None:
+    bench.settings = bench.settings.model_copy(update={"enforce": EnforceMode.OBSERVE})
+    bench.policy = replace(bench.policy, enforce=EnforceMode.OBSERVE)
+    planting.plant_due(bench)
+    bench.poll()
+    bench.scan()
+    bench.respond()
+    assert "pushes: found after" in check_canaries(cast(Context, bench))
+    planting.plant_due(bench)
+    with bench.database.write() as session:
+        session.execute(update(Canary).values(state=CanaryState.PLANTED, ended_at=None, decision=None))
+    bench.age(minutes=11)
+    assert {one.sentence.rpartition(" and ")[2] for one in bench.problems()} == {"not found"}
 
 
 @on_sqlite
