@@ -56,7 +56,7 @@ def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime
         now: The current time, for tests.
 
     Raises:
-        UserError: The text is neither a day nor a time. The message contains `option`.
+        WrongUsage: The text is neither a day nor a time. The message contains `option`.
     """
     try:
         if _TIME.match(text.strip()):

@@ -82,8 +82,10 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield the title, and then one line for each cell that is not empty: the name of the column and the cell's
-        value.
+        """Yield the title, and then each row as several lines.
+
+        The first line of a row is its first cell. The other lines contain the name of a column and the cell's value.
+        Empty cells are omitted.
         """
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4

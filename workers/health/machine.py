@@ -49,9 +49,10 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def database(settings: Settings) -> str:
-    """Return the path of an SQLite database, or the URL of a database server without user, password and query.
+    """Return a text that names the database, without user and password.
 
-    The query is kept if it contains the folder of the server's socket.
+    For SQLite, this is the path of the file. For a server, it is the kind of database, the host (or the folder of the
+    server's socket), the port and the name of the database, such as "postgresql db.example.com:5432/r8scan".
     """
     from urllib.parse import parse_qs, urlsplit
 

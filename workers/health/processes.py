@@ -27,7 +27,10 @@ In this case, the process was probably removed on purpose.
 
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:
-    """Return the processes that have a heartbeat row in the database. `now` is the database's time."""
+    """Return the processes that have a heartbeat row in the database. Omit processes that a newer process has replaced.
+
+    `now` is the database's time.
+    """
     rows = session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars()
     found = [
         ProcessRow(

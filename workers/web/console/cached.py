@@ -72,7 +72,8 @@ class Cached(Generic[T]):
 
 
 class Refreshed(Generic[T]):
-    """Caches the value that `load` returns. A background thread loads it again when it is `seconds` old.
+    """Caches the value that `load` returns. If a request gets a value that is older than `seconds` seconds, a
+    background thread loads a new one.
 
     A request waits only if there is no value yet, or if the value is older than MAX_AGE_SECONDS. In the second case, it
     waits at most MAX_WAIT_SECONDS.

@@ -219,10 +219,10 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that the setting R8SCAN_OIDC_ROLE_CLAIM names, or None if the claim is
-        missing.
+        """Return the values of the claim that the setting R8SCAN_OIDC_ROLE_CLAIM names.
 
-        If no claim has exactly the name `a.b`, this name means the member `b` of the claim `a`.
+        Return None if the claim is missing or is an unverified mail address. If no claim has exactly the name `a.b`,
+        this name means the member `b` of the claim `a`.
         """
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):

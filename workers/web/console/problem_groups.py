@@ -1,6 +1,6 @@
 """Groups the service's problems by kind for the first page of the console.
 
-Each group has a link to the page where the operator can act.
+A group has a link to the page where the operator can act, if there is such a page.
 """
 
 from __future__ import annotations
