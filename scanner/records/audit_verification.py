@@ -120,7 +120,7 @@ def _check_end(walk: _Walk, head: AuditHead) -> None:
 
 
 def _rows(session: Session, after: int) -> Iterator[dict[str, Any]]:
-    """Yield the audit entries and the removed entries with an id above `after`, in the order of their ids."""
+    """Yield the rows of audit entries and of removed entries with an id above `after`, in the order of their ids."""
     columns = tuple(AuditEntry.__table__.columns)
     kept_columns = tuple(RemovedAuditEntry.__table__.columns)
     while True:

@@ -36,7 +36,10 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
-    """Return the counters of this hour and of the `hours` before it, added up by source and name."""
+    """Return the sums of the counters of this hour and of the `hours` before it.
+
+    The sums are grouped by source and then by the name of the counter.
+    """
     statement = (
         select(Tally.source, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600 * hours))

@@ -82,7 +82,7 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Split ASCII85 letters after the last complete group of five. Return both parts."""
+    """Split ASCII85 letters into the complete groups of five and the letters after them. Return both parts."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]

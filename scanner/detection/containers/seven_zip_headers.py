@@ -266,7 +266,7 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
 def _substreams(
     header: HeaderReader, folders: tuple[Folder, ...], with_checksum: list[bool], most: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return, for each solid block, the sizes of its files in bytes.
+    """Return one tuple for each solid block: the sizes of its files in bytes.
 
     Args:
         header: The header, read up to the sizes of the files.

@@ -135,7 +135,8 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the paths and the size in a PAX header, and the number of bytes before the first invalid record.
+    """Return the paths and the size in a PAX header by their keys, and the number of bytes before the first invalid
+    record.
 
     A record is `LENGTH KEY=VALUE\\n`, where LENGTH is the size of the whole record in bytes.
     """

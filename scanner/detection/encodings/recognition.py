@@ -77,7 +77,7 @@ A token is shorter even if all its letters are escaped and on separate lines.
 
 @derived_from_formats
 def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
-    """Return the patterns of tokens in plain text, by the first bytes of the tokens' prefixes."""
+    """Return the patterns of tokens in plain text. The keys are the first bytes of the tokens' prefixes."""
     found: dict[bytes, tuple[Pattern, ...]] = {}
     for patterns in token_patterns():
         needle = plain_needle(patterns.form.prefix.encode())

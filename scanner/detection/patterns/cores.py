@@ -146,7 +146,7 @@ def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
 
 @derived_from_formats
 def core_groups() -> tuple[tuple[Core, ...], ...]:
-    """Return the byte strings to search for, one group for each automaton.
+    """Return the byte strings (cores) to search for, in groups. Each automaton searches for one group.
 
     The search is fastest with groups of up to 64 strings in the order of FASTEST_ORDER, which was measured for the
     default token format.
