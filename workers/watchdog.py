@@ -22,7 +22,7 @@ from scanner.records.leases import HeldLeases
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
-"""The exit status EX_SOFTWARE of sysexits.h. It shows in the supervisor's log that the watchdog ended the process."""
+"""The exit status of a process that the watchdog has ended: EX_SOFTWARE of sysexits.h. The supervisor logs it."""
 CHECK_INTERVAL_SECONDS = 1.0
 FROZEN_INTERPRETER_SECONDS = 60.0
 """If no Python code has run for this long, faulthandler ends the process. This happens if C code holds the interpreter

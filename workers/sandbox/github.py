@@ -54,7 +54,7 @@ class Repository:
 
 @dataclass
 class Gist:
-    """A public gist: its JSON object in GitHub's list of gists, and its files."""
+    """A public gist on the simulated GitHub."""
 
     id: str
     owner: str

@@ -75,7 +75,9 @@ class _Watched:
         self._waiting.append((leak, time.time()))
 
     def look(self) -> None:
-        """Print what has happened since the last call: which tokens were disabled, and which mails have arrived."""
+        """Print what has happened since the last call: what r8scan did about leaked tokens, and which mails have
+        arrived.
+        """
         for _ in range(len(self._waiting)):
             leak, since = self._waiting.popleft()
             outcome = self._outcome(leak, since)

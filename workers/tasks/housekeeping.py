@@ -171,9 +171,9 @@ def _decide_again_on_reports() -> None:
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
-    """Delete expired rows and abandoned folders.
+    """Delete expired rows and abandoned folders, and measure how many pushes each source has seen.
 
-    Also try again to disable tokens that could not be disabled, and measure how many pushes were seen or missed.
+    Also decide again on live tokens that were not disabled, because the mode was `observe` or the token was protected.
     """
     with bulkheads.slot("tidy") as is_free:
         if is_free:

@@ -29,7 +29,8 @@ class Refusals:
         self._unwritten: Counter[str] = Counter()
 
     def add(self, kind: str, network: str, reason: str) -> None:
-        """Log one refused request. If MAX_LINES requests of this kind were logged, only count it.
+        """Log one refused request. If MAX_LINES requests of this kind were already logged in the current period, only
+        count it.
 
         Args:
             kind: The name of the event in the log, such as "alert_refused".

@@ -166,7 +166,11 @@ def _report(context: Context, one: Any, redaction: SharedRedaction) -> NewReport
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of a request's idempotency key, or "" for an empty key. Only the hash of a key is stored."""
+    """Return the hash of a request's idempotency key, or "" for an empty key. Only the hash of a key is stored.
+
+    Raises:
+        RequestRefused: The status is 400. The key is malformed.
+    """
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:

@@ -63,7 +63,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job, which lists everything that the job could not read."""
+    """Render the page of one job. It lists at most MAX_UNREAD_SHOWN of the items that the job could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
