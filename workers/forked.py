@@ -108,7 +108,9 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that the services need. Return the fingerprint that the source files had before the import."""
+    """Import all code that the services need. Return the `fingerprint` of the source files, computed before the
+    import.
+    """
     before = fingerprint()
     # Switch off garbage collection during the imports, because it would leave gaps in the memory. Each forked process
     # would fill these gaps with its own objects, and could not share this memory.

@@ -45,9 +45,7 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return how many places there are beyond the first as text, such as "3 more". Return "" if there is only one
-        place.
-        """
+        """Return the number of further places as text, such as "3 more". Return "" if there is only one place."""
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
