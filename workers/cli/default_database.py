@@ -39,9 +39,8 @@ def require_database(settings: Settings) -> None:
 def create_default_tables(settings: Settings) -> None:
     """Create the tables of the default database, which is in the state folder. Do nothing if it has tables already.
 
-    The command may have been run in a wrong folder, so a line on standard error names the new database.
-
-    Also do nothing if R8SCAN_DATABASE_URL is set, because a mistyped URL must not create a new database.
+    Also do nothing if R8SCAN_DATABASE_URL is set, because a mistyped URL must not create a new database. After creating
+    a database, print its name on standard error, because the command may have been run in a wrong folder.
     """
     if not settings.is_default_database:
         return

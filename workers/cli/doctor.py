@@ -99,7 +99,10 @@ def checks(context: Context, *, send: bool) -> list[Check]:
 
 
 def _credentials(context: Context) -> Iterator[tuple[str, App | str | None]]:
-    """Yield the name of the check of each GitHub credential, and the credential. Without any, yield one None."""
+    """Yield the name of a check and the GitHub credential to check, for each credential.
+
+    If no credential is set, yield one name with None as the credential.
+    """
     if len(context.credentials) < 2:
         yield "GitHub credential", next(iter(context.credentials), None)
         return

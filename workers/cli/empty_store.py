@@ -1,4 +1,4 @@
-"""A warning of commands that look up tokens, if r8scan's own token store (an SQL table) knows no token."""
+"""Warns if r8scan's own token store (an SQL table) knows no token, for commands that look up tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.health import machine, tokens
 
 
 def warn(database: Database, settings: Settings) -> bool:
-    """Return whether the token store is r8scan's own and knows no token. If so, say it on standard error."""
+    """Return whether the token store is r8scan's own and knows no token. If so, print a warning on standard error."""
     with database.read() as session:
         is_empty = tokens.is_empty(session, settings)
     if is_empty:

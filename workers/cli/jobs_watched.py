@@ -22,7 +22,7 @@ from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 30.0
-"""Without a terminal, a new line about an unchanged state of a job is printed after this time."""
+"""Without a terminal, a line about the job is printed at least this often, even if nothing has changed."""
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
 """The prefixes of the counters that `result_text` omits, because other lines show them or only the metrics use them."""
 MAX_JOB = 2**63 - 1
@@ -42,8 +42,7 @@ class Watched:
 def watch(database: Database, job_id: int) -> Watched:
     """Show the progress of a job and of the jobs that it queues. Return these jobs when all of them have ended.
 
-    Without a terminal, print a line on standard error when the job's state changes, or when it fails and is retried.
-
+    Without a terminal, print a line on standard error when the state of a job changes, or when a job is tried again.
     Ctrl-C ends the command, but the workers continue the job.
     """
     try:
@@ -88,7 +87,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
 
 class _Lines:
-    """Prints what a job does as lines on standard error, for output that is not a terminal."""
+    """Prints the progress of a job as lines on standard error, for output that is not a terminal."""
 
     def __init__(self, job_id: int) -> None:
         self._job_id = job_id
@@ -96,9 +95,9 @@ class _Lines:
         self._printed_at = time.monotonic()
 
     def show(self, job: ScanJob, many: str) -> None:
-        """Print a line if the job has a new phase or error, or if the last line is LINE_SECONDS old.
+        """Print a line if the job has a new phase or error, or if the last line was printed LINE_SECONDS ago.
 
-        `many` says how many of the queued jobs are done.
+        `many` is a text that says how many of the queued jobs are done.
         """
         state = (job.id, job.progress.get("phase"), job.error)
         if state == self._state and time.monotonic() - self._printed_at < LINE_SECONDS:

@@ -21,7 +21,9 @@ WIDTH_OF_PIPES = 1000
 It is so large that each row of a table is a single line, which other programs can read.
 """
 MAX_FITTED_ROWS = 500
-"""A longer table is printed as plain lines: rich takes 5 seconds to lay out 20,000 rows."""
+"""A table with more rows is printed without fitting it to the terminal, because rich needs 5 seconds to lay out 20,000
+rows.
+"""
 
 
 def console() -> Console:
@@ -62,7 +64,8 @@ def json_text(value: Any) -> str:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, optional: Sequence[str] = ()
 ) -> None:
-    """Print a table, or the sentence `empty` if there are no rows. A table of many rows is not fitted to the terminal.
+    """Print a table, or the sentence `empty` if there are no rows. A table with more than MAX_FITTED_ROWS rows is not
+    fitted to the terminal's width.
 
     Args:
         title: The title above the table.
@@ -79,7 +82,7 @@ def table(
 
 
 def _print_lines(shown: FittedTable) -> None:
-    """Print the table as plain lines, one for each row, with columns as wide as their longest value."""
+    """Print the table with one line for each row. Each column is as wide as its longest value."""
     header = tuple(" ".join(column.split()) for column in shown.columns)
     widths = [max(map(len, column)) for column in zip(header, *shown.rows, strict=True)]
     lines = (

@@ -17,17 +17,18 @@ from workers.health import broker_state, processes
 NOT_STARTED = 3
 """The exit status of a command if its work is queued but no worker can start it now."""
 START_SECONDS = 10.0
-"""For how long a command waits for a service that is just starting. `r8scan run` takes about five seconds."""
+"""How long a command waits for a service that is starting. `r8scan run` takes about five seconds to start."""
 LOOK_SECONDS = 0.25
 NOT_HERE, REDIS_AWAY = "r8scan run does not run here", "Redis does not answer"
-"""The obstacles that do not pass by themselves within seconds."""
+"""The reasons that will not disappear within seconds, so there is no point in waiting."""
 
 
 def obstacle(database: Database, settings: Settings, queue: str, *, seconds: float = START_SECONDS) -> str | None:
     """Return why no worker can start a job from this queue now, or None if a worker can start one.
 
-    The service may be just starting, so wait for a worker, at most `seconds`. Say so on standard error. Do not wait if
-    `r8scan run` does not run here, or if the Redis server of the settings is down.
+    If no worker runs yet, wait for one, at most `seconds`, because the service may be starting. Say on standard error
+    that the command waits. Do not wait if `r8scan run` does not run on this machine, or if an external Redis server is
+    down.
     """
     deadline, was_said = time.monotonic() + seconds, False
     while reason := _obstacle(database, settings, queue):
@@ -51,9 +52,10 @@ def _obstacle(database: Database, settings: Settings, queue: str) -> str | None:
 
 
 def _runs_here(state_dir: Path) -> bool:
-    """Return whether the process whose id `r8scan run` wrote into its lock file exists.
+    """Return whether `r8scan run` runs with this state folder.
 
-    Do not test the lock by taking it: `r8scan run` could then fail to take it.
+    It does if the process exists whose id is in the lock file. Do not try to take the lock: `r8scan run` could then
+    fail to take it.
     """
     try:
         os.kill(int((state_dir / "run.lock").read_text()), 0)

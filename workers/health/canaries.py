@@ -57,7 +57,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime) -
 
 
 def outcome(enforce: str) -> str:
-    """Return what happens to a canary in this mode: it is "disabled", or only "found" if nothing is disabled."""
+    """Return what should happen to a canary in this mode: "disabled", or "found" if the mode disables no tokens."""
     return "disabled" if enforce == EnforceMode.DISABLE else "found"
 
 

@@ -1,4 +1,6 @@
-"""Sends messages to the operator on every channel, and keeps those that a channel did not accept."""
+"""Sends messages to the operator on every channel. If a channel does not accept a message, the database keeps the
+message.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +20,23 @@ from workers.health import undelivered
 from workers.health.problems import Kind
 
 MAX_KEPT = 50
-"""The number of messages kept for a channel. When there are more, the oldest are dropped."""
+"""The maximum number of messages that are kept for a channel. If there are more, the oldest ones are dropped."""
 
 _log = logging.getLogger(__name__)
 
 
 def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence[News]) -> None:
-    """Send the messages on every channel, and each channel's kept messages with them.
+    """Send the messages on every channel. Also send each channel the messages that it did not accept before.
 
-    The database keeps the messages that a channel does not accept until a later call, by any process, has sent them.
+    If a channel accepts no messages now, the database keeps them. A later call, by any process, sends them again.
     """
     with database.read() as session:
         kept = {row.key: _news(row) for row in session.execute(undelivered.rows()).scalars()}
     for channel in channels:
         key = undelivered.key(channel.name)
         was_failing = key in kept
-        # Do not send a channel the problem that this channel fails: the message would arrive when the problem is over.
+        # A failing channel is itself a problem. Do not send this problem on the same channel, because the message would
+        # arrive only when the problem is over.
         new = [one for one in news if (one.name, one.subject) != (Kind.OPERATOR_NOT_REACHED, channel.name)]
         due = [*kept.pop(key, ()), *new]
         if not due:

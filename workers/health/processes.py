@@ -96,7 +96,9 @@ def is_alive(processes: Sequence[ProcessRow], role: str) -> bool:
 
 
 def polling_since(processes: Sequence[ProcessRow]) -> datetime | None:
-    """Return since when a poller and beat (the scheduler) both run, or None if one of them does not run."""
+    """Return since when a poller and beat (the scheduler) have both been running. Return None if one of them does not
+    run.
+    """
     alive = [one for one in processes if one.silent_seconds <= SILENT_SECONDS]
     pollers = min((one.started_at for one in alive if "polling" in one.queues), default=None)
     schedulers = min((one.started_at for one in alive if one.role == BEAT), default=None)

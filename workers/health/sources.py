@@ -36,7 +36,7 @@ least `MIN_MARKS` pushes that other sources saw.
 """
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
-"""After its start, a service that has not polled any source for longer has a problem."""
+"""If no source was polled within this time after the service's start, this is a problem."""
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 
@@ -125,7 +125,9 @@ def _row(
 
 
 def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
-    """Yield a problem if no poll of any source has ended, well or badly, although sources should have been polled.
+    """Yield a problem if no poll of any source has ended yet, although the service was started some time ago.
+
+    A poll that ended with an error also counts as ended.
 
     Args:
         states: The state of each source that is on. None for a source that was never polled.

@@ -1,4 +1,4 @@
-"""Reports in the status of the service whether r8scan's own token store (an SQL table) knows any token."""
+"""Checks that r8scan's own token store (an SQL table) contains tokens, for the status of the service."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ def is_empty(session: Session, settings: Settings) -> bool:
 
 
 def problems(session: Session, settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if no token is known."""
+    """Yield a problem if r8scan's own token store (an SQL table) contains no tokens."""
     if is_empty(session, settings):
         yield Problem(Kind.STORE_EMPTY, NONE_KNOWN, IMPORT)

@@ -1,6 +1,6 @@
-"""Reports the channels to the operator that accept no messages, in the status of the service.
+"""Finds the channels to the operator that accept no messages, for the status of the service.
 
-A row in the database keeps the messages that a channel did not accept.
+Messages that a channel did not accept are kept in a database row for this channel.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from scanner.records.health_models import NotifiedProblem
 from workers.health.problems import Kind, Problem, counted
 
 KIND = "undelivered"
-"""The kind of these rows. A row's `sentence` is the channel's last error, and its `todo` the messages as JSON."""
+"""The kind of the database rows with kept messages.
+
+The column `sentence` contains the channel's last error, and `todo` contains the messages as JSON.
+"""
 MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30
-"""A channel that fails for a shorter time is no problem: its messages are sent again every 30 seconds."""
+"""If a channel fails for a shorter time, this is not a problem, because its messages are sent again every 30 seconds.
+"""
 
 
 def key(channel: str) -> str:
@@ -29,7 +33,7 @@ def key(channel: str) -> str:
 
 
 def rows() -> Select[NotifiedProblem]:
-    """Return the SQL query for the rows of all channels."""
+    """Return the SQL query for the rows with kept messages. There is one row for each failing channel."""
     return select(NotifiedProblem).where(NotifiedProblem.kind == KIND).order_by(NotifiedProblem.key)
 
 

@@ -24,7 +24,8 @@ STOPPERS = (
 )
 """The problems that keep the service from finding or disabling tokens, the most general problem first."""
 OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
-"""Problems that are named only if the processes run: a process that does not run is the more general cause."""
+"""These problems are named as the cause only if all processes run, because a missing process is the more general cause.
+"""
 WHY_NOT_POLLED = (
     Kind.CREDENTIAL_REJECTED,
     Kind.REQUESTS_LIMITED,
@@ -33,7 +34,7 @@ WHY_NOT_POLLED = (
     Kind.SOURCE_SILENT,
     Kind.STALLED,
 )
-"""Problems because of which no source can be polled, the best explanation first."""
+"""Problems that can prevent the polling of all sources, the most likely cause first."""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
@@ -110,7 +111,7 @@ def _mode(found: Overview) -> str:
 
 
 def _polled(found: Overview) -> list[str]:
-    """Return the names of the sources whose last poll was successful and not long ago."""
+    """Return the names of the sources whose latest poll was successful and recent."""
     silent = {one.subject for one in found.problems if one.kind in (Kind.SOURCE_SILENT, Kind.SOURCE_ERROR)}
     return [
         one.source
@@ -124,7 +125,10 @@ def _polled_words(found: Overview) -> str:
 
 
 def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
-    """Return since when no source was polled successfully, and whether a poll was successful since the start."""
+    """Return when a source was last polled successfully, and whether this was after the service's start.
+
+    If no poll has succeeded since the start, return the time of the start and False.
+    """
     began = polling_since(found.processes) or found.at
     last = max((one.last_success_at for one in found.sources if one.is_on and one.last_success_at), default=began)
     return max(last, began), last > began
