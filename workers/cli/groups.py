@@ -36,7 +36,7 @@ class Group(typer.Typer):
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Return typer's decorator for a command. The decorated command is a `Command`."""
+        """Return typer's decorator for a command, with `Command` as the default class of the command."""
         return super().command(name, **{"cls": Command, **options})
 
 
