@@ -1,10 +1,6 @@
 """Sends announcements of disabled tokens to API gateways.
 
-A worker first claims the announcements, so that no other worker sends them at the same time. The channels, such as a
-webhook, are served one after another. Each channel gets the announcements in batches.
-
-Each announcement is delivered at least once. If a worker crashes after the receiver has accepted a batch and before the
-database has recorded this, another worker sends the batch again with the same ids.
+Each announcement is delivered at least once. After a crash, a batch may be sent again with the same ids.
 """
 
 from __future__ import annotations
@@ -62,10 +58,7 @@ class AnnouncingReport:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """The result of sending one batch of announcements.
-
-    `accepts_more` says whether to send another batch in this run.
-    """
+    """The result of sending one batch. `accepts_more` says whether to send another batch in this run."""
 
     report: AnnouncingReport
     accepts_more: bool
@@ -82,8 +75,7 @@ class _Claimed:
 class _Batch:
     """A batch of claimed announcements.
 
-    `failed` is the number of due announcements that are not in the batch, because they have no content. They were
-    recorded as failed.
+    `failed` is the number of announcements that were recorded as failed because they have no content.
     """
 
     rows: list[_Claimed]
@@ -111,7 +103,7 @@ def announce_due(database: Database, channels: Mapping[Channel, AnnouncementChan
 
 
 def _send(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send a batch of announcements and record the result. Return how many were sent and deferred."""
+    """Send a batch of announcements and record the result."""
     try:
         channel.send([one.content for one in claimed])
     except AnnouncementRefused as err:
@@ -124,10 +116,7 @@ def _send(database: Database, name: Channel, channel: AnnouncementChannel, claim
 
 
 def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel, claimed: list[_Claimed]) -> _Sent:
-    """Send the announcements of a refused batch one by one, so that one bad announcement does not block the others.
-
-    In the result, `accepts_more` is false if the receiver accepted no announcement or can no longer be reached.
-    """
+    """Send the announcements of a refused batch one by one."""
     report = AnnouncingReport()
     until = time.monotonic() + MAX_SINGLE_SEND_SECONDS
     taken = refused = 0
@@ -167,10 +156,7 @@ def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
 
 
 def _claim(database: Database, channel: str) -> _Batch:
-    """Claim a batch of due announcements of a channel.
-
-    In the same transaction, schedule the next attempt to send them. They are then sent again even if this worker dies.
-    """
+    """Claim a batch of due announcements of a channel, and schedule their next attempt."""
     with database.write() as session:
         keys = leases.due_keys(session, Notification, *_due(channel), limit=BATCH)
         held = {lease.key: lease for lease in leases.claim_all(session, Notification, keys, *_due(channel))}
@@ -185,6 +171,7 @@ def _claim(database: Database, channel: str) -> _Batch:
         failed = leases.write_all(
             session, empty, leased_until=None, state=NotificationState.FAILED, error=ERROR_NO_CONTENT
         )
+        # The announcements are then sent again even if this worker dies.
         for delay, planned in _by_delay(claimed).items():
             leases.write_all(session, planned, next_attempt_at=db_now(delay))
     return _Batch(claimed, len(failed))
@@ -198,11 +185,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the announcements were sent.
-
-    Return the number of recorded announcements. An announcement that another worker has claimed meanwhile is not
-    recorded.
-    """
+    """Record that the announcements were sent. Return the number that this worker still had claimed."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -219,9 +202,7 @@ def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> in
 
 
 def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Defer the claimed announcements and all other due announcements of the channel, because it accepts nothing
-    now.
-    """
+    """Defer the claimed announcements and all other due announcements of the channel."""
     _log.error(
         "announcements could not be sent and will be retried: %s",
         reason,
@@ -240,10 +221,7 @@ def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], re
 
 
 def _defer(session: Session, claimed: list[_Claimed], reason: str) -> AnnouncingReport:
-    """Release the announcements, so that they are sent again at their next scheduled attempt.
-
-    An announcement that is older than GIVE_UP_AFTER is recorded as failed instead.
-    """
+    """Defer the announcements. Record those older than GIVE_UP_AFTER as failed."""
     error = reason[:MAX_ERROR_LENGTH]
     old = [one for one in claimed if one.age > GIVE_UP_AFTER]
     failed = _written(session, old, state=NotificationState.FAILED, error=f"{GAVE_UP}: {error}")
@@ -252,16 +230,13 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str) -> Announcing
 
 
 def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
-    """Release announcements that this run did not try to send. They are due again after BACKOFF_SECONDS[0]."""
+    """Release announcements that this run did not try to send."""
     with database.write() as session:
         return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:
-    """Mark announcements as failed if their channel is no longer configured and they are older than GIVE_UP_AFTER.
-
-    Return the number of these announcements.
-    """
+    """Record old announcements as failed if their channel is no longer configured. Return their number."""
     gone = (
         Notification.channel.in_(sorted(set(announcements.CHANNELS) - channels.keys())),
         Notification.state == NotificationState.FROZEN,
@@ -283,10 +258,7 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Write `values` to the claimed rows and release them. Return the number of written rows.
-
-    Rows that another worker has claimed meanwhile are not changed.
-    """
+    """Write `values` to the rows that this worker still has claimed. Return their number."""
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):
         lost = len(claimed) - len(written)

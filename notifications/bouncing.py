@@ -1,4 +1,4 @@
-"""Records bounces: reports that a server could not deliver a mail that it had accepted."""
+"""Records bounces: reports that a server could not deliver a mail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MESSAGE_ID_OF_ROW = re.compile(r"<([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})
 
 
 class BounceOutcome(Enum):
-    """The result of recording a bounce. The value is the text that the command `r8scan email bounced` prints."""
+    """The result of recording a bounce. The value is the text that `r8scan email bounced` prints."""
 
     FAILED = "recorded: the mail has failed"
     UNCHANGED = "nothing changed: the server is still trying, or the mail was already recorded as failed"
@@ -32,10 +32,7 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record that a mail has failed if the bounce says so.
-
-    If the mail was for an owner, queue a mail to the operator in the same transaction.
-    """
+    """Record that a mail has failed if the bounce says so, and tell the operator if it was for an owner."""
     found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
     if found is None:
         return BounceOutcome.UNKNOWN

@@ -1,8 +1,4 @@
-"""Claims mails for a worker. Mails that are to be sent are rows of a database table, the outbox.
-
-One transaction leases a few mails and stores their content ("freezes their facts"). The content is stored before the
-first attempt to send a mail, so that later attempts send exactly the same mail.
-"""
+"""Claims mails for a worker, and stores the data that they report."""
 
 from __future__ import annotations
 
@@ -48,14 +44,13 @@ class Claimed:
         channel: EMAIL for a mail to an owner, OPERATOR for a mail to the operator.
         recipient: The address of the recipient, or None if it is unknown.
         message_id: The Message-ID, which is the same in each attempt.
-        facts: The data that the mail reports. None if they could not be read. Then `facts_error` says why.
+        facts: The data that the mail reports, or None if they could not be read.
         facts_error: The reason why `facts` is None, otherwise empty.
-        is_new: True if this claim has read the data. False if an earlier claim has already stored them.
-        subjects: A pair for each incident in the mail: the incident's id, and the reason why the mail reports it.
+        is_new: Whether this claim is the first that stores the data.
+        subjects: Each incident's id, with the reason why the mail reports the incident.
         now: The database's time at the claim.
         delay: The seconds until the next attempt if this attempt fails.
-        begin_by: The latest time to begin sending, by `time.monotonic`. If sending begins later, the claim may expire
-            before the result is recorded.
+        begin_by: The latest time to begin sending, by `time.monotonic`.
         send_seconds: The maximum time for sending, in seconds.
     """
 
@@ -85,14 +80,7 @@ def is_open() -> tuple[ColumnElement[bool], ...]:
 
 
 def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
-    """Return the ids of at most `limit` due mails, in groups. The caller claims the mails of a group together.
-
-    The first new mail has its own group. It shows whether the mail server works before the content of the other new
-    mails is stored.
-
-    Each mail that was tried before also has its own group. Such a mail may crash the worker, and must then not stop
-    other mails.
-    """
+    """Return the ids of at most `limit` due mails, in groups to claim together."""
     if limit <= 0:
         return []
     rows = session.execute(
@@ -101,6 +89,8 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
         .order_by(Notification.next_attempt_at)
         .limit(limit)
     ).all()
+    # The first new mail is sent alone, to see whether the mail server works. A mail that was tried before is sent
+    # alone, because it may crash the worker.
     fresh = [key for key, attempts in rows if not attempts]
     groups = [fresh[start : start + BATCH] for start in range(1, len(fresh), BATCH)]
     tried = [[key] for key, attempts in rows if attempts]
@@ -122,13 +112,10 @@ def claim(
 ) -> list[Claimed]:
     """Claim the mails that are still due, store the data that they report, and schedule their next attempt.
 
-    The next attempt is scheduled before this one begins, so that the mails are tried again even if this worker dies.
-
     Args:
         database: The database that contains the outbox.
         keys: The ids of the mails to claim. The result has the same order.
-        jitter: A function that returns a factor. It is called once for each mail, to vary the delay until its next
-            attempt.
+        jitter: A function that returns a random factor for the delay until a mail's next attempt.
         send_seconds: The maximum time for sending one mail, in seconds.
     """
     begin_by = _begin_by(send_seconds)
@@ -160,29 +147,24 @@ def claim(
             )
             for row in rows
         }
+        # Schedule the next attempt before this one begins, so that the mails are tried again even if this worker dies.
         _schedule(session, [by_key[row.id] for row in rows])
     return [by_key[key] for key in keys if key in by_key]
 
 
 def give_back(database: Database, untried: Sequence[Claimed]) -> None:
-    """Release mails that were claimed but not tried, so that they are due at once.
-
-    If this claim was the first to store the data that a mail reports, delete them. The period after which a mail is
-    given up begins when its data are stored, and it must not begin before the first attempt.
-    """
+    """Release mails that were claimed but not tried. They are due at once."""
     if not untried:
         return
     with database.write() as session:
+        # A mail is given up some days after its data were stored. This time must not begin before the first attempt.
         for is_new, values in ((True, {"facts": null()}), (False, {})):
             held = [one.lease for one in untried if one.is_new is is_new]
             leases.write_all(session, held, leased_until=None, next_attempt_at=db_now(), **values)
 
 
 def renewed(database: Database, rest: Sequence[Claimed]) -> list[Claimed]:
-    """Extend the claim of the remaining mails, because sending the earlier mails has taken long.
-
-    Return the mails whose claim was extended. The other mails were claimed by another worker meanwhile.
-    """
+    """Extend the claims of the remaining mails. Return the mails that no other worker has claimed."""
     with database.write() as session:
         held = leases.write_all(session, [one.lease for one in rest], leased_until=db_now(LEASE_SECONDS))
     begin_by = _begin_by(rest[0].send_seconds)
@@ -194,7 +176,7 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Store the time of each mail's next attempt. If this claim has read the data of a mail, store them, too."""
+    """Store the time of each mail's next attempt, and its data if they are new."""
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
@@ -218,10 +200,7 @@ class _FactsRead:
 
 
 def _facts_of_all(session: Session, rows: Sequence[Notification], now: datetime) -> dict[uuid.UUID, _FactsRead]:
-    """Return the data that each mail reports. The key is the mail's id.
-
-    If an earlier claim has stored the data of a mail, return these. Otherwise, read the data from the tables now.
-    """
+    """Return the data that each mail reports, by the mail's id."""
     fresh = [row for row in rows if row.facts is None]
     try:
         gathering = Gathering(session, fresh, now) if fresh else None

@@ -1,7 +1,7 @@
-"""Sends mails. A worker claims due mails, so that no other worker sends them, and then renders and sends each mail.
+"""Sends mails: claims due mails, renders each, sends it and records the outcome.
 
 Each mail is sent once, with one exception: if the worker crashes after the server has accepted the mail and before the
-outcome is recorded, another worker sends the mail again with the same Message-ID.
+outcome is recorded, another worker sends it again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class DeliveryReport:
 class _Attempt:
     """The result of one attempt to send a mail.
 
-    If the attempt failed because no mail at all can be sent now, `down` is the error. Otherwise, it is None.
+    `down` is the error if no mail at all can be sent now, otherwise None.
     """
 
     outcome: Outcome
@@ -149,10 +149,7 @@ def deliver_due(
 def _claims(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> Iterator[list[Claimed]]:
-    """Claim the mails together, and yield them. If this fails, claim and yield each mail alone.
-
-    A mail that cannot be claimed even alone is deferred, so that it does not block the others.
-    """
+    """Claim the mails together, and yield them. If this fails, claim and yield each mail alone."""
     try:
         together = claiming.claim(database, keys, jitter, send_seconds)
     except Exception as err:
@@ -170,7 +167,8 @@ def _claims(
 
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
-    """Defer a mail that cannot be claimed. Otherwise, it would be the first one in every run."""
+    """Defer a mail that cannot be claimed."""
+    # A mail that is not deferred would be the first in every run.
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -186,7 +184,7 @@ def _deliver_all(
     """Send the claimed mails, and yield the outcome of each.
 
     Raises:
-        TransportDown: the mail server is unavailable. The mails that were not tried have been released.
+        TransportDown: the mail server is unavailable. The untried mails have been released.
     """
     rest = list(claimed)
     while rest:
@@ -261,10 +259,8 @@ def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) 
 
 
 def _record_sent(database: Database, claimed: Claimed, template_error: str | None) -> None:
-    """Record that the mail was sent.
-
-    If the database is unavailable, try again for a few seconds. Without the record, the mail would be sent again.
-    """
+    """Record that the mail was sent. Try for a few seconds if the database is unavailable."""
+    # Without the record, the mail would be sent again.
     for tries_left in reversed(range(MAX_RECORD_ATTEMPTS)):
         try:
             with database.write() as session:
@@ -290,20 +286,15 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
 
 
 def _soon(claimed: Claimed) -> Claimed:
-    """Return the mail with a short delay until its next attempt. Use this while the mail server is down.
-
-    The next attempt shows whether the server works again, so it should happen soon. After MAX_SOON_ATTEMPTS, return the
-    mail unchanged, because an outage of days would otherwise use up its MAX_ATTEMPTS attempts.
-    """
+    """Return the mail with a short delay until its next attempt, up to MAX_SOON_ATTEMPTS times."""
+    # Without this limit, an outage of days would use up all attempts.
     if claimed.lease.attempts > MAX_SOON_ATTEMPTS:
         return claimed
     return replace(claimed, delay=min(claimed.delay, MAX_SOON_SECONDS))
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Release the mail until its next attempt. Record it as failed if its first attempt was more than GIVE_UP_AFTER
-    ago.
-    """
+    """Release the mail until its next attempt, or record it as failed if it is too old."""
     if claimed.facts is not None and claimed.now - claimed.facts.frozen_at > GIVE_UP_AFTER:
         return _fail(database, claimed, identity, f"gave up after {GIVE_UP_AFTER.days} days: {reason}")
     with database.write() as session:
@@ -317,7 +308,7 @@ def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason:
 
 
 def _fail(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
-    """Record the mail as failed. If it was for an owner, queue a mail to the operator in the same transaction."""
+    """Record the mail as failed, and tell the operator if it was for an owner."""
     _log.error("mail failed", extra={"notification": str(claimed.id), "error": reason})
     with database.write() as session:
         claimed.lease.write(
@@ -380,7 +371,7 @@ def _audit(
 
 
 def _hold_back(database: Database, down: TransportDown) -> int:
-    """Defer all due mails, because the mail server is unavailable. Return the number of deferred mails."""
+    """Defer all due mails. Return their number."""
     level = logging.ERROR if down.is_configuration else logging.WARNING
     _log.log(level, "all due mails are deferred: %s", down.reason)
     # Skip rows that another transaction has locked. Waiting for them could cause a deadlock.

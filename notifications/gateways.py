@@ -1,6 +1,6 @@
 """Channels that announce disabled tokens to API gateways: a Redis stream and a signed webhook.
 
-The formats of the messages are described in docs/announcements.md. Do not change them, because receivers rely on them.
+The messages must keep the formats in docs/announcements.md, because receivers rely on them.
 """
 
 from __future__ import annotations
@@ -36,24 +36,21 @@ Content = Mapping[str, Any]
 
 
 class AnnouncementUndelivered(Exception):
-    """Raised if the receiver did not accept the batch or may not have received it. The caller must send the batch
-    again.
+    """Raised if the receiver may not have received the batch. The caller must send the batch again.
 
     The message is one line without secrets.
     """
 
 
 class AnnouncementRefused(AnnouncementUndelivered):
-    """Raised if the receiver rejected the batch. One of its announcements may be unreadable for the receiver."""
+    """Raised if the receiver rejected the batch."""
 
 
 class AnnouncementChannel(Protocol):
     """A way to announce disabled tokens to API gateways."""
 
     def send(self, batch: Sequence[Content]) -> None:
-        """Send the whole batch, within SEND_SECONDS.
-
-        If an exception is raised, the receiver may still have got the batch.
+        """Send the whole batch, within SEND_SECONDS. The receiver may have got it even after an exception.
 
         Args:
             batch: The contents of at most 100 announcements.
@@ -99,10 +96,7 @@ class StreamChannel:
 
 
 class WebhookChannel:
-    """Posts announcements in batches as JSON to a webhook, with an HMAC-SHA-256 signature.
-
-    If the receiver answers with a status of 2xx, it has accepted the batch.
-    """
+    """Posts announcements in batches as JSON to a webhook, with an HMAC-SHA-256 signature."""
 
     def __init__(self, url: str, secret: str) -> None:
         self._url = url
@@ -142,16 +136,13 @@ class WebhookChannel:
 
 
 def signature(secret: bytes, timestamp: str, body: bytes) -> str:
-    """Return the signature header: `v1=` and a hexadecimal HMAC-SHA-256. It signs the timestamp, a dot, and the body.
+    """Return the signature header: `v1=` and the hexadecimal HMAC-SHA-256 of the timestamp, a dot, and the body.
 
-    Args:
-        secret: The secret that the sender shares with the receiver.
-        timestamp: The value of the timestamp header: seconds since 1970.
-        body: The body of the request.
+    `timestamp` is the value of the timestamp header, in seconds since 1970.
     """
     return "v1=" + hmac.new(secret, timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
 
 
 def _fields(content: Content) -> dict[Any, Any]:
-    """Return the content of an announcement as text fields of a stream entry. Omit fields that are None."""
+    """Return the content of an announcement as text fields of a stream entry."""
     return {key: str(value) for key, value in content.items() if value is not None}

@@ -42,7 +42,7 @@ summary of the incidents of a day, or a test that the operator requested.
 
 
 class OperatorNotNotified(Exception):
-    """Raised if a message to the operator could not be delivered. The exception's message is one line."""
+    """Raised if a message to the operator could not be delivered. Its message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class News:
     """One item of a message to the operator, such as a problem or a decision to make.
 
     Attributes:
-        kind: What the item is: a problem, a decision to make, the end of a problem, a summary or a test.
+        kind: What the item is, for example a problem or the end of a problem.
         name: The name of the problem, such as `disk_full`, or `test` for a test message.
         sentence: What happened.
         todo: What the operator can do.
@@ -79,8 +79,7 @@ class OperatorChannel(Protocol):
 
     Attributes:
         name: The channel's name in error messages and in `r8scan doctor`.
-        address: The URL that `r8scan doctor` tests. For mail it is empty, because `r8scan doctor` tests the mail server
-            separately.
+        address: The URL that `r8scan doctor` tests, or an empty string for mail.
     """
 
     name: str
@@ -95,9 +94,7 @@ class OperatorChannel(Protocol):
 
 
 class MailChannel:
-    """Sends mails to the operator directly. Mails do not wait in the database, so that problems of the database can be
-    reported.
-    """
+    """Sends mails to the operator directly, so that they do not need the database."""
 
     name = "mail"
     address = ""
@@ -115,7 +112,7 @@ class MailChannel:
 
 
 def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, subject: str, text: str) -> None:
-    """Send a plain text mail immediately. It does not wait in the database like other mails.
+    """Send a plain text mail immediately, without the database.
 
     Raises:
         OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
@@ -175,7 +172,7 @@ class WebhookOperatorChannel:
 
 
 class SlackChannel:
-    """Posts messages for the operator to an incoming webhook of Slack or a compatible service. Its URL is a secret."""
+    """Posts messages for the operator to an incoming webhook of Slack, whose URL is a secret."""
 
     name = "slack"
 
@@ -194,10 +191,7 @@ class SlackChannel:
 
 
 def subject_of(news: Sequence[News]) -> str:
-    """Return a subject line that names one item and gives the number of further items.
-
-    Items about problems that are over are counted only if there are no other items.
-    """
+    """Return a subject line that names one item and gives the number of further items."""
     if all(one.kind == "over" for one in news):
         return "r8scan: " + (f"over: {news[0].sentence}" if len(news) == 1 else f"{len(news)} problems are over")
     first = next(one for one in news if one.kind != "over")

@@ -50,7 +50,7 @@ def chromium() -> Iterator[Browser]:
 
 
 def window(browser: Browser, look: Look, address: str) -> BrowserContext:
-    """Open a browser window with this size and mode. Paths that its pages open are relative to the URL `address`."""
+    """Open a browser window of this appearance. Paths that its pages open are relative to the URL `address`."""
     return browser.new_context(
         base_url=address,
         viewport={"width": look.width, "height": look.height},

@@ -1,4 +1,4 @@
-"""A certificate authority for tests. It issues certificates for clients and for a server on this machine."""
+"""A certificate authority for tests."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Authority:
         self.file.write_bytes(built.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def issue(self, name: str) -> Issued:
-        """Issue a certificate for 127.0.0.1, for a server or a client.
+        """Issue a certificate for a server or a client on 127.0.0.1.
 
         `name` becomes the certificate's common name and the name of its file.
         """

@@ -1,7 +1,4 @@
-"""Runs the `r8scan` command in a separate process, for tests.
-
-The process is either the installed command, or a fork of a process that has imported the command's modules already.
-"""
+"""Runs the `r8scan` command in a separate process, for tests."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ def installed(
 def forked(
     arguments: Sequence[str], environment: dict[str, str], folder: Path, stdin: str, *, seconds: float = SECONDS
 ) -> subprocess.CompletedProcess[str]:
-    """Run `r8scan` in a fork of a process that has imported its modules already. This saves half a second per command.
+    """Run `r8scan` in a fork of a process that has already imported its modules.
 
     Raises:
         TimeoutError: The command ran longer than `seconds` and was killed.
@@ -64,7 +61,7 @@ def forked(
 
 
 def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: list[str]) -> None:
-    """Run the command in the forked child process. `paths` are the files for standard input, output and error."""
+    """Run the command in the forked process. `paths` are the files for standard input, output and error."""
     for number, (path, flags) in enumerate(zip(paths, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)

@@ -38,10 +38,7 @@ SERVERS = {"client", "database", "postgresql", "r8scan", "redis_socket", "sandbo
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use a server or another process, and the tests of the whole service.
-
-    `make check` skips the tests with these marks.
-    """
+    """Mark the tests that use a server or another process. `make check` skips them."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if fixtures & SERVERS or "end_to_end" in item.path.parts:
@@ -50,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Remove the developer's settings from the environment, and use a new state folder for each test."""
+    """Remove the developer's settings, and use a new state folder for each test."""
     for name in list(os.environ):
         if name.startswith("R8SCAN_") or name == "GITHUB_TOKEN":
             monkeypatch.delenv(name)
@@ -59,7 +56,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _one_try() -> Iterator[None]:
-    """Switch off the retries of HTTP requests. Tests of retries switch them on again."""
+    """Switch off the retries of HTTP requests."""
     with stamina.set_testing(True, attempts=1):
         yield
 
@@ -101,9 +98,7 @@ def postgresql_url(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_postgresql(postgresql: str) -> Iterator[str]:
-    """Yield the name of a PostgreSQL database with all tables. Tests use copies of it, because creating the tables is
-    slow.
-    """
+    """Yield the name of a PostgreSQL database with all tables, from which tests make copies."""
     name = f"upgraded_{os.getpid()}"
     with _created(postgresql, name) as url:
         _upgraded(url)
@@ -112,9 +107,7 @@ def upgraded_postgresql(postgresql: str) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def upgraded_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of an SQLite file with all tables. Tests use copies of it, because creating the tables is
-    slow.
-    """
+    """Return the path of an SQLite file with all tables, from which tests make copies."""
     path = tmp_path_factory.mktemp("upgraded") / "r8scan.db"
     _upgraded(f"sqlite:///{path}")
     return path
@@ -140,7 +133,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
 
 @pytest.fixture
 def fresh_token() -> Callable[[], str]:
-    """Return a function that creates a random token, because no file of the project may contain a token."""
+    """Return a function that creates a random token."""
 
     def make() -> str:
         return "r8_" + "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(37))
@@ -150,7 +143,7 @@ def fresh_token() -> Callable[[], str]:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[SandboxGitHub]:
-    """Run a simulated GitHub with real git repositories on this machine, and yield it."""
+    """Yield a simulated GitHub with real git repositories on this machine."""
     with github_server.running(tmp_path / "github") as github:
         yield github
 
@@ -165,10 +158,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 @pytest.fixture
 def workplace(sandbox: SandboxGitHub, tmp_path: Path) -> Callable[..., Workplace]:
-    """Return a function that creates a working copy of a repository on the simulated GitHub.
-
-    If the repository does not exist, the function creates it, too.
-    """
+    """Return a function that creates a working copy of a repository on the simulated GitHub."""
 
     def make(repository: str = "ana/app", **options: str) -> Workplace:
         if sandbox.find(repository) is None:

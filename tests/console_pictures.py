@@ -1,4 +1,4 @@
-"""Takes pictures of every page of the console, for `make look`: in light mode, in dark mode, and in a phone's size."""
+"""Takes pictures of every page of the console, for `make look`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDER = Path(__file__).parent / "pictures"
 
 
 def main() -> int:
-    """Take all pictures. Return 1 if a page is wider than its window or has an unexpected status, otherwise 0."""
+    """Take all pictures. Return 1 if a page is too wide or has an unexpected status."""
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1
@@ -97,10 +97,7 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield the paths of two special incidents, with short names for their pictures.
-
-    The first incident has hostile names. The token of the second incident is protected.
-    """
+    """Yield the paths of an incident with hostile names and of an incident with a protected token."""
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         hostile = newest.where(Incident.token_name.like("<img%")).limit(1)

@@ -1,4 +1,4 @@
-"""Simulates the crash of a worker after any SQL statement, or at other points that a test chooses."""
+"""Simulates the crash of a worker at points that a test chooses, for example after each SQL statement."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from scanner.records.database import Database
 
 
 class Crash(BaseException):
-    """The simulated crash. It is a BaseException, so that error handling does not catch it."""
+    """The simulated crash. It is a BaseException, so that `except Exception` does not catch it."""
 
 
 @dataclass
 class Injected:
     """Counts the points at which a crash is possible, and raises Crash at one of them.
 
-    `at` is the number of this point. The first point has the number 0. With -1, nothing crashes, so that a test can
-    count the points.
+    `at` is the number of this point, from 0. With -1, nothing crashes.
     """
 
     at: int = -1
@@ -52,9 +51,7 @@ class Injected:
 
 
 def crashes(database: Database, injected: Injected, run: Callable[[], object]) -> bool:
-    """Call `run` and return whether it raised Crash. Then close all database connections, as if the process had
-    ended.
-    """
+    """Call `run` and return whether it raised Crash. Then close all database connections."""
     _freeze()
     try:
         with injected.watching(database):
@@ -70,8 +67,6 @@ def crashes(database: Database, injected: Injected, run: Callable[[], object]) -
 
 @functools.cache
 def _freeze() -> None:
-    """Exclude all existing objects from garbage collection, because it would double the time of each simulated
-    crash.
-    """
+    """Exclude all existing objects from garbage collection, to make the simulated crashes faster."""
     gc.collect()
     gc.freeze()

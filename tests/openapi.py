@@ -38,8 +38,7 @@ def _is_uri(value: object) -> bool:
 class Description:
     """GitHub's OpenAPI description.
 
-    It records in `exercised` which operations were used. Each line of `differences` describes a request or response
-    that does not match the description.
+    `exercised` has the operations that were used. `differences` has a line for each difference from the description.
     """
 
     content: dict[str, Any]
@@ -78,11 +77,11 @@ class Description:
         self._answer(name, operation, response)
 
     def schema(self, name: str) -> dict[str, Any]:
-        """Return a schema of the description by its name, with all schemas that it refers to."""
+        """Return the schema of this name, with all schemas that it refers to."""
         return {"$ref": f"#/schemas/{name}", "schemas": self.content["schemas"]}
 
     def check(self, what: str, schema: dict[str, Any], value: Any) -> None:
-        """Compare the value with the schema. Add a line to `differences` for each part that the schema does not allow.
+        """Compare the value with the schema. Add a line to `differences` for each difference.
 
         Each line begins with `what`.
         """
@@ -91,10 +90,7 @@ class Description:
             self.differences.append(f"{what}: {error.json_path}: {error.message[:300]}")
 
     def _operation(self, method: str, path: str) -> str | None:
-        """Return the operation for this method and path, or None if there is none.
-
-        If several operations match, return the one with the fewest placeholders.
-        """
+        """Return the operation for this method and path, or None. Prefer the one with the fewest placeholders."""
         fitting = [
             name
             for name in self.operations

@@ -1,4 +1,4 @@
-"""Takes pictures of every kind of mail, for `make look`: in a wide window, in a narrow window and in dark mode."""
+"""Takes pictures of every kind of mail, for `make look`."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ LOGO = read_logo(png(320, 96))
 
 
 def main() -> int:
-    """Take pictures of all mails, or only of the mails that the command line names. Return 1 if one failed, otherwise
-    0.
-    """
+    """Take pictures of all mails, or of those named on the command line. Return 1 if one failed."""
     browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     if browser is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
@@ -62,10 +60,7 @@ def main() -> int:
 
 
 def _mails() -> Iterator[tuple[str, MailFacts, MailIdentity]]:
-    """Yield the name, the content and the sender of at least one mail of every kind.
-
-    Some mails have a logo, a blocked logo, or hostile strings.
-    """
+    """Yield the name, the content and the sender of at least one mail of every kind."""
     for name, facts in samples():
         yield name, facts, IDENTITY
         if name == "public-repository":
@@ -87,10 +82,7 @@ def _hostile(facts: MailFacts) -> MailFacts:
 
 
 def _photograph(browser: str, html: str, page: Path, picture: Path, width: int, dark: bool) -> str:
-    """Take a picture of the whole mail. Return an error message, or an empty string if there is no error.
-
-    A mail that is wider than the window is an error.
-    """
+    """Take a picture of the whole mail. Return an error message, or an empty string."""
     picture.unlink(missing_ok=True)
     try:
         page.write_text(_MEASURING.format(width=width, html=escape(html)), encoding="utf-8")
@@ -113,7 +105,7 @@ def _browse(browser: str, page: Path, what: str, window: tuple[int, int], dark: 
     Args:
         browser: The browser's path.
         page: The page to open.
-        what: The browser's command-line option for the task, for example `--dump-dom`.
+        what: The browser's option for the task, for example `--dump-dom`.
         window: The width and height of the window in pixels.
         dark: Whether to use dark mode.
     """

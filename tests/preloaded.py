@@ -1,6 +1,4 @@
-"""Imports the modules of the `r8scan` command. Tests fork a process that has imported this module, and run a command in
-the fork. The command starts faster, because nothing must be imported again.
-"""
+"""Imports the modules of the `r8scan` command, so that a fork of this process can run the command sooner."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures the memory and CPU time of a process and its descendants. Any of these processes may end meanwhile."""
+"""Measures the memory and CPU time of a process and its descendants."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psutil
 
 
 def children(pid: int) -> list[psutil.Process]:
-    """Return the living children of a process. Return an empty list if the process has ended."""
+    """Return the living children of a process. If the process has ended, the list is empty."""
     try:
         return list(psutil.Process(pid).children())
     except psutil.NoSuchProcess:
@@ -19,7 +19,7 @@ def children(pid: int) -> list[psutil.Process]:
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """Return the process and its living descendants. Return an empty list if the process has ended."""
+    """Return the process and its living descendants. If the process has ended, the list is empty."""
     try:
         parent = psutil.Process(pid)
         return [parent, *parent.children(recursive=True)]
@@ -29,9 +29,7 @@ def family(pid: int) -> list[psutil.Process]:
 
 @contextmanager
 def core_dumps_allowed() -> Iterator[None]:
-    """Allow the processes that are started in the `with` block to write core dumps, as far as the hard limit
-    permits.
-    """
+    """Allow processes that start in the `with` block to write core dumps, if the hard limit permits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
     try:
@@ -41,7 +39,7 @@ def core_dumps_allowed() -> Iterator[None]:
 
 
 def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return the processes that still run and may write a core dump (a copy of their memory) when they crash."""
+    """Return the running processes that may write a core dump when they crash."""
     found = []
     for process in processes:
         try:
@@ -56,9 +54,7 @@ def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Proce
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """Call `of` for a process and each of its descendants, and return the sum. A process that has ended adds
-    nothing.
-    """
+    """Return the sum of `of` over a process and its descendants."""
     found = 0.0
     for process in family(pid):
         try:
@@ -76,6 +72,6 @@ def cpu_seconds(pid: int) -> float:
 def memory_mb(pid: int) -> float:
     """Return the memory of the process and its living descendants, in MiB.
 
-    Memory that several processes share is divided among them.
+    Shared memory counts only once.
     """
     return total(pid, lambda process: process.memory_full_info().pss / 2**20)

@@ -1,4 +1,4 @@
-"""Takes the README's pictures from a running sandbox: the console after some leaks, and the mail to an owner."""
+"""Takes the README's pictures of the console and of a mail to an owner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_SECONDS = 120.0
 
 
 def main() -> int:
-    """Take both pictures. Return 1 if there is no browser, otherwise 0."""
+    """Take both pictures. Return 1 if there is no browser."""
     if chromium_path() is None:
         print("make look: needs Chromium (or Chrome) on the PATH, none found", file=sys.stderr)
         return 1
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _cause_leaks(surroundings: World) -> None:
-    """Cause the leaks one after another. Wait for the incident and the sent mail of each leak."""
+    """Cause one leak after another, and wait for each leak's incident and mail."""
     leaks = Leaks(surroundings)
     for number, kind in enumerate(LEAKED, start=1):
         leaks.cause(kind)

@@ -1,4 +1,4 @@
-"""Runs real Redis and PostgreSQL servers for tests, without root rights or installed packages."""
+"""Runs real Redis and PostgreSQL servers for tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ READY_SECONDS = 30.0
 def redis_server(at: str = "") -> Iterator[str]:
     """Run a Redis server on a Unix socket until the `with` block ends. Yield the socket's path.
 
-    `at` is the path to use. By default, a new path is chosen.
+    `at` is the path to use, by default a new one.
     """
     with tempfile.TemporaryDirectory(prefix="r8redis-") as folder:
         socket = at or f"{folder}/redis.sock"
@@ -52,8 +52,7 @@ def redis_server(at: str = "") -> Iterator[str]:
 def postgresql_server(kept: Path | None = None) -> Iterator[str]:
     """Run a PostgreSQL server on a Unix socket until the `with` block ends. Yield the URL of its database `postgres`.
 
-    Args:
-        kept: The folder for the server's data. It is created if it does not exist, and is not deleted at the end.
+    `kept` is a folder for the server's data, which is not deleted at the end.
     """
     with tempfile.TemporaryDirectory(prefix="r8pg-") as folder:
         user = "nobody" if os.getuid() == 0 else None

@@ -1,4 +1,4 @@
-"""Tests for the model that computes the numbers on the coverage pages of the docs."""
+"""Tests for the model behind the numbers on the coverage pages of the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that the code uses enums for states, channels, kinds of jobs and similar values, and never plain strings."""
+"""Tests that the code uses enums for states and similar values, and never plain strings."""
 
 from __future__ import annotations
 
@@ -44,10 +44,7 @@ def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions that are compared with, assigned to or passed as a state in this AST node.
-
-    They must be members of an enum. A state is a variable or other name in NAMES.
-    """
+    """Yield the expressions that are compared with, assigned to or passed as one of NAMES."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):
@@ -85,9 +82,7 @@ def _holds_a_state(node: ast.expr) -> bool:
 
 
 def _words(nodes: list[ast.expr]) -> Iterator[ast.Constant]:
-    """Yield the string literals in these expressions that equal a value of an enum. Look into collections and
-    conditionals.
-    """
+    """Yield the string literals in these expressions that equal a value of an enum."""
     for node in nodes:
         match node:
             case ast.Constant(value=str() as value) if value in WORDS and value:
@@ -111,7 +106,7 @@ def _defaults(arguments: ast.arguments) -> Iterator[ast.expr]:
 
 
 def _constant_words(tree: ast.AST) -> Iterator[ast.Constant]:
-    """Yield the string literals in constants such as `OPEN = ("queued",)`, which are collections of enum values."""
+    """Yield the string literals in constants such as `OPEN = ("queued",)`."""
     for node in getattr(tree, "body", []):
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple | ast.List | ast.Set):
             words = list(_words(node.value.elts))

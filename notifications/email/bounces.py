@@ -1,8 +1,4 @@
-"""Reads bounces: delivery status notifications (RFC 3464) about mails that could not be delivered.
-
-Anybody can send a bounce, so its size is limited and its text is cleaned. The returned mail is identified by the
-Message-ID, which a stranger does not know.
-"""
+"""Reads bounces: delivery status notifications (RFC 3464) about mails that could not be delivered."""
 
 from __future__ import annotations
 
@@ -41,10 +37,7 @@ _TYPE = re.compile(r"^[A-Za-z0-9-]{1,40} ?; ?")
 
 
 class NotABounce(ValueError):
-    """Raised if a mail is not a delivery status notification, or lacks one of its required fields.
-
-    The message is one line.
-    """
+    """Raised if a mail is not a valid delivery status notification. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +46,7 @@ class Bounce:
 
     Attributes:
         message_id: The Message-ID of the returned mail.
-        action: What the server did, for example "failed": one of the words in RFC 3464, section 2.3.3, in lower case.
+        action: What the server did, in lower case, for example "failed" (RFC 3464, section 2.3.3).
         status: The status code, such as "5.1.1".
         diagnostic: The error message of the server.
     """
@@ -65,21 +58,18 @@ class Bounce:
 
     @property
     def has_failed(self) -> bool:
-        """Return whether the server will no longer try to deliver the mail.
-
-        This can be true although the status code means a temporary error (class 4), because a server gives up after
-        some days.
-        """
+        """Return whether the server will no longer try to deliver the mail."""
+        # A temporary error (status 4) also counts here: the server has given up after some days.
         return self.action == "failed" and not self.status.startswith("2")
 
     @property
     def reason(self) -> str:
-        """Return the error text to store with the mail: the server's status code and message."""
+        """Return the server's status code and message as one text."""
         return clean(f"bounced: {self.status} {self.diagnostic}", MAX_DIAGNOSTIC_LENGTH + 20)
 
 
 def read_bounce(content: bytes) -> Bounce:
-    """Parse a bounce. `content` is the whole mail, as the mail server pipes it into a command.
+    """Parse a bounce from the content of a mail.
 
     Raises:
         NotABounce: the content is not a delivery status notification, is too large, or would take too long to parse.
@@ -98,7 +88,7 @@ def read_bounce(content: bytes) -> Bounce:
 
 
 def _refuse_costly(content: bytes) -> None:
-    """Refuse content for which the standard library's mail parser would take too long.
+    """Refuse content that would take too long to parse.
 
     Raises:
         NotABounce: The content has too many lines, or a line or a header field is too long.
@@ -142,12 +132,12 @@ def _read(content: bytes) -> Bounce:
 
 
 def _without_envelope(content: bytes) -> bytes:
-    """Remove a first line `From …` from the mail. Mail servers add it when they pipe a mail into a command."""
+    """Remove the first line `From …`, which mail servers add when they pipe a mail into a command."""
     return content.partition(b"\n")[2] if content.startswith(b"From ") else content
 
 
 def _recipient(report: Message) -> Message:
-    """Return the fields about one recipient: the first whose delivery failed. If none failed, the first recipient."""
+    """Return the fields about the first recipient whose delivery failed, otherwise about the first recipient."""
     blocks = report.get_payload()
     if not isinstance(blocks, list):
         raise NotABounce("its delivery status is empty")
@@ -159,7 +149,7 @@ def _recipient(report: Message) -> Message:
 
 
 def _message_ids(part: Message) -> list[str]:
-    """Return a list with the Message-ID of the returned mail, or an empty list if this part does not contain it."""
+    """Return the Message-ID of the returned mail in a list, or an empty list."""
     kind = part.get_content_type()
     returned: object = None
     if kind == "message/rfc822":

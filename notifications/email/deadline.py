@@ -1,7 +1,4 @@
-"""A deadline for a whole conversation with a server.
-
-A time-out for each read is not enough, because a server could send its answer byte by byte.
-"""
+"""A deadline for a whole conversation with a server, which no server can extend by sending slowly."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ _Addresses = list[tuple[Any, ...]]
 
 
 class SocketWatchdog:
-    """A timer that shuts a socket down at a deadline, so that a blocking call on the socket ends."""
+    """A timer that shuts a socket down at a deadline, so that a blocking call on it ends."""
 
     def __init__(self, deadline: float) -> None:
-        """Create the timer for one conversation with a server. `guard` starts it.
+        """Create the timer. `guard` starts it.
 
         Args:
             deadline: The time of `time.monotonic` at which the conversation must end.
@@ -35,10 +32,8 @@ class SocketWatchdog:
 
     @property
     def left(self) -> float:
-        """Return the seconds until the deadline, but at least 0.01.
-
-        The result is used as a socket's time-out, for which 0 would mean "do not block".
-        """
+        """Return the seconds until the deadline, but at least 0.01."""
+        # The result is used as a socket's time-out, for which 0 would mean "do not block".
         return max(self._deadline - time.monotonic(), 0.01)
 
     @property
@@ -47,7 +42,7 @@ class SocketWatchdog:
         return time.monotonic() >= self._deadline
 
     def guard(self, connection: socket.socket) -> None:
-        """Start the timer, which shuts the connection down at the deadline."""
+        """Start the timer for this connection."""
         # Keep a duplicate of the file descriptor. If the caller wraps the connection in TLS, the original socket object
         # can no longer be used.
         connection.settimeout(self.left + GRACE_SECONDS)
@@ -72,12 +67,10 @@ class SocketWatchdog:
 
 
 def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
-    """Open a TCP connection to the host before the deadline of `watchdog`.
-
-    The host may have several addresses. The first one that accepts a connection is used.
+    """Open a TCP connection to the first address of the host that accepts one.
 
     Raises:
-        OSError: the name cannot be resolved, or no address accepts a connection in time.
+        OSError: the name cannot be resolved, or no address accepts a connection before the deadline.
     """
     last: OSError = TimeoutError("no address answered in time")
     for family, kind, protocol, _, address in _resolve(host, port, watchdog.left):
@@ -96,7 +89,7 @@ def connect(host: str, port: int, watchdog: SocketWatchdog) -> socket.socket:
 
 
 def _resolve(host: str, port: int, seconds: float) -> _Addresses:
-    """Return the addresses of the host. Look them up in a thread, because `getaddrinfo` has no time-out."""
+    """Return the addresses of the host, within a time limit."""
     answers: queue.SimpleQueue[_Addresses | OSError] = queue.SimpleQueue()
 
     def look_up() -> None:
@@ -107,6 +100,7 @@ def _resolve(host: str, port: int, seconds: float) -> _Addresses:
         except UnicodeError:
             answers.put(OSError(f"{host} is not a valid host name"))
 
+    # Look the name up in a thread, because `getaddrinfo` has no time-out.
     threading.Thread(target=look_up, name="resolver", daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)

@@ -1,4 +1,4 @@
-"""The facts of a mail, which are the data that it reports. They are stored in the database as JSON."""
+"""The facts of a mail: the data that it reports. They are stored in the database as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ OPERATOR_OCCASIONS = (
 class PlaceFacts:
     """One public place in which a token was found, such as a file.
 
-    `line` is 0 if the line is unknown. `published_at` is None if the time of publication is unknown.
+    `line` is 0 and `published_at` is None if it is unknown.
     """
 
     kind: str
@@ -51,7 +51,7 @@ class PlaceFacts:
 
 @dataclass(frozen=True, slots=True)
 class UndeliveredMail:
-    """A mail to an owner that could not be delivered. `recipient` is None if the account has no address."""
+    """A mail to an owner that could not be delivered. `recipient` is None if the address is unknown."""
 
     recipient: str | None
     reason: str
@@ -71,12 +71,12 @@ class TokenFacts:
         published_at: The earliest known time of publication.
         published_everywhere: Whether the time of publication is known for every public place.
         seen_at: When r8scan first saw the token in a public place.
-        places: The first public places in which the token was found. `places_total` is the number of all places.
-        undelivered: The first failed mails to the owner. Empty if this mail is to an owner.
+        places: The first public places in which the token was found.
+        places_total: The number of all public places.
+        undelivered: The first failed mails to the owner. Empty in mails to owners.
         undelivered_total: The number of all failed mails to the owner.
-        signs: The newest compromise reports, one line each. Empty if this mail is to an owner.
-        brought_back_at: When an operator enabled the token again. None if it is disabled now. Only set in mails to an
-            owner.
+        signs: The newest compromise reports, one line each. Empty in mails to owners.
+        brought_back_at: When an operator enabled the token again. Only set in mails to owners.
     """
 
     incident_id: str
@@ -106,10 +106,10 @@ class TokenFacts:
 
     @property
     def exposed_seconds(self) -> float | None:
-        """Return the number of seconds from the token's publication until it was disabled.
+        """Return the seconds from the token's publication until it was disabled.
 
-        If no time of publication is known, count from the time when r8scan first saw the token. Return None if the
-        token was not disabled or was never public.
+        If no time of publication is known, count from `seen_at`. Return None if the token was not disabled or was never
+        public.
         """
         if self.disabled_at is None or self.places_total == 0:
             return None
@@ -118,7 +118,7 @@ class TokenFacts:
 
     @property
     def used_since_exposure(self) -> bool | None:
-        """Return whether the token was used after its first publication, or None if this is unknown."""
+        """Return whether the token was used after its first publication, or None if unknown."""
         if self.last_used_at is None or self.published_at is None:
             return None
         if self.last_used_at > self.published_at:
@@ -137,7 +137,7 @@ class TokenFacts:
 
 @dataclass(frozen=True, slots=True)
 class ShortToken:
-    """The few facts about a token that fit into one line of a mail."""
+    """The facts about a token that fit into one line of a mail."""
 
     name: str
     hint: str
@@ -157,10 +157,9 @@ class MailFacts:
         frozen_at: When these data were read from the database.
         tokens: The tokens that the mail describes in full.
         others: The tokens that the mail lists in one line each.
-        tokens_total: The number of all tokens. It can be higher than the number of tokens that the mail describes or
-            lists.
+        tokens_total: The number of all tokens, also of those that the mail does not show.
         places_total: The number of all public places of these tokens.
-        causes: How these tokens were compromised. Each cause is included once.
+        causes: How these tokens were compromised, without duplicates.
     """
 
     variant: str
@@ -173,7 +172,7 @@ class MailFacts:
 
     @property
     def incident_ids(self) -> tuple[str, ...]:
-        """Return the ids of the incidents in `tokens`, in the same order and without duplicates."""
+        """Return the ids of the incidents in `tokens`, without duplicates."""
         return tuple(dict.fromkeys(token.incident_id for token in self.tokens))
 
     def to_json(self) -> dict[str, Any]:
@@ -183,7 +182,7 @@ class MailFacts:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> MailFacts:
-        """Return the data of a mail from an object that `to_json` returned. Ignore unknown fields.
+        """Return the data of a mail from the result of `to_json`. Ignore unknown fields.
 
         Raises:
             KeyError, TypeError, ValueError: the object is malformed.

@@ -1,4 +1,4 @@
-"""Reads the facts of mails (the data that they report) from the database. A few queries serve many mails at once."""
+"""Reads the facts of mails (the data that they report) from the database."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class _Totals:
 
 
 def gather(session: Session, notification: Notification) -> MailFacts:
-    """Return the data that one mail reports. They are read from the database now."""
+    """Return the data that one mail reports, as they are in the database now."""
     now = session.execute(select(db_now())).scalar_one()
     return Gathering(session, [notification], now).facts_of(notification)
 
@@ -71,7 +71,7 @@ class Gathering:
 
     Args:
         session: A transaction.
-        rows: The mails. For each mail, a limited number of database rows is read.
+        rows: The mails.
         now: The database's time. It becomes `MailFacts.frozen_at`.
     """
 
@@ -95,7 +95,7 @@ class Gathering:
         """Return the data that the mail `row` reports.
 
         Raises:
-            Exception: the stored data of this mail are damaged. The type of the exception depends on the damage.
+            Exception: the stored data of this mail are damaged. The exception may have any type.
         """
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
@@ -120,11 +120,8 @@ class Gathering:
         )
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
-        """Return the cause of an incident for a mail: how its token was compromised.
-
-        Usually this is `stored`, the value in the database. Return COMPROMISE_SIGNS instead if a person submitted the
-        token to GitHub and r8scan has not found it in public.
-        """
+        """Return how the incident's token was compromised, as the mail should say it."""
+        # If a person submitted the token to GitHub, and r8scan has not found it in public, `stored` would be wrong.
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:
@@ -163,13 +160,12 @@ class Gathering:
 
 
 def _urgency(occasion: str) -> int:
-    """Return a sort key for the reason of a mail. The most urgent reason has the lowest key."""
+    """Return a sort key for the reason of a mail. The most urgent reason comes first."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
 
 
 def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the name of the folder with the templates for a mail. Choose the most specific wording that fits all its
-    tokens.
+    """Return the name of the folder with the most specific templates that fit all tokens of a mail.
 
     Args:
         channel: Whether the mail is for an owner or for the operator.
@@ -245,7 +241,7 @@ def _kinds(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid
 
 
 def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[uuid.UUID, list[Exposure]]:
-    """Return the first `most` public places that were found for each incident. The key is the incident's id."""
+    """Return the first `most` public places of each incident, by the incident's id."""
     number = func.row_number().over(partition_by=Exposure.incident_id, order_by=Exposure.id)
     wanted = (Exposure.incident_id.in_(incident_ids), Exposure.kind != _NOT_PUBLIC)
     numbered = select(Exposure.id, number.label("number")).where(*wanted).subquery()
@@ -259,10 +255,7 @@ def _places(session: Session, incident_ids: set[uuid.UUID], most: int) -> dict[u
 
 
 def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, datetime]:
-    """Return when an operator enabled tokens again. The key is the id of the token's incident.
-
-    Omit tokens that are disabled now or are not in the SQL token store.
-    """
+    """Return when operators enabled tokens again, by the id of the token's incident."""
     statement = (
         select(AuditEntry.incident_id, func.max(AuditEntry.at))
         .join(Incident, Incident.id == AuditEntry.incident_id)
@@ -278,9 +271,7 @@ def _enabled_again(session: Session, notification_ids: Sequence[uuid.UUID]) -> d
 
 
 def _signs(incident: Incident) -> tuple[str, ...]:
-    """Return the newest reports that the token is compromised. Each line has what was observed, the reporter and the
-    note.
-    """
+    """Return the newest compromise reports, one line each."""
     reported = (incident.evidence or {}).get("signs", ())
     lines = (f"{one.get('sign')} by {one.get('reporter')}: {one.get('note') or '-'}" for one in reversed(reported))
     return tuple(redact(line) for line in itertools.islice(lines, MAX_SIGNS))
@@ -303,7 +294,7 @@ def _place(row: Exposure) -> PlaceFacts:
 
 
 def _undelivered(session: Session, notification_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, list[UndeliveredMail]]:
-    """Return the failed mails to owners. The key is the incident's id."""
+    """Return the failed mails to owners, by the incident's id."""
     found: dict[uuid.UUID, list[UndeliveredMail]] = defaultdict(list)
     if not notification_ids:
         return found

@@ -1,7 +1,4 @@
-"""The vendor's logo in mails: reads the PNG, JPEG or GIF file, and decides how large mails show it.
-
-Only the header of the file is parsed.
-"""
+"""The vendor's logo in mails."""
 
 from __future__ import annotations
 
@@ -35,8 +32,8 @@ class BadLogo(ValueError):
 class Logo:
     """A picture that every mail contains.
 
-    `subtype` is png, gif or jpeg. `width` and `height` are the size of the picture in pixels. `content_id` identifies
-    the picture within the mail.
+    `subtype` is png, gif or jpeg. `width` and `height` are in pixels. `content_id` identifies the picture within the
+    mail.
     """
 
     content: bytes = field(repr=False)
@@ -47,9 +44,7 @@ class Logo:
 
     @property
     def shown(self) -> tuple[int, int]:
-        """Return the width and height in CSS pixels with which mails show the logo. A mail never enlarges the
-        picture.
-        """
+        """Return the width and height in CSS pixels with which mails show the logo."""
         scale = min(1.0, SHOWN_HEIGHT / self.height, SHOWN_WIDTH / self.width)
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
@@ -59,7 +54,7 @@ class Logo:
         return f"cid:{self.content_id}"
 
     def inlined(self, html: str) -> str:
-        """Put the picture into the HTML of a mail as a data URL, so that a browser can show the HTML alone."""
+        """Put the picture into the HTML as a data URL, so that a browser can show the HTML alone."""
         data = base64.b64encode(self.content).decode()
         return html.replace(self.source, f"data:image/{self.subtype};base64,{data}")
 
@@ -98,8 +93,8 @@ def _header(content: bytes) -> tuple[str, int, int]:
     """Return the subtype of a picture, and its width and height in pixels.
 
     Raises:
-        BadLogo: the content is damaged, or is not a PNG, JPEG or GIF.
-        struct.error, IndexError: the content ends too early.
+        BadLogo: the content is damaged, or is not a PNG, JPEG or GIF. struct.error, IndexError: the content ends too
+            early.
     """
     if content.startswith(_PNG):
         if content[12:16] != b"IHDR":
@@ -113,10 +108,7 @@ def _header(content: bytes) -> tuple[str, int, int]:
 
 
 def _size_of_jpeg(content: bytes) -> tuple[int, int]:
-    """Return the width and height of a JPEG in pixels.
-
-    They are in the first frame header, which can come after other segments (ITU T.81, B.1.1).
-    """
+    """Return the width and height in the first frame header of a JPEG (ITU T.81, B.1.1)."""
     at = 2
     while True:
         if content[at] != 0xFF:

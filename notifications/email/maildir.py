@@ -1,7 +1,4 @@
-"""Writes mails into a Maildir folder, for installations without a mail server.
-
-If a mail is sent twice, the folder contains it only once.
-"""
+"""Writes mails into a Maildir folder, for installations without a mail server."""
 
 from __future__ import annotations
 
@@ -17,23 +14,17 @@ from notifications.email.transport import Envelope, TransportDown
 
 @dataclass(frozen=True, slots=True)
 class MaildirTransport:
-    """Writes mails into `folder` instead of sending them.
-
-    This object is both the transport and its connection. If the folder does not exist, it is created, and only the user
-    of this process can read it.
-    """
+    """Writes mails into `folder` instead of sending them. Creates the folder if it does not exist."""
 
     folder: Path
 
     @contextmanager
     def open(self) -> Iterator[MaildirTransport]:
-        """Yield the transport itself, because there is nothing to connect to."""
+        """Yield the transport itself."""
         yield self
 
     def send(self, envelope: Envelope, *, deadline: float) -> None:
-        """Write the mail into the subfolder `tmp`, sync it to the disk, and move it to `new`. Ignore the deadline.
-
-        If the mail is already in the subfolder `cur`, which is for mails that were read, do nothing.
+        """Write the mail into the folder once, even if it is sent twice. Ignore the deadline.
 
         Raises:
             TransportDown: the folder cannot be written.

@@ -1,7 +1,6 @@
 """The content of one mail: all its texts, in the order in which they appear.
 
-The templates of the text body and of the HTML body print the same texts. The texts are plain text without hidden
-characters, and their length is limited. The HTML template must escape them.
+The texts are plain text, which an HTML template must escape.
 """
 
 from __future__ import annotations
@@ -26,16 +25,14 @@ Macro = Callable[..., str]
 
 
 class WordsError(ValueError):
-    """Raised if a template file `words.txt` lacks a macro or a title, or is malformed. The message gives the reason."""
+    """Raised if a template file `words.txt` is malformed, or lacks a macro or a title. The message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The texts of one kind of mail. They come from its own file `words.txt` and from a `words.txt` that all kinds
-    share.
+    """The texts of one kind of mail, from its own file `words.txt` and from a shared one.
 
-    `macro` returns a Jinja macro by its name. `titles` has the titles of sections by name. If a name is in both files,
-    the text in the mail's own file is used.
+    `macro` returns a Jinja macro by its name. `titles` has the titles of sections by name.
     """
 
     macro: Callable[[str], Macro]
@@ -57,10 +54,9 @@ class Words:
         return " ".join(self.macro(name)(*values).split())
 
     def paragraphs(self, name: str, *values: Any) -> tuple[str, ...]:
-        """Call the macro `name` with these arguments, and return the paragraphs of its text. Each paragraph is one
-        line.
+        """Call the macro `name` with these arguments, and return the paragraphs of its text as one line each.
 
-        In the macro's text, empty lines separate paragraphs.
+        Empty lines separate paragraphs.
         """
         blocks = (" ".join(block.split()) for block in re.split(r"\n\s*\n", self.macro(name)(*values)))
         return tuple(block for block in blocks if block)
@@ -68,7 +64,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A labelled value in the description of a token. `is_code` says whether mails show it in a fixed-width font."""
+    """A labelled value in the description of a token. `is_code` means a fixed-width font."""
 
     label: str
     value: str
@@ -79,7 +75,7 @@ class Row:
 class PlacePage:
     """The texts about one public place in which a token was found.
 
-    `address` is the URL of the place as the mail shows it. `link` is the target of the link, or None without a link.
+    `address` is the URL of the place as the mail shows it. `link` is the target of the link, or None.
     """
 
     title: str
@@ -92,7 +88,7 @@ class PlacePage:
 class TokenPage:
     """The texts about a token: its data and its public places.
 
-    If the mail does not list all places, `more_places` is a sentence about the others. Otherwise, it is empty.
+    `more_places` is a sentence about the places that the mail does not list, or empty.
     """
 
     title: str
@@ -103,10 +99,7 @@ class TokenPage:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A group of tokens in a mail.
-
-    `title` is the heading and may be empty. `paragraphs` is the introduction.
-    """
+    """A group of tokens in a mail. `title` may be empty. `paragraphs` is the introduction."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -115,7 +108,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A section of a mail: a title and paragraphs. If `is_numbered` is true, the paragraphs are numbered steps."""
+    """A section of a mail: a title and paragraphs. If `is_numbered` is true, they are numbered steps."""
 
     title: str
     paragraphs: tuple[str, ...]
@@ -124,10 +117,7 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """All texts of one mail, in the order in which they appear.
-
-    `before` and `after` are the sections before and after the groups of tokens.
-    """
+    """All texts of one mail. `before` and `after` are the sections around the groups of tokens."""
 
     language: str
     notice: str
@@ -145,8 +135,6 @@ class Page:
 
 def build(mail: MailView, words: Words) -> Page:
     """Return the texts of a mail.
-
-    They are made from the data of the mail and from the texts for its kind of mail, `words`.
 
     Raises:
         WordsError: a macro or a title is missing.
@@ -173,10 +161,9 @@ def build(mail: MailView, words: Words) -> Page:
 
 
 def _groups(mail: MailView, words: Words, title: str) -> tuple[Group, ...]:
-    """Return the tokens of a mail in groups.
+    """Return the tokens of a mail in groups, the most urgent first.
 
-    In a mail to the operator, the tokens are grouped by the reason why they are reported. The most urgent group is the
-    first. A mail to an owner has one group, which has the given title.
+    `title` is the heading of the only group in a mail to an owner.
     """
     if mail.variant != "operator":
         return (Group(title, (), tuple(_token(token, words) for token in mail.tokens)),)
@@ -202,10 +189,7 @@ def _token(token: TokenView, words: Words) -> TokenPage:
 
 
 def _rows(token: TokenView, words: Words) -> tuple[Row, ...]:
-    """Return the labelled values that describe a token.
-
-    The macro `token_rows` gets a function as its second argument, and calls it once for each value.
-    """
+    """Return the labelled values that describe a token."""
     rows: list[Row] = []
 
     def row(label: str, value: object, code: bool = False) -> str:

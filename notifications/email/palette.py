@@ -1,7 +1,4 @@
-"""The colours of mails in light and dark mode.
-
-Each colour of text has a contrast of at least 4.5 to its background, as WCAG AA requires.
-"""
+"""The colours of mails in light and dark mode, with a contrast of at least 4.5 (WCAG AA)."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from dataclasses import dataclass
 class Palette:
     """The colours of mails in light or in dark mode.
 
-    `page`, `card` and `panel` are backgrounds. Text on `card` and `panel` has the colour `text`, `muted` or `accent`.
-    Text on `page` has the colour `muted`.
+    `page`, `card` and `panel` are backgrounds. Text on `page` has the colour `muted`.
     """
 
     page: str

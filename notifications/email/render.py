@@ -1,4 +1,4 @@
-"""Renders mails: fills the templates with data, and composes the messages. It does not send them."""
+"""Renders mails: fills the templates with data, and composes the messages."""
 
 from __future__ import annotations
 
@@ -52,17 +52,15 @@ _log = logging.getLogger(__name__)
 
 
 class _Policy(EmailPolicy):
-    """The standard library's policy for writing mails, with two corrections.
-
-    A header that would be split into several headers is refused. A long header does not begin with a line that has only
-    the header's name, because some mail programs then show a wrong value.
-    """
+    """The standard library's policy for writing mails, with two corrections."""
 
     def fold_binary(self, name: str, value: str) -> bytes:
         """Return the header as bytes, in lines of at most `max_line_length` if possible."""
         folded = super().fold_binary(name, value)
+        # Refuse a value that would begin another header.
         if any(not line.startswith((b" ", b"\t")) for line in folded.splitlines()[1:]):
             raise ValueError(f"the header {name} would become several")
+        # Some mail programs show a wrong value if the first line contains only the header's name.
         found = _EMPTY_FIRST_LINE.match(folded)
         if found is None:
             return folded
@@ -72,10 +70,7 @@ class _Policy(EmailPolicy):
 
 
 class _Headers(HeaderRegistry):
-    """The standard library's factory of header classes, with a cache.
-
-    Without the cache, the library would create a new class for each header of each mail.
-    """
+    """The standard library's factory of header classes, with a cache."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -128,7 +123,7 @@ class MailIdentity:
 class Rendered:
     """The subject and the two bodies of one mail.
 
-    If the custom templates could not be used, `template_error` is the reason. Otherwise, it is None.
+    `template_error` is the reason why the custom templates could not be used, or None.
     """
 
     subject: str
@@ -138,7 +133,7 @@ class Rendered:
 
 
 def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render a mail. If the operator's custom templates fail, log the error and use the built-in templates."""
+    """Render a mail. If the custom templates fail, log the error and use the built-in templates."""
     if identity.template_dir is None:
         return render_strictly(facts, identity)
     try:
@@ -154,7 +149,7 @@ def render(facts: MailFacts, identity: MailIdentity) -> Rendered:
 
 
 def render_strictly(facts: MailFacts, identity: MailIdentity) -> Rendered:
-    """Render a mail. If a custom template fails, raise its exception instead of using the built-in templates."""
+    """Render a mail. If a custom template fails, raise its exception."""
     if identity.template_dir is not None and not identity.template_dir.is_dir():
         raise FileNotFoundError(f"{identity.template_dir} is not a folder")
     return _render(facts, identity, _environment(identity.template_dir))
@@ -177,7 +172,7 @@ def compose(
     date: datetime,
     incident_ids: Sequence[str],
 ) -> EmailMessage:
-    """Return the complete message of a rendered mail. It has both bodies, and also the logo if the HTML shows it.
+    """Return the complete message of a rendered mail.
 
     Args:
         rendered: The subject and the bodies.
@@ -185,7 +180,7 @@ def compose(
         recipient: The address of the recipient.
         message_id: The Message-ID, with angle brackets.
         date: The time for the header Date.
-        incident_ids: The ids of the mail's incidents. They are written into headers for programs.
+        incident_ids: The ids of the mail's incidents, for headers that programs read.
 
     Raises:
         UnusableAddress: the address of the recipient or the sender cannot be used.
@@ -213,7 +208,7 @@ def compose(
 
 
 def _attach_logo(message: EmailMessage, logo: Logo) -> None:
-    """Attach the logo to the mail's HTML (multipart/related, RFC 2387), so that it is not shown as an attachment."""
+    """Attach the logo to the mail's HTML (multipart/related, RFC 2387)."""
     html = message.get_body(("html",))
     assert isinstance(html, EmailMessage)  # noqa: S101 - `compose` has just added it
     html.add_related(
@@ -227,15 +222,13 @@ def _attach_logo(message: EmailMessage, logo: Logo) -> None:
 
 
 def header_line(value: str, longest: int = MAX_SUBJECT_LENGTH) -> str:
-    """Return any text as one line of at most `longest` characters that is safe in a header."""
+    """Return any text as one safe header line of at most `longest` characters."""
     return _undecodable(clean(value, longest))
 
 
 def _undecodable(value: str) -> str:
-    """Put a space into each `=?`, so that the value contains no encoded word (RFC 2047).
-
-    The standard library would decode encoded words, and a line end in one of them would begin a new header.
-    """
+    """Put a space into each `=?`, so that the value contains no encoded word (RFC 2047)."""
+    # The standard library would decode encoded words, and a line end in one of them would begin a new header.
     return value.replace("=?", "= ?")
 
 
@@ -250,7 +243,7 @@ def sender_address(identity: MailIdentity) -> Address:
 
 
 def envelope_sender(identity: MailIdentity) -> str:
-    """Return the address to which mail servers return mails that they cannot deliver (the envelope sender).
+    """Return the address to which mail servers return undeliverable mails (the envelope sender).
 
     Raises:
         UnusableAddress: the settings contain no usable address.
@@ -261,7 +254,7 @@ def envelope_sender(identity: MailIdentity) -> str:
 
 
 def recipient_address(address: str) -> str:
-    """Return the address in the form that mail servers understand. Its domain is in ASCII.
+    """Return the address with its domain in ASCII.
 
     Raises:
         UnusableAddress: no mail can be sent to it.

@@ -1,4 +1,4 @@
-"""Invented data for every kind of mail. They are used for previews, for tests, and to check custom templates."""
+"""Invented data for every kind of mail, for previews and tests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _WEB = "https://github.com"
 
 
 def samples() -> Iterator[tuple[str, MailFacts]]:
-    """Yield the name and the invented data of every kind of mail. Each name is a valid file name."""
+    """Yield the name and the data of every kind of mail. Each name is a valid file name."""
     single = _token(1, "weather-bot", places=(_file(),))
     yield "public-repository", _mail("public_repository", single)
     yield "public-repository-many-places", _mail("public_repository", _widely_spread())

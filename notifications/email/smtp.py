@@ -1,7 +1,4 @@
-"""Sends mails by SMTP. Each run of the delivery uses one connection, and each mail has a deadline.
-
-Failures of the recipient, of the settings and of the server raise different exceptions.
-"""
+"""Sends mails by SMTP. Each mail has a deadline."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ class SmtpTransport:
 
     @contextmanager
     def open(self) -> Iterator[SmtpConnection]:
-        """Yield a connection, and close it when the `with` block ends. It connects when the first mail is sent."""
+        """Yield a connection, and close it when the `with` block ends."""
         pooled = SmtpConnection(self)
         try:
             yield pooled
@@ -77,10 +74,7 @@ class _TlsClient(_Client):
 
 
 class SmtpConnection:
-    """One SMTP connection. It connects when it is first needed, and again after the connection was lost.
-
-    Threads must not share it.
-    """
+    """One SMTP connection, which connects when needed. Threads must not share it."""
 
     def __init__(self, transport: SmtpTransport) -> None:
         self._to = transport
@@ -95,7 +89,7 @@ class SmtpConnection:
 
         Args:
             sender: The address to which servers would return a mail.
-            recipient: The address of the recipient. If it is empty, only the sender is named.
+            recipient: The address of the recipient, or an empty string to name only the sender.
             deadline: The latest time to end, by `time.monotonic`.
 
         Raises:
@@ -122,7 +116,7 @@ class SmtpConnection:
             watchdog.dismiss()
 
     def close(self) -> None:
-        """Send QUIT and close the connection, without waiting for the server's answer."""
+        """Send QUIT and close the connection."""
         if self._client is not None:
             with contextlib.suppress(OSError, smtplib.SMTPException):
                 self._client.putcmd("quit")
@@ -133,9 +127,7 @@ class SmtpConnection:
         return f"{self._to.host}:{self._to.port}"
 
     def _ready(self, watchdog: SocketWatchdog) -> _Client:
-        """Return a connected client. If there is a connection already, test it first, because the server may have
-        closed it.
-        """
+        """Return a connected client. Test an existing connection first."""
         if self._client is not None:
             try:
                 assert self._client.sock is not None  # noqa: S101 - `_drop` forgets clients without a socket
@@ -194,7 +186,7 @@ class SmtpConnection:
             raise self._refusal("the message", code, reply)
 
     def _address(self, client: _Client, sender: str, recipient: str) -> None:
-        """Begin a mail: tell the server the sender and, unless it is empty, the recipient."""
+        """Tell the server the sender and, unless it is empty, the recipient."""
         client.ehlo_or_helo_if_needed()
         code, reply = client.mail(sender)
         if code != 250:

@@ -1,4 +1,4 @@
-"""The interface of mail transports (SMTP, Maildir), with the exceptions that they raise."""
+"""The interface of mail transports, such as SMTP, and the exceptions that they raise."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class MailConnection(Protocol):
 
 
 class MailTransport(Protocol):
-    """A way to send mails, such as SMTP. Threads may share it, because each run opens its own connection."""
+    """A way to send mails, such as SMTP. Threads may share it."""
 
     def open(self) -> AbstractContextManager[MailConnection]:
-        """Return a context manager that yields a connection. It connects to the server when the first mail is sent."""
+        """Return a context manager that yields a connection."""

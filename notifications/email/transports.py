@@ -19,7 +19,7 @@ def transport_for(url: str, *, tls: ssl.SSLContext | None = None) -> MailTranspo
     Args:
         url: `smtp://`, `smtp+starttls://` or `smtps://` with `user:password@host:port` (percent-encoded), or
             `maildir:///folder`.
-        tls: The TLS context, for tests. The default trusts the system's certificate authorities.
+        tls: The TLS context, for tests.
 
     Raises:
         ValueError: the URL has another form. The message is one line without the password.

@@ -1,7 +1,6 @@
 """Changes text so that mail programs do not turn any part of it into a link.
 
-Brackets are put around characters in URL schemes and host names. For example, `https://evil.example/x` becomes
-`hxxps[:]//evil[.]example/x`, which a person can still read. File names and versions are not changed.
+For example, `https://evil.example/x` becomes `hxxps[:]//evil[.]example/x`.
 """
 
 from __future__ import annotations
@@ -43,10 +42,7 @@ no host name.
 
 
 def unlinked(text: str) -> str:
-    """Return the text with brackets wherever a mail program could otherwise make a link.
-
-    If the text already has the brackets, return it unchanged.
-    """
+    """Return the text with brackets wherever a mail program could otherwise make a link."""
     text = _IPV4.sub(lambda match: match[0].replace(".", "[.]"), text)
     text = _OPAQUE.sub(r"\1[:]", _SCHEME.sub(r"\1[:]", text))
     text = _WEB_SCHEME.sub(lambda match: match[0].replace("tt", "xx").replace("TT", "XX"), text)

@@ -1,8 +1,4 @@
-"""The data of a mail with all strings made safe. The templates get only these data, never the original data.
-
-A string in a `MailView` has no hidden characters and no tokens, and its length is limited. Mail programs do not turn
-any part of it into a link. Only the field `link` is meant to be a link.
-"""
+"""The data of a mail with all strings made safe. The templates get only these data."""
 
 from __future__ import annotations
 
@@ -24,9 +20,9 @@ _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class PlaceView(PlaceFacts):
-    """A public place in which a token was found, with all strings made safe for templates.
+    """A public place in which a token was found, with all strings made safe.
 
-    `link` is the URL of the place if a mail may link to it, otherwise None. `url` is the URL as mails show it.
+    `url` is the URL as mails show it. `link` is the URL to link to, or None.
     """
 
     link: str | None = None
@@ -34,7 +30,7 @@ class PlaceView(PlaceFacts):
 
 @dataclass(frozen=True, slots=True)
 class TokenView(TokenFacts):
-    """A token and its public places, with all strings made safe for templates."""
+    """A token and its public places, with all strings made safe."""
 
     places: tuple[PlaceView, ...] = ()
 
@@ -47,7 +43,7 @@ class MailView(MailFacts):
 
 
 def mail_view(facts: MailFacts, web_url: str) -> MailView:
-    """Return the data of a mail with all strings made safe, and with the links that the mail may contain.
+    """Return the data of a mail with all strings made safe.
 
     Args:
         facts: The data of the mail. An attacker may have written the strings in them.

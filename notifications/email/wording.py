@@ -71,21 +71,16 @@ KIND_WORDS: Mapping[str, str] = {
 
 
 def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
-    """Return a string as one line without hidden characters and without tokens.
+    """Return a string that an attacker may have written as one line without hidden characters and tokens.
 
-    Args:
-        value: A string that an attacker may have written.
-        longest: The maximum length of the result, in characters.
+    `longest` is the maximum length of the result, in characters.
     """
     visible = " ".join(_HIDDEN.sub("\N{REPLACEMENT CHARACTER}", value[:_MAX_READ]).split())
     return shorten(redact(visible), longest)
 
 
 def shorten(value: str, longest: int) -> str:
-    """Return the value with at most `longest` characters. If it is longer, replace its middle by `…`.
-
-    Both ends are kept, because both ends of a path are informative.
-    """
+    """Return the value with at most `longest` characters. A longer value gets `…` in its middle."""
     if len(value) <= longest:
         return value
     tail = longest // 2
@@ -95,14 +90,10 @@ def shorten(value: str, longest: int) -> str:
 def safe_link(url: str, web_url: str, kind: str) -> str | None:
     """Return the percent-encoded URL of a place where a token was found, or None if a mail must not link to it.
 
-    A mail may link to pages of the watched GitHub whose content cannot be changed: a file at a commit, a commit, or a
-    gist. If r8scan itself has found the token on GitHub, a mail may also link to other pages, such as an issue. If a
-    person reported the token, a mail must not link to other pages, because this person may have chosen the URL.
-
     Args:
         url: The URL of the place.
         web_url: The web address of the watched GitHub.
-        kind: The kind of the place. It says whether r8scan itself has found the token.
+        kind: The kind of the place.
     """
     if len(url) > MAX_LINK_LENGTH or _BACKSLASHES.search(url):
         return None
@@ -116,6 +107,8 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     link = f"{parts.scheme}://{parts.netloc}{path}" + (f"#{fragment}" if fragment else "")
     if parts.query or len(link) > MAX_LINK_LENGTH or redact(link) != link:
         return None
+    # Pages whose content can change, such as issues, are linked only if r8scan itself found the token there. A person
+    # who reports a token may have chosen the URL.
     is_page = kind in _KINDS_OF_PAGES and _is_repository_page(web_url, link)
     return link if is_page or is_permalink(web_url, link) else None
 

@@ -1,4 +1,4 @@
-"""Runs all benchmarks one after the other, for `make bench`. With `--quick`, each benchmark takes less time."""
+"""Runs all benchmarks, for `make bench`. With `--quick`, each benchmark takes less time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Run each bench_*.py in a separate process. Return the number of benchmarks that failed."""
+    """Run each bench_*.py in a separate process. Return how many failed."""
     failed = 0
     for path in sorted(Path(__file__).parent.glob("bench_*.py")):
         print(f"== {path.stem.removeprefix('bench_')}", flush=True)

@@ -1,7 +1,4 @@
-"""Gives each hostile input to r8scan and measures the CPU time, the memory and the delay that it causes.
-
-`table_attacks` compares the results with their limits.
-"""
+"""Measures the CPU time, the memory and the delay that each hostile input costs r8scan."""
 
 from __future__ import annotations
 
@@ -55,10 +52,10 @@ class Row:
     CPU times and the delay are in seconds, and `size` is in bytes.
 
     Attributes:
-        has_neighbour: Whether a document with a leaked token was published together with the hostile input.
-        neighbour_seconds: The seconds from the publication of the leaked token until r8scan disabled it.
-        recorded: A description of what r8scan counted as unread or refused.
-        failure: The message of an unexpected error, or an empty string. Reached limits are not errors.
+        has_neighbour: Whether a leaked token was published together with the hostile input.
+        neighbour_seconds: The seconds from this token's publication until r8scan disabled it.
+        recorded: What r8scan counted as unread or refused.
+        failure: The message of an unexpected error, or an empty string.
     """
 
     name: str
@@ -78,7 +75,7 @@ class Row:
 
 
 def row_of(one: HostileInput, way: str, size: int) -> Row:
-    """Return a row for this hostile input. All its measurements are zero.
+    """Return a row with zero in all measurements.
 
     Args:
         way: How r8scan gets the input, for example "push".
@@ -88,9 +85,9 @@ def row_of(one: HostileInput, way: str, size: int) -> Row:
 
 
 def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Scan each hostile file and git history with `r8scan scan`. Yield a row with the cost of each.
+    """Run `r8scan scan` on each hostile file and git history. Yield the cost of each.
 
-    The cost does not include the CPU time that a scan of one harmless file needs.
+    The CPU time of scanning one harmless file is subtracted.
     """
     harmless = folder / "harmless"
     harmless.mkdir()
@@ -124,7 +121,7 @@ def of_scan(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 @dataclass(slots=True)
 class _Scan:
-    """The result of one `r8scan scan`, which uses several processes. CPU times are in seconds.
+    """The CPU seconds of one `r8scan scan`, which uses several processes.
 
     Attributes:
         readers: The highest CPU time of a process that only reads content.
@@ -176,9 +173,9 @@ def _wait_without_reaping(pid: int, seconds: float) -> None:
 
 
 def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Send each hostile event, pack, gist and HTTP request to the running service. Yield a row with the cost of each.
+    """Send each hostile event, pack, gist and HTTP request to the running service. Yield the cost of each.
 
-    If the service hangs, start a new service for the remaining inputs.
+    If the service hangs, start a new one for the remaining inputs.
     """
     cases = list(_cases(inputs))
     number = 0
@@ -203,11 +200,7 @@ def in_service(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
 
 
 class InGist(HostileInput):
-    """A hostile input that is published in a gist, together with a file that leaks a token.
-
-    The service may already have read the same input in a push, where another file leaked a token. That token is
-    disabled by then, so the gist leaks a different token.
-    """
+    """A gist with a hostile input and with a file that leaks a token."""
 
     @property
     def neighbour(self) -> bytes:
@@ -229,9 +222,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
 
 
 def _idle_cost(service: Service) -> dict[int, float]:
-    """Return how much CPU time each process of the idle service uses, in CPU seconds per second. The key is the process
-    id.
-    """
+    """Return the idle service's CPU seconds per second, by process id."""
     seconds = 5.0
     with Watch(*service.roots) as watch:
         time.sleep(seconds)
@@ -349,7 +340,7 @@ _DELIVER = {
 def left_running(folder: Path) -> list[int]:
     """Return the ids of the service's processes that still run.
 
-    A process belongs to the service if one of its environment variables contains the path `folder`.
+    `folder` is the service's folder.
     """
     sign = str(folder).encode()
     found: list[int] = []
@@ -361,10 +352,7 @@ def left_running(folder: Path) -> list[int]:
 
 
 def of_edges(folder: Path, inputs: list[HostileInput]) -> Iterator[Row]:
-    """Measure the redaction of texts and the parsing of mails, each in a new process. Yield a row for each input.
-
-    The CPU time is in the column "elsewhere", because the service does this work in processes that are not confined.
-    """
+    """Measure the redaction of texts and the parsing of mails. Yield the cost of each input."""
     path = folder / "edge"
     with Measurer() as measurer:
         for one in inputs:

@@ -1,8 +1,6 @@
 """A simulated GitHub that answers only a limited number of git requests a second.
 
-Its lists of pushes show properties (new, fork, size, language …) from which r8scan estimates how likely a leak is. Each
-push goes to its own repository, which is created at the first git request for it. Git requests above the limit are
-refused in the same way as by GitHub.
+It shows properties of each push (new, fork, size, language …), from which r8scan estimates how likely a leak is.
 
 Run: python -m tests.benchmarks.attention_github --pushes N --rate R --leaks L --lag S --git G --out FOLDER
 """
@@ -41,7 +39,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 @dataclass
 class LooseObjects:
-    """A dictionary of git objects by id. Each value is the object's header followed by its content."""
+    """Git objects by id. Each value is the object's header followed by its content."""
 
     contents: dict[str, bytes] = field(default_factory=dict)
 
@@ -52,7 +50,7 @@ class LooseObjects:
         return oid
 
     def commit(self, text: str, parent: str, message: str) -> str:
-        """Add a commit whose only file is `app.py` with this text. Return the commit's id."""
+        """Add a commit with the text in its only file, `app.py`. Return the commit's id."""
         blob = self.add("blob", text.encode())
         tree = self.add("tree", b"100644 app.py\0" + bytes.fromhex(blob))
         parents = f"parent {parent}\n" if parent else ""
@@ -69,9 +67,7 @@ class LooseObjects:
 
 
 def history(texts: list[str]) -> tuple[LooseObjects, str]:
-    """Create a git history that all large repositories begin with. Return its objects and the id of its newest
-    commit.
-    """
+    """Return the git objects of a history with one commit per text, and the id of its newest commit."""
     objects, head = LooseObjects(), ""
     for number in range(HISTORY_COMMITS):
         head = objects.commit(texts[number % len(texts)], head, f"step {number}")
@@ -79,10 +75,7 @@ def history(texts: list[str]) -> tuple[LooseObjects, str]:
 
 
 class PlantedPushes:
-    """Creates the pushes of the simulated GitHub, with their properties, git objects and leaked tokens.
-
-    The same constructor arguments give the same pushes.
-    """
+    """Creates the pushes of the simulated GitHub. The same arguments give the same pushes."""
 
     def __init__(self, count: int, leaks: int) -> None:
         chance = random.Random(7)
@@ -97,10 +90,9 @@ class PlantedPushes:
         return traits.size_kb >= SMALL_KB and not traits.is_new
 
     def objects(self, number: int) -> tuple[LooseObjects, str, str]:
-        """Return three values: the push's git objects, the id of the commit before it, and the id of its last commit.
+        """Return the push's git objects, the id of the commit before the push, and the id of its last commit.
 
-        The objects do not include the shared history. In a new repository, the id of the commit before the push is 40
-        zeros.
+        In a new repository, the id of the commit before the push is 40 zeros.
         """
         chance, token, objects = random.Random(number), self.tokens.get(number), LooseObjects()
         parent = self.history_head if self.is_large(number) else ""
@@ -118,7 +110,7 @@ class PlantedPushes:
         return objects, before, head
 
     def prepared(self, number: int) -> Prepared:
-        """Return the push as GitHub's timeline shows it. The result contains no git data."""
+        """Return the push as GitHub's timeline shows it, without git data."""
         traits, repository_id = self.traits[number], 1_000_000 + number
         name = f"{traits.owner}/project{number}"
         _, before, head = self.objects(number)
@@ -197,7 +189,7 @@ class AttentionGitHub(DiscoveryGitHub):
         return f"{found.status} .".encode(), lines.encode(), found.body
 
     def _repository(self, number: int) -> Path:
-        """Return the path of the push's repository. Create the repository if this is the first git request for it."""
+        """Return the path of the push's repository. Create the repository if it does not exist."""
         path = self.folder / "repositories" / str(number)
         if not path.exists():
             shutil.copytree(self.folder / "template", path)

@@ -1,8 +1,4 @@
-"""Runs the service while GitHub answers only a few git requests a second, and counts the leaks that it finds.
-
-r8scan estimates for each push how likely a leak is, and reads the likeliest pushes first. The benchmark counts the
-leaks separately for each of these estimates, such as `very_likely`.
-"""
+"""Runs the service while GitHub answers only a few git requests a second, and counts the leaks that it finds."""
 
 from __future__ import annotations
 
@@ -46,7 +42,7 @@ SECONDS_AFTER_LAG = 60.0
 
 @dataclass
 class ServiceRun:
-    """The results of one run of the service. GitHub limits the git requests during the run."""
+    """The results of one run of the service."""
 
     pushes: int
     leaks: int
@@ -63,17 +59,16 @@ class ServiceRun:
 
 @contextmanager
 def throttled_github(folder: Path, pushes: int, leaks: int, lag: float, git_per_second: int) -> Iterator[str]:
-    """Run a simulated GitHub with a limit on git requests in a separate process, and yield its URL."""
+    """Run a simulated GitHub with limited git requests in a separate process, and yield its URL."""
     options = {"pushes": pushes, "rate": PUSHES_PER_SECOND, "leaks": leaks, "lag": lag, "git": git_per_second}
     with github_process("tests.benchmarks.attention_github", folder, options) as address:
         yield address
 
 
 def register(database: Database, lines: list[str]) -> set[str]:
-    """Register the planted tokens in the token store, so that r8scan can recognise them. Return their digests.
+    """Register the planted tokens in the token store. Return their digests.
 
-    For each customer, also register a token that is never leaked. r8scan knows the names of customers only from their
-    tokens. `lines` are the lines of the file that `attention_github` writes.
+    `lines` are the lines of the file that `attention_github` writes.
     """
     rows = [_row(f"r8_{number:037d}", f"customer{number}") for number in range(CUSTOMERS)]
     planted = set()
@@ -93,8 +88,6 @@ def _row(token: str, account: str) -> ImportedToken:
 
 def measure(*, seconds: int, leaks: int, lag: float, git_per_second: int, processes: int) -> ServiceRun:
     """Run the service while pushes arrive. Return the results.
-
-    The run continues until all pushes are in the search index, and SECONDS_AFTER_LAG seconds more.
 
     Args:
         seconds: The number of seconds in which pushes arrive.
@@ -145,8 +138,7 @@ def _have_polled(database: Database) -> int:
 def _count(database: Database, planted: set[str], leaking: set[str], run: ServiceRun) -> None:
     """Count the pushes, the leaks and the disabled tokens, and store the counts in `run`.
 
-    Pushes and leaks are counted separately for each of r8scan's estimates, such as `very_likely`. `leaking` contains
-    the names of the repositories with a planted leak.
+    `leaking` has the names of the repositories with a planted leak.
     """
     run.found = len(planted & _disabled(database).keys())
     bands: dict[str, str] = {}

@@ -1,8 +1,7 @@
 """The share of leaks that r8scan finds if GitHub answers 5 git requests a second but shows 70 pushes a second.
 
-r8scan can then read only the pushes that it considers most likely to contain a leak. The benchmark measures this in two
-simulations and in one run of the service. In the second simulation, customers' repositories leak no more often than
-others. Its result is only printed, and not compared with a target. Exit status 1: a target was missed.
+r8scan can then read only the pushes that it considers most likely to contain a leak. Exit status 1: a target was
+missed.
 
 Run: python -m tests.benchmarks.bench_attention [--quick] [--model-only]
 """
@@ -63,7 +62,7 @@ def pushed(number: int, chance: random.Random, shares: Shares) -> DiscoveredPush
 def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
     """Simulate the reading of pushes. Return two counters: the pushes read, and the leaks in these pushes.
 
-    The keys of both counters are r8scan's estimates of how likely a leak is, such as `very_likely`.
+    The keys of both counters are estimates of how likely a leak is, such as `very_likely`.
     """
     chance = random.Random(7)
     total = seconds * PUSHES_PER_SECOND
@@ -90,11 +89,7 @@ def run(database: Database, seconds: int, leaks: int, traits: Shares) -> tuple[C
 
 
 def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Counter[str]]:
-    """Simulate the reading of pushes with a new database. Return two counters: the pushes read, and the leaks in these
-    pushes.
-
-    The keys of both counters are r8scan's estimates of how likely a leak is, such as `very_likely`.
-    """
+    """Simulate the reading of pushes with a new database. Return the same counters as `run`."""
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{Path(folder) / 'r8scan.db'}")
         schema.upgrade(database)
@@ -105,9 +100,7 @@ def simulate(seconds: int, leaks: int, traits: Shares) -> tuple[Counter[str], Co
 
 
 def run_model(*, is_quick: bool, targets: Targets) -> None:
-    """Run the simulation. For each estimate of how likely a leak is, print how many pushes were read and leaks
-    found.
-    """
+    """Run the simulation, and print how many pushes were read and how many leaks were found."""
     seconds, leaks = (60, 200) if is_quick else (300, 1000)
     print(f"the model: {seconds} s, {leaks} planted leaks", flush=True)
     read, found = simulate(seconds, leaks, LEAKING)
@@ -122,7 +115,7 @@ def run_model(*, is_quick: bool, targets: Targets) -> None:
 
 
 def run_service(*, is_quick: bool, targets: Targets) -> None:
-    """Run the service. For each estimate of how likely a leak is, print how many pushes were read and leaks found."""
+    """Run the service, and print how many pushes were read and how many leaks were found."""
     seconds, lag = (60, 20.0) if is_quick else (300, 60.0)
     run = attention_service.measure(seconds=seconds, leaks=seconds, lag=lag, git_per_second=GIT_PER_SECOND, processes=2)
     print(f"the service: {seconds} s of pushes, {run.leaks} planted leaks, ended after {run.seconds:.0f} s")

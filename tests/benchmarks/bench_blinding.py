@@ -1,6 +1,6 @@
 """Attackers try to hide planted leaks with hostile pushes, events, comments, gists and alerts.
 
-Every leak must be found soon, nothing may hang, and no process may be left running. Exit status 1: a target was missed.
+Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_blinding [--quick]
 """
@@ -63,7 +63,7 @@ class Run:
 
 
 def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], None]]:
-    """Return `count` functions. Each function does one hostile action, such as a push, a comment or an alert."""
+    """Return `count` functions, each for one hostile action such as a push or a comment."""
     small = inputs_for("file")
     kinds: list[Iterator[Callable[[], None]]] = [
         _each(small, lambda _, content: service.github.show(hostile_github.push({b"hostile": content}))),
@@ -78,10 +78,7 @@ def hostile_deeds(service: Service, count: int, run: Run) -> list[Callable[[], N
 
 
 def _each(inputs: list[HostileInput], deed: Callable[[HostileInput, bytes], None]) -> Iterator[Callable[[], None]]:
-    """Yield functions without end. Each function calls `deed` with a hostile input and the input's content.
-
-    The inputs are in random order and repeat.
-    """
+    """Yield functions without end. Each calls `deed` with a random hostile input and its content."""
     mixed = random.Random(1).sample(inputs, len(inputs))
     for one in itertools.cycle(mixed):
         yield functools.partial(deed, one, one.content())
@@ -109,8 +106,6 @@ def _alert(service: Service, content: bytes, run: Run) -> None:
 
 def measure(leaks: int, hostile: int) -> Run:
     """Run the service while leaks are pushed and attackers act. Return the results.
-
-    The run ends when the service has read everything, or MAX_WAIT_SECONDS after the last push.
 
     Args:
         leaks: The number of pushes that contain a token.
@@ -144,7 +139,7 @@ def measure(leaks: int, hostile: int) -> Run:
 
 
 def _play(service: Service, hostile: int, seconds: float, run: Run) -> None:
-    """Make the pushes visible during `seconds` seconds, and do the hostile actions at even intervals meanwhile."""
+    """Show the pushes and do the hostile actions, spread evenly over `seconds` seconds."""
     deeds = hostile_deeds(service, hostile, run)
     service.github.started = start = time.time()
     for number, deed in enumerate(deeds):

@@ -1,6 +1,4 @@
-"""The time that the server needs for each page of the console.
-
-The PostgreSQL database has 1,000,000 incidents with 5,000,000 places where a token was found.
+"""The time that the server needs for each page of the console, with 1,000,000 incidents.
 
 Run: python -m tests.benchmarks.bench_console [--quick] [--incidents N] [--keep FOLDER]
 """
@@ -82,7 +80,7 @@ def is_filled(database: Database) -> bool:
 
 
 def fill(database: Database, number: int) -> None:
-    """Fill the database with `number` incidents and their related rows, by SQL statements."""
+    """Fill the database with `number` incidents and their related rows."""
     started = time.monotonic()
     lines = (line for line in FILL.read_text(encoding="utf-8").splitlines() if not line.startswith("--"))
     for statement in "\n".join(lines).split(";\n"):
@@ -100,10 +98,7 @@ def fill(database: Database, number: int) -> None:
 
 
 def measure(context: Context, rounds: int, targets: Targets, only: str) -> None:
-    """Request each page whose name contains `only`. Do this `rounds` times, and time each request.
-
-    The loading of values that the console caches is timed separately.
-    """
+    """Request each page whose name contains `only`, and time each of the `rounds` requests."""
     console = Console(context, BodyBudget())
     # Prepare the process as `r8scan serve` does before it answers the first request.
     configure_mappers()

@@ -1,7 +1,5 @@
 """The speed of token detection on real source code, compared with `regex`, ripgrep and hyperscan.
 
-The benchmark measures the whole detector, the matcher alone, and only the matcher's fast first search (prefilter).
-
 Run: python -m tests.benchmarks.bench_detection [--quick]
 """
 
@@ -33,10 +31,12 @@ ROUNDS = 5
 
 
 def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) -> dict[str, float]:
-    """Call each function in `contestants` several times (`rounds`). Return the median speed in GB/s by the function's
-    name.
+    """Call each function in `contestants` several times. Return each one's median speed in GB/s, by name.
 
-    Each call searches `size` bytes. The functions take turns, so that other load on the machine affects all of them.
+    Args:
+        contestants: Functions by name. Each call searches `size` bytes.
+        size: The number of bytes that one call searches.
+        rounds: The number of calls of each function.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -48,9 +48,7 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Return a function that searches all byte strings in `pieces`, but only with the matcher's fast first search
-    (prefilter).
-    """
+    """Return a function that searches the byte strings with the matcher's prefilter only."""
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -64,9 +62,7 @@ def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
 
 
 def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
-    """Return a function that searches all byte strings in `pieces` with hyperscan, or None if hyperscan is not
-    installed.
-    """
+    """Return a function that searches the byte strings with hyperscan, or None if it is not installed."""
     try:
         library: Any = importlib.import_module("hyperscan")
     except ImportError:
@@ -83,7 +79,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Find the order of the prefilter's search strings that makes the search of `content` fastest, and print it."""
+    """Print the order of the prefilter's search strings that makes the search of `content` fastest."""
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]
@@ -94,7 +90,7 @@ def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
 
 
 def main() -> None:
-    """Measure every search function. Print its speed, and its speed relative to the prefilter's."""
+    """Measure every search function. Print its speed, also relative to the prefilter's."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="64 MB and fewer rounds")
     parser.add_argument("--tune", action="store_true", help="the best order of the cores, and nothing else")

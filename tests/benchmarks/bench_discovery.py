@@ -1,7 +1,6 @@
 """How many of 70 pushes a second r8scan finds with the quotas of one credential, and how late.
 
-The simulated GitHub has 230 new repositories a minute, a search index that is 60 s late, and pushes only on page 1 of
-the event timeline. Exit status 1: a target was missed.
+Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_discovery
 """
@@ -84,7 +83,7 @@ def discovery_github(folder: Path, pushes: int, leaks: int, lag: float) -> Itera
 
 
 def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
-    """Run the service until the search index has shown all pushes and the service has read them. Return the results.
+    """Run the service until it has read all pushes. Return the results.
 
     Args:
         seconds: The number of seconds in which pushes arrive.
@@ -114,7 +113,7 @@ def measure(*, seconds: int, leaks: int, lag: float, processes: int) -> Run:
 
 
 def _watch(database: Database, http: httpx.Client, pid: int, run: Run, flow: float, seconds: float) -> None:
-    """Wait until the search index has shown all pushes and no job waits. Record the use of memory and quotas in `run`.
+    """Record the use of memory and quotas until all pushes are read.
 
     Args:
         http: An HTTP client for the simulated GitHub.

@@ -1,7 +1,6 @@
 """Runs the service with as many pushes a second as happen on GitHub.
 
-It measures the leaks found, the delays, the pushes read per second, memory and CPU time. The pushes are created before
-the measurement, so that it does not include git's work. Exit status 1: a target was missed.
+Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_firehose
 """
@@ -97,9 +96,7 @@ class Run:
 
     @property
     def growth(self) -> float:
-        """Return the factor by which memory grew: its median in the last third of the run, divided by its median in the
-        middle third.
-        """
+        """Return the median memory in the last third of the run, divided by that in the middle third."""
         third = max(len(self.memory) // 3, 1)
         early, late = statistics.median(self.memory[third : 2 * third]), statistics.median(self.memory[-third:])
         return late / max(early, 1)
@@ -115,9 +112,7 @@ def firehose(folder: Path, pushes: int, rate: float, leaks: int, delay: float = 
 
 @contextmanager
 def github_process(module: str, folder: Path, options: Mapping[str, float]) -> Iterator[str]:
-    """Run a module that serves a simulated GitHub until the `with` block ends. Yield the URL, which it writes into
-    `folder`.
-    """
+    """Run a module that serves a simulated GitHub until the `with` block ends. Yield its URL."""
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
     child = start_child([sys.executable, "-m", module, *arguments, "--out", str(folder)])
     try:
@@ -165,7 +160,7 @@ def service(
 
 
 def register(database: Database, tokens: list[str]) -> dict[str, str]:
-    """Register the tokens in the token store. Return a dictionary from each token's digest to the token."""
+    """Register the tokens in the token store. Return the tokens by their digests."""
     rows = [
         ImportedToken(
             sha256_digest(token.encode()), hint_of(token.encode()), "ci", f"user{number}", (f"u{number}@example.com",)
@@ -255,10 +250,7 @@ def _disabled(database: Database) -> dict[str, float]:
 
 
 def bare_rate() -> float:
-    """Return how many pushes per second one process can fetch and scan.
-
-    It neither polls GitHub nor uses a database, and it does not react to tokens.
-    """
+    """Return how many pushes per second one process can fetch and scan without a database."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     parsed = [
         parse_event({**prepared.event, "created_at": "2026-01-01T00:00:00Z"}) for prepared in prepare(BARE_PUSHES, 0)

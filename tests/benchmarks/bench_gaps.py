@@ -59,10 +59,9 @@ first push. It is missing if both are lost, which happens to half of the reposit
 
 @dataclass
 class Pushes:
-    """Pushes that GitHub's lists and searches show, but its event timeline does not. Each push goes to its own
-    repository.
+    """Pushes that GitHub's lists and searches show, but its event timeline does not.
 
-    `at` has the Unix time of the push to each repository. The key is the repository's name.
+    `at` has the Unix time of the push, by the repository's name.
     """
 
     world: World
@@ -84,8 +83,8 @@ class Pushes:
     def accounted_for(self, database: Database) -> Counter[str]:
         """Count the pushes by what r8scan did with them.
 
-        The keys are `queued` (queued or read), `behind` (in a time range to search later), `gap` (missed, and recorded
-        as missed) and `silent` (none of these).
+        The keys are `queued` (queued or read), `behind` (to be searched later), `gap` (missed and recorded) and
+        `silent` (none of these).
         """
         with database.read() as session:
             targets = session.execute(select(ScanJob.target).where(ScanJob.kind == JobKind.PUSHES)).scalars()
@@ -127,9 +126,7 @@ def _have_polled(database: Database) -> bool:
 
 
 def _prime(own: World) -> None:
-    """Run the service until it has polled each of GitHub's lists once. Then let its repository search begin at the
-    present time.
-    """
+    """Run the service until it has polled each of GitHub's lists once."""
     with own.service():
         until(lambda: _have_polled(own.database), 120)
     now = time.time()
@@ -146,15 +143,12 @@ def _sentences(own: World) -> list[str]:
 
 
 def _missed(own: World) -> dict[str, dict[str, int]]:
-    """Return the numbers of missed events that `r8scan status --json` shows.
-
-    The outer key is the name of the list that r8scan polls (the "source"), and the inner key is the reason.
-    """
+    """Return the numbers of missed events in `r8scan status --json`, by source and reason."""
     return {one["source"]: one["missed_reasons_24h"] for one in status(own.environment())["sources"]}
 
 
 def _emit_pushes(own: World) -> None:
-    """Add three times as many pushes as the timeline can show. Earlier pushes are then no longer visible."""
+    """Add three times as many pushes as the timeline can show."""
     push_now(own.github, "ana/busy", "1" * 40)
     for _ in range(3 * TIMELINE_PAGE):
         ends = {"head": secrets.token_hex(20), "before": secrets.token_hex(20)}
@@ -198,7 +192,7 @@ def downtime(own: World, targets: Targets) -> None:
 
 
 def index(own: World, targets: Targets) -> None:
-    """Let the search index lose half of the new repositories while pushes continue."""
+    """Remove half of the new repositories from the search index while pushes continue."""
     _prime(own)
     pushes = Pushes(own)
     own.github.index.lost = LOST_ENTRIES
@@ -230,9 +224,7 @@ def _are_looked_at(database: Database, before: Any) -> bool:
 
 
 def two(own: World, targets: Targets) -> None:
-    """Run two installations with one credential. Both missed two hours of pushes, and the quota is too small to catch
-    up.
-    """
+    """Run two installations that use the same credential, after both missed two hours of pushes."""
     with tempfile.TemporaryDirectory() as name:
         second = _second(own, Path(name))
         own.github.points_limit, own.github.repository_search_limit = POINTS, 2
@@ -274,7 +266,7 @@ SCENARIOS = {"downtime": downtime, "index": index, "two": two}
 
 
 def main() -> int:
-    """Run the scenarios, each with new servers and a new database. Return 1 if a target was missed."""
+    """Run the scenarios one after the other. Return 1 if a target was missed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="no difference: it is brief")
     parser.add_argument("--only", choices=SCENARIOS)

@@ -1,10 +1,7 @@
-"""The speed of scanning a whole git history with all features, compared with git itself and with Kingfisher.
+"""The speed of scanning a whole git history, compared with git itself and with Kingfisher.
 
-Each program's wall time and CPU time are divided by the times of `git cat-file` in the same round. The benchmark prints
-the medians over all rounds.
-
-Run: python -m tests.benchmarks.bench_history [--quick] (To use your own repository, put its path into the environment
-variable BENCH_REPO. By default, the benchmark generates one.)
+Run: python -m tests.benchmarks.bench_history [--quick] (To scan your own repository, set the environment variable
+BENCH_REPO to its path.)
 """
 
 from __future__ import annotations
@@ -37,7 +34,7 @@ CAT_FILE = ("cat-file", "--batch-all-objects", "--unordered", "--buffer", "--bat
 
 
 def generated() -> Path:
-    """Return the path of a generated repository with 3,000 commits of real source files. Later runs use it again."""
+    """Return the path of a generated repository with 3,000 commits of real source files."""
     target = CACHE / "history.git"
     if target.exists():
         return target
@@ -67,10 +64,7 @@ def git_dir(path: Path) -> Path:
 
 
 class Run(NamedTuple):
-    """The cost of one command: wall time and CPU time in seconds, and the peak memory in MiB.
-
-    Only anonymous memory counts. If the command has several processes, the peak is the largest peak among them.
-    """
+    """The cost of one command: wall time and CPU time in seconds, and the peak memory in MiB."""
 
     wall: float
     processor: float
@@ -78,7 +72,7 @@ class Run(NamedTuple):
 
 
 def timed(command: list[str], cwd: Path, output: int | IO[bytes] = subprocess.DEVNULL) -> Run:
-    """Run a command and return its cost. Its standard output is written to `output`."""
+    """Run a command and return its cost. Write its standard output to `output`."""
     begin = time.perf_counter()
     child = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=subprocess.DEVNULL, env={**os.environ})
     peak, done = [0.0], threading.Event()

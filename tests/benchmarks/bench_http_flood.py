@@ -1,7 +1,6 @@
 """Measures how fast `r8scan serve` answers signed alerts, and how much memory it uses, during six attacks at once.
 
-The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts. Each attacker has its
-own network. The signed alerts come from one of these networks, which is the hardest case.
+The attackers keep connections open, send requests slowly, or send large bodies or wrong alerts.
 
 Run: python -m tests.benchmarks.bench_http_flood [--minutes N]
 """
@@ -55,8 +54,8 @@ class Run:
     """The results of the benchmark.
 
     Attributes:
-        seconds: The response times of the alerts that were answered with status 200.
-        failures: The number of alerts that were not answered with status 200, by the status or the error.
+        seconds: The response times of the alerts with status 200.
+        failures: The number of other alerts, by the status or the error.
         memory: Measurements of the server's memory in MiB.
         attacks: The number of attacks by kind.
     """
@@ -153,9 +152,7 @@ class Attack:
 
 
 def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
-    """Attack until a message arrives through the pipe. Then answer through the pipe with the number of attacks by
-    kind.
-    """
+    """Attack until a message arrives through the pipe. Then send back the number of attacks by kind."""
     attack = Attack(port, signed)
     attack.start()
     pipe.recv()
@@ -165,7 +162,7 @@ def _attack(port: int, signed: dict[str, str], pipe: Connection) -> None:
 
 @contextmanager
 def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
-    """Attack from another process until the `with` block ends. Then add the number of attacks to `run`."""
+    """Attack from another process during the `with` block. Then add the number of attacks to `run`."""
     spawning = multiprocessing.get_context("spawn")
     ours, theirs = spawning.Pipe()
     child = spawning.Process(target=_attack, args=(port, signed, theirs), daemon=True)
@@ -181,7 +178,7 @@ def _attacked(port: int, signed: dict[str, str], run: Run) -> Iterator[None]:
 
 
 def measure(minutes: float) -> Run:
-    """Attack a server for `minutes` minutes, and send it signed alerts meanwhile. Return the results."""
+    """Attack a server for `minutes` minutes, and send it signed alerts. Return the results."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     run = Run()
     try:

@@ -1,7 +1,5 @@
 """The time from a leak's appearance on GitHub's timeline until its token is disabled.
 
-The service and a simulated GitHub run on this machine, and the service polls once a second.
-
 Run: python -m tests.benchmarks.bench_latency [--leaks N]
 """
 
@@ -25,7 +23,7 @@ from workers.sandbox.world import World, until
 
 
 def measure(leaks: int) -> list[float]:
-    """Push `leaks` leaks at random moments. Return the seconds until each token was disabled, in ascending order."""
+    """Push `leaks` leaks at random moments. Return the sorted times in seconds until each token was disabled."""
     folder = Path(tempfile.mkdtemp(prefix="r8scan-bench-"))
     try:
         with world.running(folder) as surroundings, surroundings.service():
@@ -64,7 +62,7 @@ def _disabled(surroundings: World) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure the time until each leak's token is disabled. Print the median, the 95th percentile and the maximum."""
+    """Print the median, the 95th percentile and the maximum of the times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--leaks", type=int, default=60)
     parser.add_argument("--quick", action="store_true", help="fewer leaks")

@@ -1,4 +1,4 @@
-"""The mails of ten thousand simultaneous incidents: how fast they are queued and sent, and whether each is sent once.
+"""The time to queue and send the mails of ten thousand simultaneous incidents.
 
 Run: python -m tests.benchmarks.bench_mails [--incidents N]
 """
@@ -70,7 +70,7 @@ def measure(incidents: int, url: str, redis: str, folder: Path) -> int:
     """Queue one mail for each incident, and let workers send the mails. Return 1 if a target was missed.
 
     Args:
-        incidents: The number of leaked tokens. Each belongs to a different account.
+        incidents: The number of leaked tokens, each of a different account.
         url: The URL of the PostgreSQL database.
         redis: The path of Redis's socket.
         folder: The folder in which the state folder is created.
@@ -146,7 +146,7 @@ def judge(
     """Check that every owner got exactly one mail.
 
     Args:
-        targets: The list of checks to which this function adds its own.
+        targets: The list to which this function adds its checks.
         incidents: The number of owners.
         copies: The number of mails that each recipient got.
         message_ids: The number of distinct Message-IDs.

@@ -1,6 +1,4 @@
-"""The time and memory that r8scan's reader of git packs needs for ten million objects.
-
-Every second object in the generated pack is a delta.
+"""The time and memory for reading a git pack of ten million objects.
 
 Run: python -m tests.benchmarks.bench_many_objects [--objects 10_000_000]
 """
@@ -23,9 +21,7 @@ CONTENT = b"a line of text\n"
 
 
 def generate(repository: Path, pairs: int) -> None:
-    """Write a git pack that contains the same two objects, a blob and a delta, `pairs` times. The ids in its index are
-    random.
-    """
+    """Write a git pack that contains a blob and a delta of it, `pairs` times."""
     change = varint(len(CONTENT)) * 2 + bytes([0x90, len(CONTENT)])
     base = plain("blob", CONTENT)
     delta = header(6, len(change)) + offset(len(base)) + zlib.compress(change)

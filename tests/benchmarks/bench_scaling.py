@@ -1,6 +1,6 @@
-"""The number of pushes a second that 1, 2 and 4 worker processes read, if GitHub takes 100 ms for each response.
+"""The number of pushes a second that 1, 2 and 4 worker processes read.
 
-The database is PostgreSQL, and the workers are Celery workers with Redis. Exit status 1: a target was missed.
+Exit status 1: a target was missed.
 
 Run: python -m tests.benchmarks.bench_scaling [--pushes N]
 """
@@ -47,10 +47,10 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
     Args:
         pushes: The number of pushes to read.
         processes: The number of worker processes.
-        server: The URL of a PostgreSQL server. A new database is created there.
+        server: The URL of a PostgreSQL server.
         redis: The path of Redis's socket.
         address: The URL of the simulated GitHub.
-        folder: An existing folder. The state folder is created there.
+        folder: An existing folder, in which the state folder is created.
     """
     name = f"scaling_{processes}_{time.monotonic_ns()}"
     with psycopg.connect(server, autocommit=True) as connection:

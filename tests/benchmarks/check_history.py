@@ -1,6 +1,4 @@
-"""Checks that r8scan's reader of git packs reads the same objects as git.
-
-It compares the id, type, size and hash of every object, and the whole content of a sample.
+"""Checks that r8scan and git read the same objects from a repository's packs.
 
 Run: python -m tests.benchmarks.check_history REPOSITORY... [--sample 50]
 """
@@ -28,7 +26,7 @@ from tests.benchmarks.bench_history import git_dir
 def made(packs: list[Path], left_to_git: set[str]) -> Iterator[tuple[str, str, bytes]]:
     """Yield the id, type and content of each object that r8scan reads from the packs.
 
-    r8scan's reader leaves some objects to git. Add the ids of these objects to `left_to_git`.
+    `left_to_git` receives the ids of the objects that r8scan leaves to git.
     """
     plan = plan_history([open_pack(pack, pack.with_suffix(".idx")) for pack in packs])
     for pack in plan.packs:
@@ -57,7 +55,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 def check(repository: Path, sample: int) -> bool:
     """Compare r8scan's reader with git on one repository. Print the result, and return whether they agree.
 
-    The whole content is compared only for one in `sample` objects.
+    Compare the content of one object in `sample`.
     """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:

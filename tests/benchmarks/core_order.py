@@ -1,9 +1,6 @@
 """Finds the order of the search strings ("cores") that makes the token matcher fastest.
 
-The matcher uses the algorithm Teddy of the crate aho-corasick (`Teddy::new`). It puts the strings into 16 buckets and
-searches for a whole bucket at once. To be fast, it compares only the first three bytes, and each half of a byte
-separately. It therefore also stops at some positions at which none of the strings begins, which costs time. This module
-changes the order of the strings, and thereby the buckets, until few such positions occur in a sample of source code.
+The matcher uses the algorithm Teddy of the crate aho-corasick (`Teddy::new`), whose speed depends on this order.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ code.
 
 
 class Sample:
-    """The frequencies of groups of three bytes in a sample of source code."""
+    """The frequencies of all groups of three bytes in a sample of source code."""
 
     def __init__(self, content: bytes) -> None:
         data = np.frombuffer(content, dtype=np.uint8).astype(np.uint32)
@@ -34,12 +31,7 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return the cost of this order of the strings ("cores"): how often the matcher stops with the resulting
-        buckets.
-
-        The cost is a sum over the buckets. For each bucket, add the share of positions in the sample at which the
-        matcher stops because of this bucket.
-        """
+        """Return how often the matcher stops in the sample if the strings have this order."""
         return sum(map(self._cost_of, _buckets(order)))
 
     def _cost_of(self, bucket: Sequence[bytes]) -> float:
@@ -65,12 +57,10 @@ def _buckets(order: Sequence[bytes]) -> list[list[bytes]]:
 
 
 def fastest_order(cores: Sequence[bytes], sample: Sample, steps: int, seed: int = 1) -> list[list[bytes]]:
-    """Search for the best order of the strings ("cores") by simulated annealing. Return the strings in groups.
-
-    A group has at most 64 strings, which is the number that the matcher searches for at once.
+    """Search for the best order of the strings ("cores") by simulated annealing. Return groups of at most 64 strings.
 
     Args:
-        cores: The strings, in any order. If one string begins with another, the two are put into different groups.
+        cores: The strings, in any order.
         sample: The source code for which the search should be fast.
         steps: The number of exchanges of two strings to try.
         seed: The seed of the random choices.
@@ -111,6 +101,6 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether `core` begins with a string of the group, or a string of the group begins with `core`."""
+    """Return whether `core` begins with a string of the group, or the other way round."""
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

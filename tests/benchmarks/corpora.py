@@ -74,7 +74,7 @@ _MAX_FILE_BYTES = 4 << 20
 
 
 def source_files() -> Iterator[Path]:
-    """Yield the path of each source file on this machine once. The order is always the same."""
+    """Yield the path of each source file on this machine, always in the same order."""
     seen: set[tuple[int, int]] = set()
     for root in _ROOTS:
         for folder, folders, names in os.walk(root):
@@ -91,10 +91,7 @@ def source_files() -> Iterator[Path]:
 
 
 def source_corpus(size: int) -> Path:
-    """Return the path of a file with `size` bytes of real source code. Later calls return the same file.
-
-    The content repeats if the machine has less source code.
-    """
+    """Return the path of a file with `size` bytes of real source code."""
     target = CACHE / f"source-{size >> 20}m.bin"
     if target.exists() and target.stat().st_size == size:
         return target

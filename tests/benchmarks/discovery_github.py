@@ -1,8 +1,6 @@
-"""A simulated GitHub with prepared answers. It has a list of new repositories, and quotas.
+"""A simulated GitHub with prepared answers, a list of new repositories, and quotas.
 
-Its search index shows pushes only some time after they happened. The pushes are prepared by
-`tests.benchmarks.firehose`, and each goes to its own repository. The event timeline shows 95 pushes on page 1, and none
-on other pages.
+Its search index shows each push only after a delay.
 
 Run: python -m tests.benchmarks.discovery_github --pushes N --rate R --leaks L --lag S --new R --out FOLDER
 """
@@ -45,7 +43,7 @@ LIST_SIZE = 100
 
 
 class DiscoveryGitHub(Firehose):
-    """A simulated GitHub that counts the use of its quotas. More pushes become visible as time passes."""
+    """A simulated GitHub that counts the use of its quotas."""
 
     def __init__(self, pushes: list[Prepared], rate: float, lag: float, new: float, address: str = "") -> None:
         super().__init__(pushes, rate, 0.0)
@@ -70,10 +68,7 @@ class DiscoveryGitHub(Firehose):
             push.refs = push.refs or _refs(push.head)
 
     def _seconds_before_first_push(self, pushes: int, share_new: float) -> list[float]:
-        """For each push, return the number of seconds from the creation of its repository until the push.
-
-        `share_new` is the share of pushes whose repository was just created.
-        """
+        """For each push, return the seconds from the creation of its repository until the push."""
         chance, found = random.Random(2), []
         for _ in range(pushes):
             is_new = chance.random() < share_new
@@ -187,10 +182,7 @@ def _refs(head: str) -> bytes:
 
 
 def new_repository_ids(pushes: int, rate: float, new: float) -> int:
-    """Return how many of the pushes go to new repositories. The same arguments always give the same number.
-
-    The new repositories have successive ids from FIRST_NEW_ID on.
-    """
+    """Return how many of the pushes go to new repositories."""
     chance, count = random.Random(2), 0
     for _ in range(pushes):
         is_new = chance.random() < new / rate

@@ -1,7 +1,4 @@
-"""Runs the whole service with real servers. The class `Service` has a method for each way to break it.
-
-No supervisor restarts the processes. `table_faults` and `table_outage` use this module.
-"""
+"""Runs the whole service with real servers, and can break each of its parts."""
 
 from __future__ import annotations
 
@@ -102,7 +99,7 @@ class Service:
         self.database.close()
 
     def problems(self) -> list[Problem]:
-        """Return the problems that `r8scan status` reports now, without those in IGNORED."""
+        """Return the problems that `r8scan status` reports, without those in IGNORED."""
         real = time.time
 
         def shifted() -> float:
@@ -132,7 +129,7 @@ class Service:
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a scanning process as if it ran on another host, with a clock that is a day ahead."""
+        """Start a scanning process whose clock is a day ahead, as if it ran on another host."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:
@@ -185,7 +182,7 @@ def free_port() -> int:
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[bool]:
-    """Mount a disk of 40 MB at the folder. Yield False if the user of this process may not mount disks."""
+    """Mount a disk of 40 MB at the folder. Yield False if this user may not mount disks."""
     folder.mkdir(mode=0o700, parents=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=40m,mode=700", "tmpfs", str(folder)]
     mounted = subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0

@@ -1,7 +1,5 @@
 """A simulated GitHub with prepared answers. Pushes appear on its timeline at a given rate.
 
-Because everything is prepared, it needs little CPU time during a measurement.
-
 Run: python -m tests.benchmarks.firehose --pushes N --rate R --leaks L --delay S --out FOLDER
 """
 
@@ -30,13 +28,13 @@ WORDS = ["def", "return", "import", "self", "value", "client", "result", "reques
 
 @dataclass
 class Prepared:
-    """A push with the answers that GitHub gives to requests about it.
+    """A push with GitHub's answers about it.
 
     Attributes:
         event: The push's event on the timeline.
         head: The id of the push's last commit.
         pack: git's response to a fetch.
-        refs: git's response to a request for refs. None if the response is an empty list.
+        refs: git's response to a request for refs, or None if it is empty.
         token: The token that the push leaks, or None.
     """
 
@@ -78,10 +76,7 @@ def source_text(chance: random.Random, lines: int = 120) -> str:
 
 
 def prepare(count: int, leaks: int, seed: int = 1) -> list[Prepared]:
-    """Return `count` pushes of one to three commits each. `leaks` of the pushes, at even distances, contain a token.
-
-    In a third of the leaks, the last commit removes the token again. In another third, the event is a CreateEvent.
-    """
+    """Return `count` pushes of one to three commits each. `leaks` of them, at even distances, contain a token."""
     chance = random.Random(seed)
     texts = [source_text(chance) for _ in range(200)]
     folder = b"".join(b"100644 file%d.py\0" % number + chance.randbytes(20) for number in range(20))
@@ -138,7 +133,7 @@ def _push(number: int, chance: random.Random, texts: list[str], folder: bytes, l
 
 
 def pkt_line(content: str | bytes) -> bytes:
-    """Return the content as a packet line of git's protocol, which begins with its length."""
+    """Return the content as a packet line of git's protocol."""
     data = content.encode() if isinstance(content, str) else content
     return b"%04x" % (len(data) + 4) + data
 
@@ -146,7 +141,7 @@ def pkt_line(content: str | bytes) -> bytes:
 class Firehose:
     """The simulated GitHub, which shows one push after the other.
 
-    The constructor takes the pushes, the number of pushes a second, and a delay in seconds for each response of git.
+    The constructor takes the pushes, the number of pushes a second, and the delay of each git response in seconds.
     """
 
     def __init__(self, pushes: list[Prepared], rate: float, delay: float) -> None:
@@ -176,7 +171,7 @@ class Firehose:
         self.shown = max(due, self.shown)
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return the status line, additional header lines and the body of the response to a request."""
+        """Return the status line, more header lines and the body of a response."""
         if target.startswith(b"/api/events"):
             self.flow()
             page = int(re.search(rb"[?&]page=(\d+)", target)[1])  # type: ignore[index]
@@ -240,7 +235,7 @@ class Connection(asyncio.Protocol):
 
 
 async def serve(firehose: Firehose, ready: Path) -> None:
-    """Serve until the process is killed. Write the server's URL to the file `ready`."""
+    """Serve until the process is killed. Write the URL to the file `ready`."""
     server = await asyncio.get_running_loop().create_server(lambda: Connection(firehose), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     partial = ready.with_suffix(".partial")

@@ -30,20 +30,20 @@ def binary() -> str | None:
 
 
 def command(program: str, target: Path, rule: Path, *options: str) -> list[str]:
-    """Return the command line with which Kingfisher scans `target`. `rule` is the file with Kingfisher's rule."""
+    """Return the command line with which Kingfisher scans `target`. `rule` is the path of its rule."""
     rules = ["--rules-path", str(rule), "--load-builtins=false", "--no-validate", "--no-dedup", "--no-update-check"]
     return [program, "scan", str(target), *rules, *options]
 
 
 def write_rule(folder: Path) -> Path:
-    """Write Kingfisher's rule for tokens into a file in the folder, and return the file's path."""
+    """Write Kingfisher's rule for tokens into the folder, and return the file's path."""
     path = folder / "rule.yml"
     path.write_text(RULE)
     return path
 
 
 def tokens_by_file(program: str, folder: Path, names: Sequence[str]) -> dict[str, set[str]]:
-    """Scan the folder with Kingfisher. For each file in `names`, return the tokens that Kingfisher finds in it."""
+    """Return the tokens that Kingfisher finds in each of the files `names`."""
     found: dict[str, set[str]] = {name: set() for name in names}
     with tempfile.TemporaryDirectory() as rules:
         options = ("--format", "json", "--git-history", "none")

@@ -1,7 +1,6 @@
 """Properties of simulated pushes, and how frequent they are among all pushes and among pushes with a leak.
 
-r8scan estimates from these properties how likely a leak is. The frequencies here are assumptions. They are not derived
-from r8scan's own weights, because the benchmark would then only confirm these weights.
+The frequencies are assumptions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Measures the cost of each hostile input for the table in docs/security.md.
 
-The table also says what r8scan recorded about the input, and whether r8scan found a leak that was published together
-with it. Exit status 1: a limit was exceeded.
+Exit status 1: a limit was exceeded.
 
 Run: python -m tests.benchmarks.table_attacks [--write] [--only NAME ...] [--part scan|service|edges]
 """
@@ -48,7 +47,7 @@ class Judged:
 
 
 def judged(row: Row) -> Judged:
-    """Compare a row's measurements with the limits. Return the row together with the exceeded limits."""
+    """Return the row together with the limits that its measurements exceed."""
     broken = []
     if row.reader_cpu > MAX_READER_SECONDS:
         broken.append("CPU of a reader")
@@ -100,7 +99,7 @@ def _size(count: float) -> str:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Hold a lock until the `with` block ends, so that only one measurement at a time runs on this machine."""
+    """Hold a lock until the `with` block ends, so that only one measurement runs at a time."""
     with Path(tempfile.gettempdir(), "r8scan-attack-table.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
@@ -111,7 +110,7 @@ def measure(parts: list[str], names: list[str]) -> list[Judged]:
 
     Args:
         parts: The ways in which r8scan gets inputs. They are keys of PARTS.
-        names: The names of the inputs. If the list is empty, measure all inputs.
+        names: The names of the inputs, or an empty list for all inputs.
     """
     inputs = [one for one in INPUTS.values() if not names or one.name in names]
     found: list[Judged] = []

@@ -1,7 +1,4 @@
-"""Makes the two tables in docs/detection.md. They list the encodings and containers in which r8scan finds a token.
-
-The first table is for the default token format. It also shows what Kingfisher, another secret scanner, finds. The
-second table is for three other token formats.
+"""Makes the two tables of encodings and containers in docs/detection.md.
 
 Run: python -m tests.benchmarks.table_detection [--write] (With --write, it writes the tables into docs/detection.md.
 The first table is written only if Kingfisher is installed.)
@@ -29,10 +26,8 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield four values for each row of the table in docs/detection.md.
-
-    They are the section's title, the name of the encoding or container, the token, and the content of a file with the
-    token.
+    """Yield the section's title, the name of the encoding or container, the token, and a file's content for each row of
+    the table.
     """
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
@@ -73,8 +68,7 @@ def table_of_others() -> str:
 def table(program: str | None) -> str:
     """Return the table for the default token format, in Markdown.
 
-    Args:
-        program: The path of Kingfisher, or None if it is not installed.
+    `program` is the path of Kingfisher, or None if it is not installed.
     """
     detector = Detector()
     rows: list[tuple[str, str, bytes, bool]] = []

@@ -1,8 +1,5 @@
 """Breaks one part of a running service after another, and measures how soon `r8scan status` reports it.
 
-A fault passes if `r8scan status` reports it within 60 seconds, and stops reporting it within 60 seconds after its end.
-The processes and servers are real. The table says which faults are only simulated.
-
 Run it with `make fault-table`. `--only TEXT` selects faults by name, and `--write` writes the table into the
 documentation.
 """
@@ -33,7 +30,7 @@ BEGIN, END = "<!-- fault table: make fault-table -->", "<!-- end of the fault ta
 class Fault:
     """One way to break the service, and to repair it.
 
-    `says` is a regular expression. The output of `r8scan status` must match it while the service is broken.
+    `says` is a regular expression for the output of `r8scan status` while the service is broken.
     """
 
     name: str
@@ -146,13 +143,7 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return a fault that sends a signal to the process with this role. The repair starts or continues the process.
-
-    Args:
-        role: The role of the process.
-        name: The description of the fault in the table.
-        number: The signal, which kills or stops the process.
-    """
+    """Return a fault that kills or stops the process with this role by a signal."""
 
     def end(service: Service) -> None:
         service.start(role) if number == signal.SIGKILL else service.send(signal.SIGCONT, role)
@@ -161,12 +152,12 @@ def _silence(role: str, name: str, number: signal.Signals) -> Fault:
 
 
 def shown(one: Problem) -> str:
-    """Return a problem as one line: its key and its sentence."""
+    """Return a problem as one line of text."""
     return f"{one.key} {one.sentence}"
 
 
 def seconds_until(ready: Callable[[], bool]) -> float | None:
-    """Wait until `ready` returns True. Return the seconds waited, or None if it took more than GIVE_UP_SECONDS."""
+    """Wait until `ready` returns True. Return the seconds waited, or None after GIVE_UP_SECONDS."""
     began = time.monotonic()
     while not ready():
         if time.monotonic() - began > GIVE_UP_SECONDS:
@@ -176,7 +167,7 @@ def seconds_until(ready: Callable[[], bool]) -> float | None:
 
 
 def run(service: Service, fault: Fault) -> tuple[str, bool]:
-    """Break the service in one way and repair it. Return a row of the table, and whether `r8scan status` was right."""
+    """Break and repair the service. Return a row of the table, and whether `r8scan status` was right."""
     said: list[str] = []
 
     def is_named() -> bool:
@@ -203,7 +194,7 @@ def run(service: Service, fault: Fault) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Try all faults. Return the number of faults that `r8scan status` did not report correctly."""
+    """Try all faults. Return how many `r8scan status` did not report correctly."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")

@@ -1,8 +1,8 @@
 """Measures the memory and CPU time of all processes of the idle service, for `make memory-table`.
 
-It measures two deployments: `r8scan run` with SQLite, and the commands of docker-compose.yml with PostgreSQL and Redis.
-Memory is the proportional set size (PSS): memory that N processes share counts as 1/N in each. `--settle` is the number
-of seconds to wait after a planted token was found, and `--seconds` is the length of the measurement.
+Memory is the proportional set size (PSS): memory that N processes share counts as 1/N in each.
+
+Run: python -m tests.benchmarks.table_memory [--settle SECONDS] [--seconds SECONDS]
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ POLL_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """The memory and the CPU time that a deployment's processes use.
+    """The memory and the CPU time of a deployment's processes.
 
     Attributes:
         megabytes: The memory of each process, by the name of the process.
-        cores: The average CPU use of each process, by the name of the process. 1 is one whole core.
+        cores: The average CPU use of each process, by its name. 1 is one whole core.
     """
 
     megabytes: dict[str, float]
@@ -68,7 +68,7 @@ def measured(parents: dict[str, int], seconds: float) -> Use:
 
     Args:
         parents: Process ids by the name of the service.
-        seconds: How long to measure the CPU time.
+        seconds: The length of the measurement of CPU time.
     """
     before, began = _processor_seconds(parents), time.monotonic()
     time.sleep(seconds)
@@ -89,9 +89,7 @@ def _processes(parents: dict[str, int]) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _name(service: str, process: psutil.Process) -> str:
-    """Return the name that the table uses for a process: the service's name and, for some processes, also the process's
-    role.
-    """
+    """Return the name of the process in the table: the service's name, and sometimes the process's role."""
     line = " ".join(process.cmdline())
     if "fork_server" in line:
         return f"{service}: readers"
@@ -122,7 +120,9 @@ def _pss(process: psutil.Process) -> int:
 def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> Use:
     """Measure `r8scan run` with SQLite, its own Redis and two processes that scan.
 
-    After the first planted token was found, wait `settle` seconds, and then measure for `seconds` seconds.
+    Args:
+        settle: The seconds to wait after the first planted token was found.
+        seconds: The length of the measurement.
     """
     with world.running(folder, **settings) as surroundings, surroundings.service("--processes", "2") as child:
         surroundings.github.poll_interval = POLL_SECONDS
@@ -132,9 +132,11 @@ def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> U
 
 
 def compose_set(folder: Path, settle: float, seconds: float) -> Use:
-    """Measure the commands of docker-compose.yml as processes without containers, with PostgreSQL and Redis.
+    """Measure the commands of docker-compose.yml without containers, with PostgreSQL and Redis.
 
-    After the first planted token was found, wait `settle` seconds, and then measure for `seconds` seconds.
+    Args:
+        settle: The seconds to wait after the first planted token was found.
+        seconds: The length of the measurement.
     """
     with postgresql_server() as postgresql, redis_server() as socket, ExitStack() as stack:
         with psycopg.connect(postgresql, autocommit=True) as connection:
@@ -171,10 +173,7 @@ def _started(surroundings: World, stack: ExitStack) -> dict[str, int]:
 
 
 def compose_services() -> dict[str, dict[str, Any]]:
-    """Return the definitions of the services of the compose file that run r8scan, by name.
-
-    Omit services that end by themselves and services with a profile.
-    """
+    """Return the compose file's permanent services that run r8scan, by name."""
     services: dict[str, dict[str, Any]] = yaml.safe_load(COMPOSE.read_text())["services"]
     return {
         name: service
@@ -184,10 +183,7 @@ def compose_services() -> dict[str, dict[str, Any]]:
 
 
 def command_of(service: dict[str, Any]) -> list[str]:
-    """Return the command line of a compose service, for this Python interpreter.
-
-    Replace the port 8080 by 0, which means any free port.
-    """
+    """Return the command line of a compose service, with any free port instead of 8080."""
     words: list[str] = service["command"]
     return [sys.executable, "-m", "workers", *("0" if word == "8080" else word for word in words)]
 

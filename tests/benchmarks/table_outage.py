@@ -1,8 +1,6 @@
-"""Measures how much Redis and the logs grow during two outages, for `make outage`.
+"""Measures how much Redis and the logs grow while Redis or the workers are stopped, for `make outage`.
 
-In the first outage, Redis is stopped. In the second, no worker consumes messages. An outage lasts as many minutes as
-`--minutes` says (default: 60). The benchmark passes if Redis and the logs grow by less than a megabyte each. It prints
-the growth in each quarter of the time.
+Each outage lasts `--minutes` (default: 60). A growth of a megabyte or more is a failure.
 """
 
 from __future__ import annotations
@@ -35,9 +33,9 @@ def redis_bytes(service: Service) -> int:
 
 
 def grown(measure: Callable[[Service], int], service: Service, minutes: float) -> list[int]:
-    """Measure the growth in bytes during four periods of equal length, which together last `minutes`.
+    """Return the growth in bytes in each quarter of `minutes` minutes.
 
-    `measure` returns the size in bytes at the moment of the call.
+    `measure` returns the current size in bytes.
     """
     sizes = [measure(service)]
     for _ in range(PARTS):
@@ -47,7 +45,7 @@ def grown(measure: Callable[[Service], int], service: Service, minutes: float) -
 
 
 def shown(name: str, parts: list[int]) -> bool:
-    """Print the growth in bytes of each period. Return whether their sum is below the limit."""
+    """Print the growth in bytes of each quarter. Return whether the sum is below the limit."""
     print(f"{name}: {sum(parts) / 1000:,.1f} kB ({', '.join(f'{part / 1000:,.1f}' for part in parts)})", flush=True)
     return sum(parts) < MAX_BYTES
 

@@ -1,5 +1,4 @@
-"""Makes `github_graphql.graphql` out of GitHub's published GraphQL schema. The result has only the types and fields
-that r8scan asks for, without descriptions.
+"""Makes `github_graphql.graphql` out of GitHub's published GraphQL schema, with only the types that r8scan asks for.
 
 The schema is the file `schema.graphql` of the npm package `@octokit/graphql-schema` (MIT licence, GitHub).
 
@@ -35,10 +34,7 @@ LICENCE = "# From GitHub's GraphQL schema (npm package @octokit/graphql-schema).
 
 
 def trimmed(text: str) -> str:
-    """Return the schema with only the types and fields in KEPT, and with the other types that these need.
-
-    The other types are a union of search results, two scalars and an enum.
-    """
+    """Return the schema with only the types and fields in KEPT and the types that they need."""
     document = graphql.parse(text, no_location=True)
     kept = [found for one in document.definitions if (found := _trimmed(one)) is not None]
     return LICENCE + "\n\n" + graphql.print_ast(ast.DocumentNode(definitions=tuple(kept))) + "\n"
@@ -59,7 +55,7 @@ def _trimmed(node: Any) -> Any:
 
 
 def _plain(node: Any) -> Any:
-    """Return a copy of the node without descriptions and directives, also in its fields, values and arguments."""
+    """Return a copy of the node without descriptions and directives."""
     parts = {
         name: tuple(_plain(part) for part in listed)
         for name in ("fields", "values", "arguments")

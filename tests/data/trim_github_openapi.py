@@ -3,10 +3,6 @@
 The description is the file `api.github.com.json` of the npm package `@octokit/openapi` (MIT licence, GitHub and the
 Octokit contributors).
 
-Texts and examples are left out. OpenAPI 3.0's `nullable` is rewritten as JSON Schema, so that a JSON Schema validator
-understands the result. `oneOf` is replaced by `anyOf`, because GitHub's alternatives overlap: the payload of a
-PublicEvent is any object, so a real answer would match several alternatives.
-
 Run: python -m tests.data.trim_github_openapi api.github.com.json > tests/data/github_openapi.json
 """
 
@@ -86,7 +82,7 @@ def _resolved(value: dict[str, Any], described: dict[str, Any]) -> dict[str, Any
 
 
 def _plain(value: Any, *, is_names: bool = False) -> Any:
-    """Return the schema without texts, written as JSON Schema.
+    """Return the schema as JSON Schema, without descriptions and examples.
 
     If `is_names` is true, the keys of `value` are names of properties, so keep all keys.
     """
@@ -95,6 +91,7 @@ def _plain(value: Any, *, is_names: bool = False) -> Any:
     if not isinstance(value, dict):
         return value
     found = {
+        # GitHub's alternatives overlap, so a real answer can match several of them. `oneOf` would refuse it.
         ("anyOf" if key == "oneOf" and not is_names else key): _plain(
             part, is_names=key == "properties" and not is_names
         )

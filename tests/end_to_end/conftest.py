@@ -1,4 +1,4 @@
-"""Pytest fixtures for tests of the whole service, as `r8scan run` starts it, with a simulated GitHub."""
+"""Pytest fixtures for tests of the whole service with a simulated GitHub."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def surroundings(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def polling(surroundings: World) -> Callable[[], bool]:
-    """Return a function that returns whether the service has polled the event timeline at least once."""
+    """Return a function that returns whether the service has polled the event timeline."""
 
     def ask() -> bool:
         with surroundings.database.read() as session:
@@ -45,7 +45,7 @@ def idle(surroundings: World) -> bool:
 
 
 def told(surroundings: World) -> int:
-    """Return the number of incidents about which owners got a mail. One mail can be about several incidents."""
+    """Return the number of incidents about which owners got a mail."""
     with surroundings.database.read() as session:
         statement = select(NotificationSubject.id).where(NotificationSubject.channel == "email")
         return len(session.execute(statement).all())

@@ -1,4 +1,4 @@
-"""Tests that the previous version of r8scan can still use a database with this version's tables."""
+"""Tests that the previous version of r8scan can still use this version's database."""
 
 from __future__ import annotations
 

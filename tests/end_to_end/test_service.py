@@ -29,9 +29,9 @@ SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sen
 
 
 def processes(pid: int) -> dict[str, list[int]]:
-    """Return the process ids of the service's processes by name.
+    """Return the ids of the service's processes by name.
 
-    A name is `redis`, the role of a process (for example `poller`), or `<role> child` for its child processes.
+    A name is `redis`, a role (for example `poller`), or `<role> child` for its child processes.
     """
     found: dict[str, list[int]] = {}
     stack = [pid]
@@ -52,7 +52,7 @@ def processes(pid: int) -> dict[str, list[int]]:
 
 
 def told_in_log(surroundings: World, number: int) -> None:
-    """Assert that every log line is JSON, and that each kind of security event was logged for `number` incidents."""
+    """Assert that every log line is JSON, and that all kinds of security event were logged."""
     lines = [json.loads(line) for line in (surroundings.folder / "service.log").read_text().splitlines()]
     events = [line for line in lines if line["logger"] == "r8scan.security"]
     for kind in SECURITY_EVENTS:

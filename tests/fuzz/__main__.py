@@ -1,8 +1,7 @@
 """Runs fuzz tests for minutes (`make fuzz`), each in a process with limits on CPU time and memory.
 
-If a test fails, hangs or needs too much memory, the program prints the error and the path of a file with the last
-input, and exits with status 1. With `--mutations N`, the program instead damages sample files of each format at random,
-and checks N damaged files of each format.
+If a test fails, the program prints the error and the path of a file with the last input, and exits with status 1. With
+`--mutations N`, it instead checks N damaged files of each format.
 
 Run: python -m tests.fuzz [--minutes N | --mutations N] [--only NAME ...]
 """
@@ -36,7 +35,7 @@ EXAMPLES_A_ROUND = 500
 def fuzz(target: Target, seconds: float, current: Path) -> None:
     """Run one fuzz test on new inputs for `seconds` seconds.
 
-    Each input is written to the file `current` before the test. If the process is killed, the input is still there.
+    Each input is first written to the file `current`.
     """
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     deadline = time.monotonic() + seconds
@@ -57,7 +56,7 @@ def fuzz(target: Target, seconds: float, current: Path) -> None:
 
 
 def begin(example: Any, current: Path) -> None:
-    """Write an input to the file `current`, and set the limit on CPU time for the test of this input."""
+    """Write an input to the file `current`, and limit the CPU time of its test."""
     current.write_bytes(pickle.dumps(example))
     usage = resource.getrusage(resource.RUSAGE_SELF)
     most = int(usage.ru_utime + usage.ru_stime) + MAX_EXAMPLE_CPU_SECONDS
@@ -65,14 +64,14 @@ def begin(example: Any, current: Path) -> None:
 
 
 def mutate(name: str, number: int, current: Path) -> None:
-    """Check `number` damaged files of the format `name` while the memory of the process is limited."""
+    """Check `number` damaged files of the format `name` with limited memory."""
     resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
     slowest = check_format(name, number, read, lambda damaged: begin(damaged, current))
     print(f"{number} mutations, the slowest took {slowest:.2f} s", flush=True)
 
 
 def main() -> int:
-    """Run all fuzz tests, or those named on the command line. Return 1 if a test failed, otherwise 0."""
+    """Run all fuzz tests, or those named on the command line. Return 1 if one failed."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--mutations", type=int, default=0, metavar="N")

@@ -1,7 +1,5 @@
 """Damages sample files of every format at random, and checks how r8scan reads them.
 
-This tries several times more inputs in the same time than a test with Hypothesis.
-
 Run: python -m tests.fuzz --mutations N
 """
 
@@ -23,11 +21,11 @@ def formats() -> list[str]:
 
 
 def check_format(name: str, number: int, check: Callable[[bytes], None], before: Callable[[bytes], None]) -> float:
-    """Check `number` damaged copies of the sample file of a format. Return the CPU seconds of the slowest check.
+    """Check `number` damaged copies of a format's sample file. Return the CPU seconds of the slowest check.
 
     Args:
         name: The name of the format.
-        number: The number of damaged copies to check.
+        number: The number of damaged copies.
         check: A function that raises an exception if r8scan reads the file wrongly.
         before: A function to call with each file before the check.
     """
@@ -43,7 +41,7 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
 
 
 def mutated(sample: bytes, chance: random.Random) -> bytes:
-    """Return a copy of the sample with one to MAX_EDITS random changes. The first KEPT_HEAD bytes are not changed."""
+    """Return a copy of the sample with one to MAX_EDITS random changes after the first KEPT_HEAD bytes."""
     content = bytearray(sample)
     for _ in range(chance.randint(1, MAX_EDITS)):
         if len(content) <= KEPT_HEAD:

@@ -48,8 +48,7 @@ the texts.
 def containers(family: str) -> tuple[bytes, ...]:
     """Return one small file of each container format in a group, for example of each archive format.
 
-    Args:
-        family: The name of the group. It is a key of FAMILIES.
+    `family` is the group's key in FAMILIES.
     """
     beginnings = FAMILIES[family]
     return tuple(build(CONTENT) for name, build in CONTAINERS.items() if name.startswith(beginnings))
@@ -57,16 +56,13 @@ def containers(family: str) -> tuple[bytes, ...]:
 
 @functools.cache
 def encoded() -> tuple[bytes, ...]:
-    """Return a list of texts: the sample token in every encoding that r8scan finds."""
+    """Return the sample token in every encoding that r8scan finds."""
     return tuple(encode(TOKEN, random.Random(7)) for encode in ENCODINGS.values())
 
 
 @functools.cache
 def needles() -> tuple[bytes, ...]:
-    """Return byte strings from which a fuzz test builds its inputs.
-
-    They are the first bytes of a token in each encoding, separators between letters, and parts of the sample token.
-    """
+    """Return byte strings from which a fuzz test builds its inputs, for example the first bytes of a token."""
     from scanner.detection.patterns.needles import needles as all_needles
 
     found = [needle.text for needle in all_needles()]
@@ -108,7 +104,7 @@ def deltas() -> tuple[bytes, ...]:
 
 
 def answers() -> tuple[bytes, ...]:
-    """Return answers of a git server: a list of refs, a pack, the server's capabilities, and an error."""
+    """Return answers of a git server: a list of refs, a pack, the capabilities, and an error."""
     from tests.benchmarks.firehose import pkt_line
 
     oid = "0123456789abcdef" * 2 + "01234567"
@@ -123,7 +119,7 @@ def answers() -> tuple[bytes, ...]:
 
 
 def mails() -> tuple[bytes, ...]:
-    """Return mails about failed deliveries, with and without their machine-readable part."""
+    """Return mails about failed deliveries."""
     parts = (
         b"Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\nFinal-Recipient: rfc822; a@b\r\n"
         b"Action: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 no\r\n\r\n",
@@ -135,24 +131,20 @@ def mails() -> tuple[bytes, ...]:
 
 
 def usage() -> tuple[bytes, ...]:
-    """Return two records of a token's use, as JSON: one with all fields, one with only a digest and a time."""
+    """Return two usage records as JSON: one with all fields, one with only a digest and a time."""
     full = {"token": TOKEN.decode(), "time": "2026-01-01T00:00:00+00:00", "ip": "203.0.113.7", "country": "de"}
     return json.dumps({**full, "user_agent": "x"}).encode(), b'{"digest": "%s", "time": 1767225600}' % (b"0" * 64)
 
 
 def json_bodies() -> tuple[bytes, ...]:
-    """Return some JSON bodies that Python's parser accepts, and some that it refuses (too deep, or too many digits)."""
+    """Return some JSON bodies that Python's parser accepts, and some that it refuses."""
     deep = b'{"a":[' * 2_000 + b'"x"' + b"]}" * 2_000
     digits = b"1" * 5_000
     return (b'[{"id": "1", "n": [1, 2.5e3, null, "\\u0041"]}]', b"[" + deep + b", 1]", b'{"n": ' + digits + b"}", deep)
 
 
 def reader_answers() -> tuple[bytes, ...]:
-    """Return two answers of a confined process that reads a pack.
-
-    The first answer names an object that needs more time, and then the found tokens. The second names only the found
-    tokens.
-    """
+    """Return two answers of a confined process that reads a pack."""
     oid = "ab" * 20
     scan = {
         "hits": [[oid, "blob", [[TOKEN.decode(), 1, 2, ["plain"], []]]]],

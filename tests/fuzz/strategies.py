@@ -49,7 +49,7 @@ def _edit(draw: st.DrawFn, content: bytearray, at: int) -> None:
 
 @st.composite
 def joined(draw: st.DrawFn, words: Sequence[bytes]) -> bytes:
-    """Draw a text that joins some of these words in any order. A word may be repeated up to MAX_REPEATS times."""
+    """Draw a text that joins some of these words, each up to MAX_REPEATS times."""
     parts = draw(st.lists(st.tuples(st.sampled_from(words), st.integers(1, MAX_REPEATS)), max_size=30))
     return b"".join(word * count for word, count in parts) + draw(st.binary(max_size=20))
 
@@ -70,9 +70,6 @@ def any_json() -> st.SearchStrategy[Any]:
 
 
 def record(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Return a strategy for JSON objects with some of these fields.
-
-    The value of a field comes from the field's strategy, or is any other JSON value.
-    """
+    """Return a strategy for JSON objects with these fields. A field may be missing or have any other JSON value."""
     loose = {name: st.one_of(strategy, any_json()) for name, strategy in fields.items()}
     return st.one_of(st.fixed_dictionaries(fields), st.fixed_dictionaries({}, optional=loose))

@@ -1,8 +1,6 @@
-"""The fuzz tests. There is one for each parser of untrusted bytes.
+"""The fuzz tests: one for each parser of untrusted bytes.
 
-A fuzz test has a strategy that makes inputs, and a function that checks how the parser handles an input. The test fails
-if the parser raises an undocumented exception. `tests/fuzz/test_targets.py` runs each test briefly, and `python -m
-tests.fuzz` runs each for minutes.
+A test fails if the parser raises an undocumented exception.
 """
 
 from __future__ import annotations
@@ -43,7 +41,7 @@ LIMITS = Limits(expanded_bytes=MAX_EXPANDED, entries=MAX_ENTRIES, member_bytes=1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A fuzz test of one parser: its name, a strategy for the input, and the check to run on each input."""
+    """A fuzz test of one parser: its name, a strategy for inputs, and the check of each input."""
 
     name: str
     examples: st.SearchStrategy[Any]
@@ -64,10 +62,7 @@ def read(content: bytes) -> None:
 
 
 def scan(content: bytes) -> None:
-    """Check the quick first search, which decides whether the detector is needed.
-
-    It must report every small content in which the detector finds plain tokens.
-    """
+    """Check that the prefilter reports every small content in which the detector finds plain tokens."""
     result = Detector().scan_bytes(content)
     offsets = hit_offsets(content)
     assert offsets == sorted(offsets)
@@ -76,7 +71,9 @@ def scan(content: bytes) -> None:
 
 
 def redacted(content: bytes) -> None:
-    """Check that redaction raises no exception, leaves no plain token, and changes nothing when it is repeated."""
+    """Check that redaction raises no exception and leaves no plain token, and that a second redaction changes
+    nothing.
+    """
     text = content.decode("utf-8", "surrogateescape").encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
     once = redact(text)
     assert redact(once) == once
@@ -84,7 +81,7 @@ def redacted(content: bytes) -> None:
 
 
 def pack(content: bytes) -> None:
-    """Check that a git pack is read and scanned without an exception, including all its trees and commits."""
+    """Check that a git pack is read and scanned without an exception."""
     from scanner.detection.git.packs import PackLimits
     from scanner.github.git_protocol import ReceivedPack
     from scanner.sources.pushes.objects import read_pack
@@ -96,7 +93,7 @@ def pack(content: bytes) -> None:
 
 
 def pack_in_reader(content: bytes) -> None:
-    """Check that the result of scanning a pack does not change when one process sends it to another."""
+    """Check that the result of scanning a pack can be sent to another process unchanged."""
     import socket
 
     from scanner.detection.deep_reading import InProcessReader
@@ -117,8 +114,7 @@ def pack_in_reader(content: bytes) -> None:
 
 
 def pack_of_history(files: tuple[bytes, bytes]) -> None:
-    """Check that r8scan loses no object of a git pack. It must read each object, leave it to git, or count it as
-    unread.
+    """Check that r8scan reads each object of a git pack, leaves it to git, or counts it as unread.
 
     `files` are the pack and its index.
     """
@@ -171,7 +167,7 @@ def packed_refs(content: bytes) -> None:
 
 
 def refs_answer(content: bytes) -> None:
-    """Check that arbitrary bytes from the process that reads refs are accepted, or counted as unreadable."""
+    """Check that arbitrary bytes from the process that reads refs are accepted or counted as unreadable."""
     from scanner.detection.history import repository_refs
 
     refs = repository_refs._parsed(content)
@@ -198,7 +194,7 @@ def delta(content: bytes) -> None:
 
 
 def answer(content: bytes) -> None:
-    """Check that a git server's answer is split into the same lines when it arrives in small, large or whole pieces."""
+    """Check that a git server's answer is split into the same lines, however it is cut into pieces."""
     from scanner.github.errors import GitHubError
     from scanner.github.git_protocol import pkt_lines
 
@@ -214,7 +210,7 @@ def answer(content: bytes) -> None:
 
 
 def event(value: Any) -> None:
-    """Check that any JSON value is refused, or is parsed as a GitHub event whose texts can be scanned."""
+    """Check that any JSON value is refused, or parsed as a GitHub event whose texts can be scanned."""
     from scanner.sources.timeline.events import parse_event, read_events
 
     parsed = parse_event(value)
@@ -223,7 +219,7 @@ def event(value: Any) -> None:
 
 
 def alerts(body: bytes) -> None:
-    """Check that a body is refused, or is parsed as a list of alerts without raw tokens."""
+    """Check that a body is refused, or parsed as a list of alerts without raw tokens."""
     from scanner.sources.alerts import NotAlerts, TooManyAlerts, parse_alerts
 
     try:
@@ -235,7 +231,7 @@ def alerts(body: bytes) -> None:
 
 
 def signature(parts: tuple[Any, str, str, bytes]) -> None:
-    """Check that an invented signature is never accepted, whatever the public keys and the signature contain."""
+    """Check that an invented signature is never accepted."""
     from scanner.github.signatures import Forged, parse_keys, verify
 
     answered, pem, given, body = parts
@@ -258,7 +254,7 @@ def gist(value: Any) -> None:
 
 @functools.cache
 def _github() -> GitHub:
-    """Return a GitHub client for parsers that need GitHub's addresses. The client sends no request."""
+    """Return a GitHub client that sends no request."""
     return connect(f"{WEB_URL}/api", WEB_URL, None)
 
 
@@ -272,7 +268,7 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """Check that a patch of any shape is read, with a line number for each added line."""
+    """Check that a patch of any shape is read with the number of each added line."""
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)
@@ -280,7 +276,7 @@ def comparison(patch: str) -> None:
 
 
 def bounce(content: bytes) -> None:
-    """Check that a mail is refused, or is read as a failed delivery with a reason of limited length."""
+    """Check that a mail is refused, or read as a failed delivery with a reason of limited length."""
     from notifications.email.bounces import NotABounce, read_bounce
 
     try:
@@ -291,7 +287,7 @@ def bounce(content: bytes) -> None:
 
 
 def usage(content: bytes) -> None:
-    """Check that a line is refused, or becomes a usage record that contains no IP address and no raw token."""
+    """Check that a line is refused, or becomes a usage record without an IP address or raw token."""
     from datetime import UTC, datetime
 
     from scanner.compromise.networks import NetworkList
@@ -307,7 +303,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that each part of a token report is refused, or is accepted and contains no raw token."""
+    """Check that each part of a token report is refused, or accepted without a raw token."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 

@@ -1,4 +1,4 @@
-"""Tests that each fuzz test passes on a few fixed inputs. To try new inputs for minutes, run `make fuzz`."""
+"""Tests that each fuzz test passes on a few fixed inputs."""
 
 from __future__ import annotations
 

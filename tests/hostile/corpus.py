@@ -1,6 +1,6 @@
 """The list of all hostile inputs.
 
-Run: python -m tests.hostile.corpus FOLDER (This writes all inputs that are files into the folder.)
+Run: python -m tests.hostile.corpus FOLDER (This writes the inputs into the folder as files.)
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ FAMILIES = (archives, streams, documents, counts, git, texts, edges)
 
 
 def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileInput]:
-    """Return the hostile inputs that can be given to r8scan in at least one of these ways.
+    """Return the hostile inputs that reach r8scan in one of these ways.
 
     Args:
-        deliveries: The ways of giving an input to r8scan, such as `file`.
+        deliveries: The ways, such as `file`.
         with_large: Whether to include inputs that take seconds to build or to read.
     """
     found = (one for one in INPUTS.values() if one.delivery in deliveries)
@@ -28,7 +28,7 @@ def inputs_for(*deliveries: Delivery, with_large: bool = False) -> list[HostileI
 
 
 def main() -> None:
-    """Write all hostile inputs that are files into the folder on the command line."""
+    """Write all hostile inputs that are files into a folder."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
     for one in inputs_for("file", with_large=True):

@@ -1,4 +1,4 @@
-"""A server that imitates GitHub. While r8scan polls it, a test can add hostile events, packs and gists."""
+"""A simulated GitHub to which a test can add hostile events, packs and gists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PERSON = "Ana <ana@example.com> 1700000000 +0000"
 
 
 class HostileGitHub(Firehose):
-    """A server that imitates GitHub, with prepared pushes that appear at a given rate."""
+    """A simulated GitHub with prepared pushes that appear at a given rate."""
 
     def __init__(self, pushes: list[Prepared] | None = None, rate: float = 1.0) -> None:
         super().__init__(pushes or [], rate, 0.0)
@@ -34,14 +34,13 @@ class HostileGitHub(Firehose):
         self._raw: list[bytes] = []
 
     def show(self, *pushes: Prepared) -> None:
-        """Add these events to the public timeline. r8scan gets them at its next poll."""
+        """Add these events to the public timeline."""
         self._waiting.extend(pushes)
 
     def show_raw(self, content: bytes) -> None:
         """Add an event with hostile JSON to the public timeline.
 
-        Args:
-            content: A JSON object. This function adds an id, a time and a repository to it.
+        `content` is a JSON object without an id, a time and a repository.
         """
         number = next(_numbers)
         repo = f'{{"id": {9_000_000 + number}, "name": "hostile/project{number}"}}'
@@ -50,7 +49,7 @@ class HostileGitHub(Firehose):
         self._raw.append(head.encode() + content[1:])
 
     def show_gist(self, files: dict[str, bytes]) -> None:
-        """Add a public gist with these files. `files` has the content of each file, by its name."""
+        """Add a public gist with these files. `files` has each file's content by its name."""
         gist_id = f"{next(self._numbers):032x}"
         listed: dict[str, Any] = {}
         for name, content in files.items():
@@ -64,7 +63,7 @@ class HostileGitHub(Firehose):
         self._gists.insert(0, {**gist, "html_url": f"{self.url}/gist/{gist_id}", "description": None})
 
     def answer(self, target: bytes, headers: bytes, body: bytes) -> tuple[bytes, bytes, bytes]:
-        """Return the answer to an HTTP request: the status line, further header lines, and the body.
+        """Return the status line, more header lines and the body of the response.
 
         `target` is the path and query of the request.
         """
@@ -97,12 +96,7 @@ class HostileGitHub(Firehose):
 
 
 def _unless_known(answer: tuple[bytes, bytes, bytes], headers: bytes) -> tuple[bytes, bytes, bytes]:
-    """Add an ETag to the answer. If the client has this body already, return an answer with status 304 instead.
-
-    Args:
-        answer: The status line, further header lines and the body.
-        headers: The header lines of the request.
-    """
+    """Add an ETag to the answer, or answer with status 304 if the client has this body already."""
     status, more, body = answer
     tag = b'"%s"' % hashlib.sha256(body).hexdigest().encode()
     if b"if-none-match: " + tag in headers.lower():
@@ -114,7 +108,7 @@ _numbers = itertools.count(1)
 
 
 def event(kind: str, payload: object, token: str | None = None) -> Prepared:
-    """Return an event of the type `kind` in a new repository. If the payload leaks a token, `token` is this token."""
+    """Return an event of the type `kind` in a new repository. `token` is the token that it leaks, if any."""
     number = next(_numbers)
     name = f"hostile/project{number}"
     shown = {
@@ -129,7 +123,7 @@ def event(kind: str, payload: object, token: str | None = None) -> Prepared:
 
 
 def comment(body: str, token: str | None = None) -> Prepared:
-    """Return the event of a comment on an issue. If the text leaks a token, `token` is this token."""
+    """Return the event of a comment on an issue. `token` is the token that it leaks, if any."""
     return event("IssueCommentEvent", {"action": "created", "issue": {"title": "x"}, "comment": {"body": body}}, token)
 
 
@@ -138,7 +132,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
     Args:
         files: The content of each file, by its name.
-        token: The token that the files leak, or None.
+        token: The token that the files leak, if any.
     """
     objects = Objects()
     tree = b"".join(
@@ -152,7 +146,7 @@ def push(files: dict[bytes, bytes], token: str | None = None) -> Prepared:
 
 
 def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: str | None = None) -> Prepared:
-    """Return a push from the commit `before` to the commit `head`. If r8scan fetches the push, it gets `pack`."""
+    """Return a push from the commit `before` to the commit `head`. git's response to a fetch is `pack`."""
     payload = {"push_id": next(_numbers), "ref": "refs/heads/main", "head": head, "before": before}
     shown = event("PushEvent", payload, token)
     payload["repository_id"] = shown.event["repo"]["id"]
@@ -163,7 +157,7 @@ def push_of_pack(pack: bytes, head: str, before: str = "0" * 39 + "1", token: st
 
 @contextmanager
 def running(github: HostileGitHub) -> Iterator[HostileGitHub]:
-    """Serve `github` on a local port until the `with` block ends. `github.url` is then the server's URL."""
+    """Serve `github` on a local port until the `with` block ends. `github.url` is then its URL."""
     loop = asyncio.new_event_loop()
     ready = threading.Event()
 

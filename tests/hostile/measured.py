@@ -1,8 +1,4 @@
-"""Runs single tasks in processes of their own, and measures their processor time and peak memory.
-
-`Measurer` starts a process that imports all modules. For each task, this process forks a child with resource limits, so
-the figures do not include the imports and the memory of the tests.
-"""
+"""Runs single tasks in child processes with resource limits, and measures their CPU time and peak memory."""
 
 from __future__ import annotations
 
@@ -33,9 +29,12 @@ tests allow, so that a task that needs too much memory is measured and not stopp
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The cost and the result of one task. `cpu` is in seconds, and `memory_mb` is the peak in MiB.
+    """The cost and the result of one task.
 
-    `ended` says how the task ended: "well", or the name of an exception or a signal.
+    Attributes:
+        cpu: The CPU time in seconds.
+        memory_mb: The peak memory in MiB.
+        ended: How the task ended: "well", or the name of an exception or a signal.
     """
 
     cpu: float
@@ -53,7 +52,7 @@ class Measured:
 
 
 class Measurer:
-    """A context manager that runs tasks in child processes, one at a time, and measures their cost."""
+    """A context manager that runs tasks in child processes and measures their cost."""
 
     def __enter__(self) -> Measurer:
         parent = os.getpid()
@@ -76,7 +75,7 @@ class Measurer:
         """Run one task on the content of a file. Return its cost and result.
 
         Args:
-            work: The name of the task. It is a key of WORK.
+            work: The task's key in WORK.
             cpu_seconds: The limit on CPU time, in seconds.
         """
         assert self._child.stdin is not None
@@ -88,11 +87,7 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Find the tokens in `content`.
-
-    Returns:
-        The number of tokens, the digests of the first 1,000, and how often something was not read, by reason.
-    """
+    """Find the tokens in `content`. Return what was found, and what was not read."""
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter
@@ -183,7 +178,7 @@ WORK: dict[str, Callable[[bytes], dict[str, Any]]] = {
 
 
 def _measure(request: dict[str, Any]) -> dict[str, Any]:
-    """Run one task in a forked child process. Return the fields of a `Measured`."""
+    """Run one task in a child process. Return the fields of a `Measured`."""
     receive, send = os.pipe()
     pid = os.fork()
     if not pid:
@@ -204,7 +199,7 @@ def _measure(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _work(request: dict[str, Any], send: int) -> None:
-    """Run one task, write the result as JSON to the file descriptor `send`, and end this process."""
+    """Run one task, write the result as JSON to the file descriptor `send`, and exit."""
     told: dict[str, Any]
     try:
         content = Path(request["path"]).read_bytes()
@@ -220,7 +215,7 @@ def _work(request: dict[str, Any], send: int) -> None:
 
 
 def main() -> None:
-    """Run one task for each line of standard input. The line describes the task."""
+    """Run the task that each line of standard input describes."""
     import tests.hostile.preloaded  # noqa: F401 - so that no fork pays for the imports
 
     for line in sys.stdin.buffer:

@@ -1,4 +1,4 @@
-"""Imports all modules that a measured task needs, and fills their caches."""
+"""Imports all modules that a measured task needs."""
 
 import bz2
 import lzma

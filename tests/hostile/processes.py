@@ -1,4 +1,4 @@
-"""Measures the CPU time and memory of each process of a running service. Works only on Linux."""
+"""Measures the CPU time and memory of each process of a running service, on Linux only."""
 
 from __future__ import annotations
 
@@ -20,12 +20,7 @@ _CLEAR_PEAK = "5"
 
 @dataclass(slots=True)
 class Cost:
-    """The cost of one process.
-
-    Attributes:
-        cpu: CPU seconds since the measurement began.
-        memory_mb: The peak memory in MiB.
-    """
+    """The CPU seconds of one process since the measurement began, and its peak memory in MiB."""
 
     name: str
     is_reader: bool
@@ -41,24 +36,21 @@ class Costs:
     by_pid: dict[int, Cost] = field(default_factory=dict)
 
     def most_of_a_reader(self) -> float:
-        """Return the CPU seconds of the confined process that used the most CPU time."""
+        """Return the highest CPU time, in seconds, of a process that only reads content."""
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time among the processes that are not confined."""
+        """Return the cost of the process that used the most CPU time among the other processes."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
     def peak_mb(self) -> float:
-        """Return the peak memory in MiB of the watched process that used the most memory."""
+        """Return the highest peak memory of a process, in MiB."""
         return max((cost.memory_mb for cost in self.by_pid.values()), default=0.0)
 
 
 class Watch:
-    """Measures the costs of processes and of all their descendants until the `with` block ends.
-
-    The cost of a process that has ended is its last measured cost.
-    """
+    """Measures the costs of processes and their descendants until the `with` block ends."""
 
     def __init__(self, *roots: int) -> None:
         self._roots = roots
@@ -118,7 +110,7 @@ def _peak_kb(pid: int) -> int:
 
 
 def _name(command: bytes) -> str:
-    """Return a short name for a process: the worker's name for a Celery worker, otherwise the program's file name.
+    """Return a short name for a process, for example a Celery worker's name.
 
     `command` is the command line of the process.
     """
@@ -128,7 +120,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Call `pids`, and return the process ids in its result that belong to running processes. Zombies do not count."""
+    """Return those of the process ids that belong to running processes. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

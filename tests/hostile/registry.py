@@ -1,4 +1,4 @@
-"""The list of hostile inputs. A decorator adds a function that builds an input to this list."""
+"""The list of hostile inputs, and decorators that add an input to it."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ class HostileInput:
         attack: What the input does, in one line.
         family: What the input attacks: a container format, decoder or HTTP route.
         delivery: How the input reaches r8scan.
-        holds_leak: Whether the input contains a token, which a scan must find.
-        is_large: Whether the input takes seconds to build or to read. Only `make attack-table` uses large inputs.
-        cannot_be_read: Whether the input exceeds the limits of a confined process. Something must then be counted as
-            unread.
+        holds_leak: Whether the input contains a token.
+        is_large: Whether the input takes seconds to build or to read.
+        cannot_be_read: Whether r8scan must count something in the input as unread.
     """
 
     name: str
@@ -47,7 +46,7 @@ class HostileInput:
     cannot_be_read: bool = False
 
     def content(self) -> bytes:
-        """Return the bytes of the input. They are the same in each run."""
+        """Return the bytes of the input."""
         return self.build(b"key = '" + self.leak + b"'\n")
 
     @property
@@ -57,7 +56,7 @@ class HostileInput:
 
     @property
     def neighbour(self) -> bytes:
-        """A token in another document that is scanned together with the input. r8scan must find this token, too."""
+        """A token in another document that is scanned together with the input."""
         return token_of(f"beside {self.name}")
 
 
@@ -84,7 +83,7 @@ def _add(one: HostileInput) -> None:
 def hostile(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[], bytes]], Callable[[], bytes]]:
-    """Return a decorator for a function that builds a hostile input without a token in it.
+    """Return a decorator for a function that builds a hostile input without a token.
 
     Args:
         family: What the input attacks: a container format, decoder or HTTP route.
@@ -108,9 +107,7 @@ def hostile(
 def hostile_with_leak(
     family: str, attack: str, *, delivery: Delivery = "file", large: bool = False, unread: bool = False
 ) -> Callable[[Callable[[bytes], bytes]], Callable[[bytes], bytes]]:
-    """Return a decorator for a function that builds a hostile input with a token in it.
-
-    The function gets a line of text that contains the token.
+    """Return a decorator for a function that builds a hostile input around a line of text with a token.
 
     Args:
         family: What the input attacks: a container format, decoder or HTTP route.

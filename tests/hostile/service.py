@@ -1,4 +1,4 @@
-"""Runs r8scan and its web server with an imitation of GitHub. A test can add hostile content to the imitation."""
+"""Runs r8scan and its web server with a simulated GitHub, which can show hostile content."""
 
 from __future__ import annotations
 
@@ -67,9 +67,7 @@ class Service:
         return self.process.pid, self.web.pid
 
     def register(self, token: str, email: str = "ana@example.com") -> str:
-        """Add the token to the vendor's token store. `email` is the mail address of its owner. Return the token's
-        digest.
-        """
+        """Add the token to the vendor's token store. Return its digest."""
         digest = sha256_digest(token.encode())
         row = ImportedToken(digest, hint_of(token.encode()), "ci", email, (email,))
         with self.database.write() as session:
@@ -77,25 +75,20 @@ class Service:
         return digest
 
     def disabled_at(self) -> dict[str, float]:
-        """Return the Unix time at which each token was disabled, by digest.
-
-        Tokens that were not disabled are left out.
-        """
+        """Return the Unix time at which each disabled token was disabled, by digest."""
         statement = select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.disabled_at.is_not(None))
         with self.database.read() as session:
             return {digest: at.timestamp() for digest, at in session.execute(statement) if at}
 
     def is_idle(self) -> bool:
-        """Return whether no job runs or is due. A failed job that waits for its next attempt is not due."""
+        """Return whether no job runs or is due."""
         is_due = and_(ScanJob.state == "queued", ScanJob.next_attempt_at <= db_now(1))
         statement = select(func.count()).where(or_(ScanJob.state == "running", is_due))
         with self.database.read() as session:
             return not session.execute(statement).scalar_one()
 
     def counts(self) -> dict[str, int]:
-        """Return the counters of all sources (the lists and endpoints of GitHub that r8scan reads), added up by counter
-        name.
-        """
+        """Return the counters of all sources, added up by counter name."""
         with self.database.read() as session:
             by_source = tallies.since(session, 48)
             states = list(session.execute(select(SourceState.counts)).scalars())
@@ -107,17 +100,14 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows, except problems with settings that a test does not need."""
+        """Return the problems that `r8scan status` shows, except about settings that tests do not need."""
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         found = json.loads(done.stdout)["problems"]
         return [f"{one['sentence']}: {one['todo']}" for one in found if one["kind"] not in UNSET]
 
     def post(self, path: str, body: bytes, headers: Mapping[str, str]) -> httpx.Response:
-        """Send a request to the web server.
-
-        Each request has a new client address, because requests per address are limited.
-        """
+        """Send a request to the web server, each time from a new client address."""
         network = next(_networks)
         transport = httpx.HTTPTransport(local_address=f"127.{network >> 8 & 127}.{network & 255}.1", trust_env=False)
         with httpx.Client(transport=transport, timeout=60) as client:
@@ -135,9 +125,9 @@ def running(
     """Run `r8scan run` and `r8scan serve` in an empty folder. Yield the service after its first poll of GitHub.
 
     Args:
-        folder: The folder for the service's state and its logs.
+        folder: The folder for the service's state and logs.
         pushes: The pushes that appear on the public timeline.
-        rate: The number of these pushes that appear per second.
+        rate: The number of pushes that appear per second.
         processes: The number of scanning processes.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -210,7 +200,7 @@ def _has_polled(database: Database) -> bool:
 def wait_for_tokens(service: Service, digests: set[str], timeout: float) -> dict[str, float]:
     """Wait until all tokens with these digests are disabled, or until `timeout` seconds have passed.
 
-    Return the Unix time at which each token was disabled, by digest. Tokens that were not disabled are left out.
+    Return the Unix time at which each disabled token was disabled, by digest.
     """
     deadline = time.monotonic() + timeout
     while True:

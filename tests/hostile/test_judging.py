@@ -1,6 +1,4 @@
-"""Tests for the benchmarks with hostile inputs. A benchmark names each exceeded limit, and measures the CPU time of
-each process.
-"""
+"""Tests of the benchmarks with hostile inputs: exceeded limits are named, and CPU time is measured by process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests that `r8scan scan` ends for hostile files and repositories, and finds the tokens in them and in files beside
-them.
-"""
+"""Tests that `r8scan scan` ends for hostile files and repositories, and finds the tokens in and beside them."""
 
 from __future__ import annotations
 

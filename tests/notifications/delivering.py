@@ -1,4 +1,4 @@
-"""Helpers for tests of mail delivery. `Doing` is a mail transport that calls a function."""
+"""Helpers for tests of mail delivery."""
 
 from __future__ import annotations
 
@@ -25,10 +25,7 @@ def seconds_until_next(database: Database, notification_id: uuid.UUID) -> float:
 
 
 class Doing(Post):
-    """A mail transport that calls a function just before it accepts one of the mails.
-
-    `number` is the number of this mail. The first mail has the number 1.
-    """
+    """A mail transport that calls a function just before it accepts mail number `number`, counted from 1."""
 
     def __init__(self, number: int, do: Callable[[Envelope], None]) -> None:
         super().__init__()

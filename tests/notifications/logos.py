@@ -1,4 +1,4 @@
-"""Small generated pictures, used in tests as a vendor's logo."""
+"""Small generated pictures that tests use as a vendor's logo."""
 
 from __future__ import annotations
 
@@ -21,17 +21,12 @@ def png(width: int = 160, height: int = 48) -> bytes:
 
 
 def gif(width: int, height: int) -> bytes:
-    """Return the beginning of a GIF whose header declares this width and height in pixels. The picture itself is
-    missing.
-    """
+    """Return the beginning of a GIF whose header declares this width and height in pixels."""
     return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b";"
 
 
 def jpeg(width: int, height: int) -> bytes:
-    """Return the beginning of a JPEG that declares this width and height in pixels.
-
-    Other segments, which a reader must skip, come before the segment with the size.
-    """
+    """Return the beginning of a JPEG that declares this width and height in pixels."""
     application = b"\xff\xe0" + struct.pack(">H", 16) + b"JFIF\0" + b"\x01\x01\0\0\x01\0\x01\0\0"
     table = b"\xff\xdb" + struct.pack(">H", 67) + b"\0" * 65
     frame = b"\xff\xc2" + struct.pack(">HBHHB", 8, 8, height, width, 0)

@@ -1,7 +1,4 @@
-"""Real mail servers on loopback for tests.
-
-`mail_server` accepts or refuses mails. `raw_server` lets a test function answer the client.
-"""
+"""Real mail servers on loopback for tests."""
 
 from __future__ import annotations
 
@@ -32,7 +29,7 @@ USER, PASSWORD = "mailer", "p@ss:word/1"
 class Mailbox:
     """The handler of a mail server for tests. It keeps the accepted mails.
 
-    `answers` has the replies that a test wants, by SMTP command or by recipient. Everything else is accepted.
+    `answers` has the server's replies, by SMTP command or by recipient. Everything else is accepted.
     """
 
     messages: list[EmailMessage] = field(default_factory=list)
@@ -91,8 +88,8 @@ def mail_server(
 
     Args:
         mailbox: Collects the mails and decides the replies.
-        starttls: If given, the server requires STARTTLS and uses this context.
-        tls: If given, connections begin with TLS and use this context.
+        starttls: If given, the server requires STARTTLS with this context.
+        tls: If given, connections begin with TLS in this context.
         login: Whether a client must log in as USER.
     """
     loop = asyncio.new_event_loop()
@@ -134,7 +131,7 @@ def mail_server(
 
 
 async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> None:
-    """Stop listening, close all connections at once, and wait until the server's tasks have ended."""
+    """Stop the server, close all connections, and wait for the server's tasks."""
     server.close()
     for transport in transports:
         transport.abort()
@@ -147,7 +144,7 @@ async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> 
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server on loopback, and yield its port. It calls `speak` for each connection, and then closes it."""
+    """Run a server on loopback that calls `speak` for each connection. Yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 
@@ -182,14 +179,14 @@ def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
 
 @dataclass(frozen=True)
 class Authority:
-    """Two TLS contexts: one for a server on 127.0.0.1 or localhost, and one for a client that trusts this server."""
+    """Two TLS contexts: one for a server on this machine, and one for a client that trusts this server."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
 
 
 def authority(folder: Path) -> Authority:
-    """Create a key and a self-signed certificate in `folder`. Return the TLS contexts that use them."""
+    """Create a key and a self-signed certificate in `folder`. Return TLS contexts with them."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mail.test")])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,8 +1,4 @@
-"""Helpers for tests of mails. They write incidents, the places where tokens were found, and outbox rows to the
-database.
-
-`Post` is a transport that replaces the mail server.
-"""
+"""Helpers for tests of mails, for example to write incidents and outbox rows to the database."""
 
 from __future__ import annotations
 
@@ -37,7 +33,7 @@ IDENTITY = MailIdentity(sender="Vendor Security <security@vendor.example>", oper
 
 
 def place(**values: Any) -> dict[str, Any]:
-    """Return the database columns for a place where a token was found. By default, the place is a file in a repository.
+    """Return the database columns for a place where a token was found, by default a file in a repository.
 
     `values` replaces the default values of columns.
     """
@@ -61,8 +57,7 @@ def place(**values: Any) -> dict[str, Any]:
 def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values: Any) -> uuid.UUID:
     """Write an incident with these places to the database. Return the incident's id.
 
-    `places` has the columns of each place where the token was found. `values` replaces default values of the incident's
-    columns.
+    `values` replaces default values of the incident's columns.
     """
     known: dict[str, Any] = {
         "id": uuid.uuid4(),
@@ -89,7 +84,7 @@ def incident(database: Database, places: Sequence[dict[str, Any]] = (), **values
 def queue_owner_mail(
     database: Database, *incident_ids: uuid.UUID, recipient: str = OWNER, occasion: Occasion = Occasion.DISABLED
 ) -> uuid.UUID:
-    """Queue a mail to an owner about these incidents. The mail is due now. Return the mail's id."""
+    """Queue a mail to an owner about these incidents, due now. Return the mail's id."""
     with database.write() as session:
         news = OwnerNotice("1", (recipient,), occasion, incident_ids)
         outbox.notify_owners(session, [news], window=0, domain="vendor.example")
@@ -97,7 +92,7 @@ def queue_owner_mail(
 
 
 def notify_operator(database: Database, occasion: Occasion, *incident_ids: uuid.UUID) -> uuid.UUID:
-    """Queue a mail to the operator about these incidents. The mail is due now. Return the mail's id."""
+    """Queue a mail to the operator about these incidents, due now. Return the mail's id."""
     with database.write() as session:
         outbox.notify_operator(session, incident_ids, occasion, OPERATOR, window=0)
     return newest(database, "operator", OPERATOR)
@@ -128,7 +123,7 @@ def facts_of(database: Database, notification_id: uuid.UUID) -> MailFacts:
 
 
 def make_due(database: Database, notification_id: uuid.UUID) -> None:
-    """Make this mail due now, even if a worker has claimed it or its next attempt is later."""
+    """Make this mail due now, even if a worker has claimed it."""
     with database.write() as session:
         session.execute(
             update(Notification)
@@ -148,7 +143,7 @@ def leak(database: Database, recipient: str = OWNER) -> uuid.UUID:
 class Post:
     """A mail transport that keeps the mails instead of sending them.
 
-    `failures` has the exceptions to raise, by recipient. The exception with the key `*` is raised for all recipients.
+    `failures` has the exceptions to raise, by recipient. The key `*` means all recipients.
     """
 
     def __init__(self, failures: dict[str, Exception] | None = None) -> None:
@@ -169,5 +164,5 @@ class Post:
 
 
 def deliver(database: Database, post: Any, identity: MailIdentity = IDENTITY, **options: Any) -> DeliveryReport:
-    """Deliver the due mails once. The delays until the next attempts are not random."""
+    """Deliver the due mails once, without random delays."""
     return deliver_due(database, post, identity, jitter=lambda: 1.0, **options)

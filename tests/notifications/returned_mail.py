@@ -65,7 +65,7 @@ def bounce(
 ) -> bytes:
     """Return a delivery status notification as Postfix writes it.
 
-    If `headers_only` is true, the notification contains only the headers of the returned mail.
+    `headers_only` omits the body of the returned mail.
     """
     kind = "text/rfc822-headers" if headers_only else "message/rfc822"
     lines = NOTIFICATION.format(message_id=message_id, action=action, status=status, diagnostic=diagnostic, kind=kind)

@@ -1,4 +1,4 @@
-"""Tests with real servers that an announcement of a disabled token is sent again until the gateway accepts it."""
+"""Tests that an announcement of a disabled token is sent again until the gateway accepts it."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def pass_time(database: Database, **values: Any) -> None:
 
 @dataclass
 class Kept:
-    """A channel that keeps the announcements that are sent to it.
+    """A channel that keeps its announcements. It fails while `is_away` is true.
 
-    It fails while `is_away` is true. It refuses a batch that has one of the digests in `unreadable`.
+    It refuses a batch with one of the digests in `unreadable`.
     """
 
     batches: list[list[Content]] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Kept:
         self.batches.append(list(batch))
 
     def close(self) -> None:
-        """Do nothing, because there is no connection to close."""
+        """Do nothing."""
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
-"""Tests that a crash during a delivery neither loses a mail nor sends it twice. A crash can happen after any statement.
+"""Tests that a crash during a delivery neither loses a mail nor sends it twice.
 
-There is one exception: if the worker crashes after the mail server has accepted a mail and before the commit, the mail
-is sent again with the same Message-ID.
+There is one exception: if the worker crashes after the mail server accepted a mail and before the commit, the mail is
+sent again with the same Message-ID.
 """
 
 from __future__ import annotations
@@ -50,10 +50,7 @@ class Dying(Post):
 
 
 def begin(database: Database) -> None:
-    """Delete all rows. Then queue mails about two incidents.
-
-    The first incident has mails to two owners. The mail about the second incident cannot be delivered.
-    """
+    """Delete all rows. Then queue mails about two incidents."""
     with database.write() as session:
         # The database allows deleting audit entries only up to `purged_id`, so set it to the last entry.
         session.execute(update(AuditHead).values(purged_id=AuditHead.last_id, purged_hash=AuditHead.last_hash))
@@ -66,7 +63,7 @@ def begin(database: Database) -> None:
 
 
 def let_time_pass(database: Database) -> None:
-    """Make all waiting mails due, as if every worker's claim had expired and every delay had passed."""
+    """Make all waiting mails due."""
     with database.write() as session:
         session.execute(update(Notification).values(leased_until=None))
         session.execute(
@@ -162,7 +159,7 @@ class _Channel:
         self.injected.point()
 
     def close(self) -> None:
-        """Do nothing, because there is no connection to close."""
+        """Do nothing."""
 
 
 def _delivering(database: Database, post: Post) -> Callable[[], object]:

@@ -1,4 +1,4 @@
-"""Tests that each mail is sent once if a delivery crashes, if two deliveries run at once, and if a row is damaged."""
+"""Tests that each mail is sent once if a delivery crashes or if two run at once."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_two_deliverers_at_once_send_each_mail_once(database: Database) -> None:
 
 
 class Killed(BaseException):
-    """A simulated kill -9. It is a BaseException, so that code that handles errors does not catch it."""
+    """A simulated kill -9. It is a BaseException, so that `except Exception` does not catch it."""
 
 
 def test_a_crash_between_acceptance_and_commit_repeats_the_same_message(

@@ -1,4 +1,4 @@
-"""Tests of hiding a module from imports. It can be imported again afterwards."""
+"""Tests of hiding a module from imports."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests of confined processes. One kind can only compute and answer, and another kind can also read files and start
-git.
-"""
+"""Tests of the limits on what confined processes may do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of git processes. They have limits, are killed with their children, and use only r8scan's configuration."""
+"""Tests that git processes have limits and use only r8scan's configuration."""
 
 from __future__ import annotations
 

@@ -24,10 +24,7 @@ def mode(path: Path) -> int:
 
 @pytest.fixture
 def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
-    """Return a function that makes a file belong to another user.
-
-    Without root rights, the function instead changes the user that this process seems to have.
-    """
+    """Return a function that makes a file appear to belong to another user."""
 
     def give(path: Path) -> None:
         if os.geteuid() == 0:

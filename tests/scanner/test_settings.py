@@ -1,6 +1,4 @@
-"""Tests that settings are read from the documented places, and that the error for a wrong setting is one line with its
-name.
-"""
+"""Tests that settings are read from the documented places, and that a wrong setting is reported in one line."""
 
 from __future__ import annotations
 

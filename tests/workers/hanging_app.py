@@ -1,4 +1,4 @@
-"""The Celery app with short time limits. Its tasks hang forever for certain pushes and for gists."""
+"""The Celery app with tasks that hang, and with short time limits."""
 
 from __future__ import annotations
 
@@ -29,10 +29,7 @@ watchdog.current().grace_seconds = 0.5
 
 
 def _hang() -> NoReturn:
-    """Block forever in a system call.
-
-    First start a child process that also runs forever, and write both process ids into the file `hanging`.
-    """
+    """Start a child process, write both process ids into the file `hanging`, and block forever."""
     child = subprocess.Popen(["tail", "-f", "/dev/null"])
     with (Path(os.environ["R8SCAN_STATE_DIR"]) / "hanging").open("a") as listed:
         listed.write(f"{os.getpid()}\n{child.pid}\n")

@@ -1,6 +1,4 @@
-"""Tests for beat, the process that starts periodic tasks. It starts them at the same rate after a change of the
-clock.
-"""
+"""Tests that beat starts periodic tasks at the same rate after a change of the clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for messages in Redis that an attacker wrote. They can only make workers look for due work."""
+"""Tests that messages in Redis that an attacker wrote can only make workers look for due work."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Service:
         self.sender.send_task(task, queue=task_routes[task]["queue"], ignore_result=True)
 
     def push(self, message: object, queue: str = "polling") -> None:
-        """Append a message to a queue in Redis. The message may be anything."""
+        """Append any message to a queue in Redis."""
         self.redis.lpush(queue, message if isinstance(message, bytes | str) else json.dumps(message))
 
     def known(self, token: str) -> str:
@@ -80,8 +80,8 @@ class Service:
     def await_look(self, digest: str) -> None:
         """Wait until the worker has processed all earlier messages.
 
-        For this, report the token with the given digest as compromised. The worker disables it after the earlier
-        messages.
+        Args:
+            digest: The digest of a live token. It is reported as compromised, and is disabled at the end.
         """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)
@@ -128,9 +128,9 @@ def service(tmp_path: Path, redis_socket: str) -> Iterator[Service]:
 
 
 def forged(task: str, args: object = (), kwargs: object = None, *, queue: str = "", **more: Any) -> dict[str, Any]:
-    """Return a message in the format of kombu, which is Celery's library for messages.
+    """Return a message in the format of kombu, Celery's library for messages.
 
-    `more` can replace the parts `headers`, `embed`, `body` and `content_type` of the message.
+    `more` replaces the parts `headers`, `embed`, `body` and `content_type` of the message.
     """
     identifier = str(uuid.uuid4())
     body = json.dumps([args, kwargs or {}, more.get("embed", {})])

@@ -1,4 +1,4 @@
-"""Tests for the limit on the number of threads that each kind of task may use."""
+"""Tests for the limit on the number of threads for each kind of task."""
 
 from __future__ import annotations
 

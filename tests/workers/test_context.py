@@ -1,4 +1,4 @@
-"""Tests for the objects that all tasks of a process share, such as the GitHub clients and their credentials."""
+"""Tests for the objects that all tasks of a process share, such as the GitHub clients."""
 
 from __future__ import annotations
 

@@ -116,7 +116,7 @@ def test_too_many_sightings_are_due_work(database: Database) -> None:
 
 @pytest.fixture
 def own(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """Yield the test's database, after making all tasks in this process use it."""
+    """Yield a database that all tasks in this process use."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     housekeeping.sweep()  # open the connection before the statements are counted

@@ -1,6 +1,4 @@
-"""Tests for the Redis server that `r8scan run` starts. It listens only on a private socket, and ends with its
-parent.
-"""
+"""Tests for the Redis server that `r8scan run` starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that no log line contains a token, or a part of a token that somebody could use."""
+"""Tests that no log line contains a token or a usable part of one."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_value_that_cannot_be_shown_is_named_by_its_type() -> None:
 
 @pytest.fixture(params=["console", "json"])
 def lines(request: pytest.FixtureRequest, token: str, tmp_path: Path) -> list[str]:
-    """Return the output lines of a process that logs a token in every way and ends with an exception."""
+    """Return the output of a process that logs a token in every way and ends with an exception."""
     result = subprocess.run(
         [sys.executable, "-c", PROGRAM, request.param],
         input=token,

@@ -15,9 +15,7 @@ from workers.tasks import housekeeping
 
 @pytest.fixture
 def newer(database: Database, monkeypatch: pytest.MonkeyPatch) -> Database:
-    """Return a database that looks as if a newer version had upgraded it: its version is unknown, and a column has a
-    new name.
-    """
+    """Return a database with an unknown version and a renamed column, as after an upgrade by a newer version."""
     monkeypatch.setenv("R8SCAN_DATABASE_URL", database.url.render_as_string(hide_password=False))
     forget_context()
     with database.write() as session:

@@ -1,4 +1,4 @@
-"""Tests that an outage of a server causes only a few log lines, even if it lasts long."""
+"""Tests that a long outage of a server causes only a few log lines."""
 
 from __future__ import annotations
 

@@ -27,9 +27,7 @@ start(app, parse(("worker", "-n", "large@test", "-Q", "scanning", "-P", "threads
 
 
 class Worker:
-    """A simulated worker. A test sets its clock, its memory and whether it is idle. `ends` counts how often it was
-    ended.
-    """
+    """A simulated worker with a clock and memory that a test sets. `ends` counts how often it was ended."""
 
     def __init__(self) -> None:
         self.now, self.memory, self.is_idle, self.ends = 1000.0, 100, True, 0

@@ -1,4 +1,4 @@
-"""Tests that the supervisor restarts a process that has ended. The delay grows if the process keeps ending."""
+"""Tests that the supervisor restarts a process that has ended, with growing delays."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ NAME = "beat"
 
 @pytest.fixture
 def revive(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], bool]]:
-    """Yield a function that waits for the end of the supervisor's child process, and then calls the supervisor's
-    `_revive`.
+    """Yield a function that calls the supervisor's `_revive` after the end of its child process.
 
     It returns whether the child process was started again.
     """
@@ -49,7 +48,7 @@ def test_a_process_that_was_stable_is_started_again_at_once_each_time(
 
 
 def test_a_part_of_the_service_creates_its_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes show in this folder that they still take messages. Without it, the supervisor would kill them."""
+    """Without this folder, the supervisor would take the processes for hanging and kill them."""
     state = tmp_path / "new" / "state"
     settings = load_settings(state_dir=state, redis_url="redis://127.0.0.1:1/0")
     parent = Supervisor(settings, only=("scanner",))

@@ -32,7 +32,7 @@ MINUTE = 120.0
 
 @dataclass
 class Service:
-    """Runs a worker, and starts it again when it has ended. `ends` has the exit status of each worker that ended."""
+    """Runs a worker, and starts it again when it has ended. `ends` has the exit statuses."""
 
     database: Database
     sender: Celery
@@ -42,7 +42,7 @@ class Service:
     ends: list[int] = field(default_factory=list)
 
     def wake(self, task: str, *arguments: object, queue: str) -> None:
-        """Start the worker again if it has ended. Then send the message that starts a task."""
+        """Send the message that starts a task. If the worker has ended, start it again first."""
         status = self.worker.poll()
         if status is not None:
             self.ends.append(status)

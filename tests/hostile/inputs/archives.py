@@ -20,8 +20,8 @@ def local_header(name: bytes, body: bytes, *, size: int, crc: int, method: int =
     Args:
         name: The name of the file.
         body: The compressed data.
-        size: The size that the header declares.
-        crc: The checksum that the header declares.
+        size: The declared size of the file.
+        crc: The declared checksum.
         method: The number of the compression method.
         extra: The extra field of the header.
     """
@@ -160,7 +160,7 @@ def _entry(name: str, method: int) -> zipfile.ZipInfo:
 
 
 def pax_block(payload: bytes, kind: bytes = tarfile.XHDTYPE) -> bytes:
-    """Return a PAX header for a tar archive. `payload` contains the records of the header."""
+    """Return a PAX header for a tar archive. `payload` has the header's records."""
     info = tarfile.TarInfo("x")
     info.type, info.size = kind, len(payload)
     return info.tobuf(tarfile.USTAR_FORMAT) + payload + bytes(-len(payload) % 512)
@@ -246,7 +246,7 @@ def tar_long_names() -> bytes:
 
 
 def seven_zip(header: bytes, packed: bytes = b"") -> bytes:
-    """Return a 7z file that consists of a start header, the compressed bytes `packed`, and `header`."""
+    """Return a 7z file with a start header, the compressed bytes `packed`, and `header`."""
     start = struct.pack("<QQL", len(packed), len(header), zlib.crc32(header))
     return b"7z\xbc\xaf\x27\x1c\0\4" + struct.pack("<L", zlib.crc32(start)) + start + packed + header
 
@@ -261,7 +261,7 @@ def encoded_header(header: bytes, *, declared: int | None = None, dictionary: by
 
     Args:
         header: The header before compression.
-        declared: The decompressed size that the file declares. None means the true size.
+        declared: The declared size of the header. None means the true size.
         dictionary: The byte that encodes the size of the decompressor's dictionary.
     """
     packed = lzma.compress(header, format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 24}])
@@ -317,9 +317,7 @@ def ar_size(leak: bytes) -> bytes:
 
 
 def cpio_entry(name: bytes, body: bytes, *, size: int | None = None, name_size: int | None = None) -> bytes:
-    """Return one file of a cpio archive. If `size` or `name_size` is given, the header declares it instead of the true
-    size.
-    """
+    """Return one file of a cpio archive. The header declares `size` and `name_size`, by default the true sizes."""
     numbers = [1, 0o100644, 0, 0, 1, 0, len(body) if size is None else size, 0, 0, 0, 0, len(name) + 1, 0]
     numbers[11] = numbers[11] if name_size is None else name_size
     header = b"070701" + b"".join(b"%08X" % value for value in numbers)

@@ -1,4 +1,4 @@
-"""Functions that build small files with huge counts, long chains or large tables, which are costly to read."""
+"""Functions that build small files that are costly to read, for example with huge counts or long chains."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def seven_zip_properties() -> bytes:
 
 
 def map_of_font(ranges: bytes, width: bytes = b"<0000> <FFFF>") -> bytes:
-    """Return a PDF stream that maps the character codes of a font to letters.
+    """Return a PDF stream that maps a font's character codes to letters.
 
     Args:
         ranges: The lines of the map.
-        width: The lowest and the highest code. They determine how many bytes a code has.
+        width: The lowest and the highest code.
     """
     text = b"begincodespacerange " + width + b" endcodespacerange beginbfrange " + ranges + b" endbfrange"
     return pdf_stream(zlib.compress(text, 9), b"/FlateDecode")

@@ -87,10 +87,10 @@ def pdf_leak_before_bomb(leak: bytes) -> bytes:
 
 
 def database_of(columns: list[str], rows: int = 1) -> bytes:
-    """Return a SQLite database whose table has the column `a` and further columns. The rows have values only for `a`.
+    """Return a SQLite database with one table. Its rows have values only in the column `a`.
 
     Args:
-        columns: The SQL definitions of the further columns.
+        columns: The SQL definitions of the other columns.
         rows: The number of rows.
     """
     connection = sqlite3.connect(":memory:", isolation_level=None)
@@ -138,7 +138,7 @@ def sqlite_views() -> bytes:
 
 
 def _database_with_overflow(rows: int) -> bytearray:
-    """Return a SQLite database of 512-byte pages. Each row has 200 kB, so it continues on overflow pages."""
+    """Return a SQLite database whose rows of 200 kB continue on overflow pages."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         connection.execute("PRAGMA page_size=512")
@@ -184,13 +184,7 @@ def sqlite_shared_chain() -> bytes:
 
 
 def _page(size: int, kind: bytes, cells: list[bytes], rightmost: bytes = b"") -> bytes:
-    """Return a page of a SQLite table with these cells.
-
-    Args:
-        size: The size of the page in bytes.
-        kind: The page's type byte.
-        rightmost: The pointer to the last child page. Leaf pages have none.
-    """
+    """Return a page of a SQLite table with these cells."""
     page = bytearray(size)
     at, pointers = size, b""
     for cell in cells:

@@ -12,7 +12,7 @@ SURROGATE = "\ud800"
 
 
 def event(payload: object, kind: str = "IssuesEvent") -> bytes:
-    """Return the JSON of a GitHub event with this payload. It has neither an id nor a time."""
+    """Return the JSON of a GitHub event with this payload, without an id and a time."""
     return json.dumps({"type": kind, "payload": payload}).encode()
 
 
@@ -75,7 +75,7 @@ def event_databases() -> bytes:
 
 
 def alert(record: dict[str, object]) -> bytes:
-    """Return the body of a secret scanning alert. The alert has one record."""
+    """Return the body of a secret scanning alert with one record."""
     return json.dumps([record]).encode()
 
 

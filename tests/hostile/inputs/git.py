@@ -1,8 +1,4 @@
-"""Functions that build hostile git packs, bundles, trees and refs.
-
-An input with the delivery `pack` is an answer of a git server. An input with the delivery `history` describes a whole
-repository, which `tests.hostile.repositories` then creates.
-"""
+"""Functions that build hostile git packs, bundles, trees and refs."""
 
 from __future__ import annotations
 
@@ -16,7 +12,7 @@ COMMIT, TREE, BLOB, OFFSET_DELTA, NAMED_DELTA = 1, 2, 3, 6, 7
 
 
 def entry_head(kind: int, size: int) -> bytes:
-    """Return the header of a pack entry: its type, and the size of its content in bytes."""
+    """Return the header of a pack entry. `size` is the size of the entry's content in bytes."""
     digits = [(kind << 4) | (size & 15)]
     size >>= 4
     while size:
@@ -27,7 +23,7 @@ def entry_head(kind: int, size: int) -> bytes:
 
 
 def distance(value: int) -> bytes:
-    """Encode the distance from a delta back to its base, in bytes, as git packs do."""
+    """Encode the distance in bytes from a delta back to its base, as git packs do."""
     digits = [value & 0x7F]
     while value := value >> 7:
         value -= 1
@@ -45,7 +41,7 @@ def length(value: int) -> bytes:
 
 
 def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
-    """Return a git pack of these entries. If `count` is given, the header says that the pack has `count` entries."""
+    """Return a git pack of these entries. The header declares `count` entries, by default the true number."""
     total = len(entries) if count is None else count
     body = b"PACK" + (2).to_bytes(4, "big") + total.to_bytes(4, "big") + b"".join(entries)
     return body + hashlib.sha1(body).digest()
@@ -57,7 +53,7 @@ def plain_entry(content: bytes, kind: int = BLOB) -> bytes:
 
 
 def copies(base: int, size: int) -> bytes:
-    """Return a git delta whose result repeats the beginning of the delta's base.
+    """Return a git delta that repeats the beginning of its base.
 
     Args:
         base: The size of the base in bytes.
@@ -79,7 +75,7 @@ def delta_entry(delta: bytes, back: int) -> bytes:
 
 
 def deltas_of(base: bytes, deltas: list[bytes]) -> bytes:
-    """Return a git pack of one object and several deltas. Each delta has this object as its base."""
+    """Return a git pack of one object and several deltas of it."""
     entries = [plain_entry(base)]
     at = len(entries[0])
     for delta in deltas:
@@ -97,10 +93,7 @@ def pack_deltas_of_bomb() -> bytes:
 
 
 def _tail(size: int, number: int) -> bytes:
-    """Return the last two instructions of a git delta.
-
-    They copy all but three bytes of the base, and insert `number` as three digits.
-    """
+    """Return a git delta's last two instructions: copy all but three bytes of the base, and insert `number`."""
     return b"\xf0" + (size - 3).to_bytes(3, "little") + b"\3" + b"%03d" % number
 
 

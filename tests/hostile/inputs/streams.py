@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def repeated(packer: Any, block: bytes, count: int) -> bytes:
-    """Compress `count` copies of the block, and return the result. The copies are never in memory all at once."""
+    """Compress `count` copies of the block without having them all in memory."""
     return b"".join([*(packer.compress(block) for _ in range(count)), packer.flush()])
 
 

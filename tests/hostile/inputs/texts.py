@@ -1,6 +1,4 @@
-"""Functions that build hostile texts. They are inputs for the search for tokens, for the decoders and for the
-redaction.
-"""
+"""Functions that build hostile texts for the search for tokens, the decoders and the redaction."""
 
 from __future__ import annotations
 
@@ -173,7 +171,7 @@ def text_markup() -> bytes:
 
 
 def in_base64(content: bytes) -> bytes:
-    """Return the content, compressed with gzip and encoded in base64."""
+    """Return the content compressed with gzip, in base64."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     return base64.b64encode(packer.compress(content) + packer.flush())
 

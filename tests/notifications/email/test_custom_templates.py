@@ -1,4 +1,4 @@
-"""Tests of the operator's own mail templates. If one of them fails, r8scan uses its built-in templates."""
+"""Tests of the operator's own mail templates, and of the built-in templates that replace failing ones."""
 
 from __future__ import annotations
 

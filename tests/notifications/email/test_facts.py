@@ -1,4 +1,4 @@
-"""Tests that the facts in a mail are read correctly from the database rows of its incidents."""
+"""Tests that the facts in a mail agree with the database rows of its incidents."""
 
 from __future__ import annotations
 

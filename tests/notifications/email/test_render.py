@@ -65,7 +65,7 @@ def flat(text: str) -> str:
 
 
 def shown(fact: str) -> str:
-    """Return an untrusted string in the form in which mails show it: unclickable, unless it is a link to GitHub."""
+    """Return an untrusted string as mails show it: unclickable, unless it is a link to GitHub."""
     return fact if fact.startswith(("https://github.com/", "https://gist.github.com/")) else unlinked(fact)
 
 
@@ -273,7 +273,7 @@ def test_every_pair_of_colours_has_enough_contrast(palette: Palette) -> None:
 
 
 class Painter(HTMLParser):
-    """A parser that collects the colours of an HTML mail, as pairs of text colour and background colour."""
+    """A parser that collects the pairs of text colour and background colour in an HTML mail."""
 
     VOID = frozenset({"meta", "br", "img", "link", "hr"})
 
@@ -346,7 +346,7 @@ def poison_of(value: Any, poison: str) -> Any:
 
 
 def poisoned(value: Any, poison: str) -> Any:
-    """Return a copy of a mail's data. `poison` replaces every string in it that an attacker can write."""
+    """Return a copy of a mail's data with `poison` in every string that an attacker can write."""
     if isinstance(value, tuple):
         return tuple(poisoned(one, poison) for one in value)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -1,4 +1,4 @@
-"""Tests of sending mails to real SMTP servers that accept, refuse or hang, with and without TLS."""
+"""Tests of sending mails to real SMTP servers that accept, refuse or hang."""
 
 from __future__ import annotations
 

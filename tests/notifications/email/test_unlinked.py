@@ -1,4 +1,4 @@
-"""Tests that attackers cannot add links to a mail: no mail program makes a link out of text that an attacker wrote."""
+"""Tests that no mail program makes a link out of text that an attacker wrote."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LURES = (
 
 
 def without_own_addresses(body: str) -> str:
-    """Remove the vendor's own URLs from the text of a mail, because mails show these URLs on purpose."""
+    """Remove the vendor's own URLs from the text of a mail."""
     operator_texts = (IDENTITY.account_tokens_url, str(IDENTITY.usage_url), str(IDENTITY.support_contact))
     return re.sub("|".join(map(re.escape, operator_texts)), "", body)
 

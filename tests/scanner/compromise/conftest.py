@@ -1,4 +1,4 @@
-"""Fixtures for tests of reports: tokens in the token store, the whole content of the database, and all log lines."""
+"""Fixtures for tests of reports."""
 
 from __future__ import annotations
 
@@ -48,10 +48,7 @@ def dump(database: Database) -> Callable[[], str]:
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Yield a stream with all log lines before the formatter redacts them.
-
-    Tests use it to check that no raw token is passed to the logger.
-    """
+    """Yield a stream with all log lines before their redaction."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     root = logging.getLogger()

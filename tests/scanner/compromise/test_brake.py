@@ -1,7 +1,4 @@
-"""Tests of the quota for disabling reported tokens.
-
-Reported tokens beyond the quota wait for an operator. Tokens that r8scan found in public are always disabled.
-"""
+"""Tests of the quota for disabling reported tokens. Tokens that r8scan found in public need no quota."""
 
 from __future__ import annotations
 

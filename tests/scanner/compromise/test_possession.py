@@ -1,6 +1,4 @@
-"""Tests of reports by people who found a token. A real token is disabled, but the answer does not reveal that it was
-real.
-"""
+"""Tests that a real token in a report is disabled, and that the answer does not reveal that it was real."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a reported token is disabled at once and only once, and that no raw token is stored or logged."""
+"""Tests that a reported token is disabled at once, and that no raw token is stored or logged."""
 
 from __future__ import annotations
 
@@ -301,7 +301,7 @@ def test_the_brake_also_holds_reports_that_are_decided_again(database: Database,
 
 
 class _Answering:
-    """A token store that calls a function after each look-up. A test uses the function to change rows meanwhile."""
+    """A token store that calls a function after each look-up."""
 
     def __init__(self, database: Database, do: Callable[[], None]) -> None:
         self._database, self._do = database, do

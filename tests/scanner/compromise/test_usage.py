@@ -1,4 +1,4 @@
-"""Tests that usage records are read within limits, added up exactly, and compared with the history of their token."""
+"""Tests that usage records are read within limits and added up exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the rules that detect suspicious use of a token. A rule in mode `flag` only notifies people."""
+"""Tests of the rules that detect suspicious use of a token."""
 
 from __future__ import annotations
 

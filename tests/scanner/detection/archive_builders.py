@@ -1,4 +1,4 @@
-"""Functions that put a content into an archive: zip, tar, 7z, ar, deb, cpio, rpm, or a Word document."""
+"""Functions that put a content into an archive or a Word document."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tarred(content: bytes, name: str = "b/c.txt", form: int = tarfile.PAX_FORMAT
 
 
 def old_tar(content: bytes) -> bytes:
-    """Return a tar archive in the oldest format, from before POSIX. Its header has a checksum but no magic number."""
+    """Return a tar archive in the oldest format, whose header has no magic number."""
     archive = bytearray(tarred(content, form=tarfile.USTAR_FORMAT))
     archive[257:512] = bytes(255)
     archive[148:156] = b" " * 8
@@ -37,7 +37,7 @@ def old_tar(content: bytes) -> bytes:
 
 
 def docx_in_runs(content: bytes) -> bytes:
-    """Return a Word document whose text is split into pieces of seven letters with different formatting."""
+    """Return a Word document whose text is split into differently formatted pieces of seven letters."""
     pieces = [content[at : at + 7] for at in range(0, len(content), 7)]
     runs = b"".join(b"<w:r><w:rPr><w:b/></w:rPr><w:t>" + piece + b"</w:t></w:r>" for piece in pieces)
     return zipped(b'<?xml version="1.0"?><w:document><w:p>' + runs + b"</w:p></w:document>", "word/document.xml")
@@ -81,7 +81,7 @@ def rpm(content: bytes) -> bytes:
 
 
 def cpio_in_octal(content: bytes, name: bytes = b"./b/c.txt") -> bytes:
-    """Return a cpio archive in the octal format `odc`, which macOS packages use."""
+    """Return a cpio archive in the octal format `odc`."""
     parts = []
     for entry, body in ((name, content), (b"TRAILER!!!", b"")):
         numbers = b"%06o" * 7 % (0, 1, 0o100644, 0, 0, 1, 0) + b"%011o%06o%011o" % (0, len(entry) + 1, len(body))

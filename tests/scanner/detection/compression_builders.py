@@ -1,4 +1,4 @@
-"""Functions that compress bytes in one format, without any container around the result."""
+"""Functions that compress bytes in one format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def zstandard_compressed(content: bytes) -> bytes:
 
 
 def lzw(content: bytes) -> bytes:
-    """Compress the content with LZW in the same way as PDF. Each code stands for one byte."""
+    """Compress the content with LZW as PDF does, with one code for each byte."""
     codes: list[tuple[int, int]] = [(256, 9)]
     for at, byte in enumerate(content):
         if at and at % 200 == 0:
@@ -33,7 +33,7 @@ def lzip(content: bytes) -> bytes:
 
 
 def lz4_block(content: bytes) -> bytes:
-    """Return an LZ4 block that contains the content unchanged, as one literal."""
+    """Return an LZ4 block that contains the content unchanged."""
     length = len(content)
     head = bytes((min(length, 15) << 4,))
     if length >= 15:
@@ -51,7 +51,7 @@ def mozilla_lz4(content: bytes) -> bytes:
 
 
 def snappy_stream(content: bytes) -> bytes:
-    """Return a Snappy stream that contains the content unchanged, in chunks of up to 60 bytes."""
+    """Return a Snappy stream that contains the content unchanged."""
     parts = [b"\xff\x06\0\0sNaPpY"]
     for at in range(0, len(content), 60):
         piece = content[at : at + 60]
@@ -61,7 +61,7 @@ def snappy_stream(content: bytes) -> bytes:
 
 
 def unix_compressed(content: bytes) -> bytes:
-    """Return the content in the format of the program `compress`: codes of 9 to 16 bits, in groups of eight."""
+    """Return the content in the format of the program `compress`."""
     table = {bytes((byte,)): byte for byte in range(256)}
     group: list[int] = []
     width, output, prefix = 9, bytearray(b"\x1f\x9d\x90"), b""
@@ -96,7 +96,7 @@ def unix_compressed(content: bytes) -> bytes:
 
 
 def lzf(content: bytes) -> bytes:
-    """Compress some zeros and then the content with LZF. The zeros make the result shorter than the original."""
+    """Compress some zeros and then the content with LZF."""
     parts = [b"\0\0", bytes((0xE0, 91, 0))]
     parts += [bytes((len(content[at : at + 32]) - 1,)) + content[at : at + 32] for at in range(0, len(content), 32)]
     return b"".join(parts)

@@ -1,4 +1,4 @@
-"""Fixtures for tests of the detector: an empty git work tree."""
+"""Fixtures for tests of the detector."""
 
 from __future__ import annotations
 

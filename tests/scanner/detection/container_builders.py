@@ -1,7 +1,4 @@
-"""Functions that build the archives and compressed files that the detector must open.
-
-The tests and the tables in docs/detection.md use them.
-"""
+"""Functions that build archives and compressed files, for tests and for the tables in docs/detection.md."""
 
 from __future__ import annotations
 

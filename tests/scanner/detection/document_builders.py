@@ -49,10 +49,7 @@ def pdf_with_kerning(content: bytes) -> bytes:
 
 
 def pdf_with_glyph_numbers(content: bytes) -> bytes:
-    """Return a PDF page whose text consists of glyph numbers. Letters are numbered in the order of their first use.
-
-    The table that maps the numbers to letters comes after the page.
-    """
+    """Return a PDF page whose text consists of glyph numbers, with a table that maps them to letters."""
     letters = list(dict.fromkeys(content.decode("latin-1")))
     codes = "".join(f"{letters.index(letter) + 1:04X}" for letter in content.decode("latin-1"))
     page = f"BT /F1 9 Tf <{codes[:64]}> Tj 10 0 Td [<{codes[64:]}>] TJ ET".encode()
@@ -67,14 +64,14 @@ def pdf_with_glyph_numbers(content: bytes) -> bytes:
 
 
 def pdf_form(content: bytes) -> bytes:
-    """Return a PDF with a filled-in form field. The field's value is a string in UTF-16 with octal escapes."""
+    """Return a PDF with a filled-in form field."""
     wide = (b"\xfe\xff" + content.decode("latin-1").encode("utf-16-be")).replace(b"\0", b"\\000")
     packed = zlib.compress(b"5 0 <</FT/Tx/V(" + wide.replace(b"\xfe\xff", b"\\376\\377", 1) + b")>>")
     return b"%PDF-1.7\n1 0 obj<</Type/ObjStm/Filter/FlateDecode>>stream\n" + packed + b"\nendstream\n"
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """Return a SQLite database with three values that contain the content. Each value spans several pages."""
+    """Return a SQLite database with three values that contain the content and span several pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")
@@ -86,7 +83,7 @@ def sqlite_database(content: bytes) -> bytes:
 
 
 def sqlite_with_gzip(content: bytes) -> bytes:
-    """Return a SQLite database with one value: two copies of the content, compressed with gzip."""
+    """Return a SQLite database whose only value is two copies of the content, compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("CREATE TABLE cache (body BLOB)")
         connection.execute("INSERT INTO cache VALUES (?)", (gzip.compress(content * 2),))
@@ -95,10 +92,7 @@ def sqlite_with_gzip(content: bytes) -> bytes:
 
 
 def sqlite_in_utf16(content: bytes) -> bytes:
-    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID.
-
-    The content is at the end of a value that spans several pages.
-    """
+    """Return a SQLite database in UTF-16 with a table WITHOUT ROWID. The content is at the end of a long value."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA encoding = 'UTF-16le'")
         connection.execute("PRAGMA page_size = 1024")
@@ -118,7 +112,7 @@ def redis_dump(content: bytes) -> bytes:
 
 
 def postgresql_dump(content: bytes) -> bytes:
-    """Return a PostgreSQL dump in custom format, with the data of one table in two chunks."""
+    """Return a PostgreSQL dump in custom format with one table."""
     packed = zlib.compress(content)
     chunks = [packed[:20], packed[20:], b""]
     data = b"".join(b"\0" + struct.pack("<I", len(chunk)) + chunk for chunk in chunks)
@@ -126,7 +120,7 @@ def postgresql_dump(content: bytes) -> bytes:
 
 
 def avro(content: bytes, codec: bytes = b"deflate") -> bytes:
-    """Return an Avro file with one block. Its only record is a string with the content."""
+    """Return an Avro file whose only record is a string with the content."""
     record = _zigzag(len(content)) + content
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     packed = packer.compress(record) + packer.flush() if codec == b"deflate" else record
@@ -147,7 +141,7 @@ def _zigzag(number: int) -> bytes:
 
 
 def compound_file(content: bytes) -> bytes:
-    """Return an OLE file with one stream, which is a file inside the file. The sectors are stored in reverse order."""
+    """Return an OLE file with one stream, whose sectors are in reverse order."""
     data = content.ljust(4096 + 512, b" ")
     sectors = [data[at : at + 512].ljust(512, b" ") for at in range(0, len(data), 512)]
     count = len(sectors)
@@ -171,7 +165,7 @@ def _directory_entry(name: str, kind: int, start: int, size: int) -> bytes:
 
 
 def json_stream(content: bytes) -> bytes:
-    """Return the content as a chat model's answer from Ollama: lines of JSON, each with the next three letters."""
+    """Return the content as a chat model's answer from Ollama: lines of JSON with three letters each."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"model": "m", "message": {"content": piece}, "done": False} for piece in pieces]
@@ -179,7 +173,7 @@ def json_stream(content: bytes) -> bytes:
 
 
 def event_stream(content: bytes) -> bytes:
-    """Return the content as a chat model's answer in `text/event-stream`: events, each with the next three letters."""
+    """Return the content as a chat model's answer in `text/event-stream`: events with three letters each."""
     text = content.decode("latin-1")
     pieces = [text[at : at + 3] for at in range(0, len(text), 3)]
     events = [{"id": "x", "choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]

@@ -1,6 +1,4 @@
-"""Functions that imitate tools such as `od` and `xxd -b`. They print bytes as characters or as octal, decimal or binary
-numbers.
-"""
+"""Functions that print bytes as tools such as `od` and `xxd -b` do."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ def od_octal_bytes(data: bytes) -> str:
 
 
 def od_bytes_and_characters(data: bytes) -> str:
-    """Return the output of `od -t x1c`, which shows each line in two formats."""
+    """Return the output of `od -t x1c`."""
     return _lines(
         data,
         "%07o",
@@ -51,7 +49,7 @@ def od_bytes_and_characters(data: bytes) -> str:
 
 
 def od_words_and_characters(data: bytes) -> str:
-    """Return the output of `od -t x2c`, which shows each line in two formats."""
+    """Return the output of `od -t x2c`."""
     return _lines(
         data, "%07o", lambda row: _words(row, "    %04x") + "\n       " + "".join(f"{_shown(byte):>4}" for byte in row)
     )

@@ -1,7 +1,6 @@
 """Functions for fuzzing. Each passes arbitrary bytes to a parser of an untrusted file format.
 
-A parser may refuse its input with UnreadableError or LimitReachedError. It is a defect if it raises another exception
-or returns more than its limits allow.
+A parser may raise only UnreadableError or LimitReachedError.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _READ = 16 << 10
 
 
 def read_all(kind: ContainerKind, data: bytes, limits: Limits = LIMITS) -> Meter:
-    """Read all members of a container in the same way as the detector. Return the meter that counted the work."""
+    """Read all members of a container as the detector does. Return the meter that counted the work."""
     meter = Meter(limits, len(data))
     try:
         for member in members_of(kind, Container("fuzzed", data, meter)):
@@ -101,12 +100,12 @@ fuzz_unsupported = _target("unsupported")
 
 
 def fuzz_container_kind(data: bytes) -> None:
-    """Determine the container format of arbitrary bytes. No exception may be raised."""
+    """Check that arbitrary bytes cause no exception when their container format is determined."""
     container_kind(data)
 
 
 def fuzz_wide(data: bytes) -> None:
-    """Decode arbitrary bytes as UTF-16 or UTF-32. Check that the text is not longer than these encodings allow."""
+    """Check that arbitrary bytes, decoded as UTF-16 or UTF-32, give no text that is too long."""
     codec = wide_codec(data) or "utf-16-le"
     for piece in wide_pieces(data, codec):
         assert len(piece.text) <= 3 * len(data) + 3

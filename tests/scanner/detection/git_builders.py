@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def git_repository(folder: Path, content: bytes) -> None:
-    """Create a git repository with two versions of a file. git stores one version as a delta of the other."""
+    """Create a git repository with two versions of a file, one stored as a delta of the other."""
 
     def git(*arguments: str) -> None:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false")

@@ -1,4 +1,4 @@
-"""Counts the lines of code that a scan executes. Tests compare this number with the work that the scan reports."""
+"""Counts the lines of code that a scan executes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def executed_lines(run: Callable[[], T]) -> tuple[int, T]:
-    """Call `run`. Return the number of lines of the package `scanner.detection` that were executed, and the result."""
+    """Call `run`. Return the number of executed lines of the package `scanner.detection`, and the result."""
     lines = 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Functions that encode a token in rare ways: in markup, in recordings of a terminal, and in several parts."""
+"""Functions that encode a token in rare ways: in markup, in a recorded terminal session, or in several parts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each
 
 
 def _halves(line: str) -> Encoder:
-    """Return a function that encodes the two halves of a token separately in base64.
-
-    `line` is a format string. It is used once for each half.
-    """
+    """Return a function that encodes each half of a token in base64, and formats it with `line`."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = chance.randrange(15, len(token) - 8)
@@ -28,8 +25,8 @@ def _appended(first: bytes, other: bytes) -> Encoder:
     """Return a function that writes code which builds a token from three parts.
 
     Args:
-        first: The format of the first statement, which assigns a part to a variable.
-        other: The format of the other two statements, which append a part.
+        first: The format of the statement that assigns a part to a variable.
+        other: The format of the statements that append a part.
     """
     return lambda token, chance: b"".join(
         (other if at else first) % part

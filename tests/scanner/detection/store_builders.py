@@ -23,7 +23,7 @@ def outlook_store(content: bytes, *, version: int = 23, method: int = 1) -> byte
 
 
 def record_log(content: bytes, start: bytes = b"") -> bytes:
-    """Return a LevelDB log. The content begins in the first block of 32 kB and ends in the second."""
+    """Return a LevelDB log in which the content continues from one block into the next."""
     first = b"v" * (32_768 - len(start) - 14 - 50 - len(content) // 2)
     log = bytearray(start)
     for record in (b"k" * 50, first + content + b"w" * 99):
@@ -37,7 +37,7 @@ def record_log(content: bytes, start: bytes = b"") -> bytes:
 
 
 def chunked_response(content: bytes, size: int = 20) -> bytes:
-    """Return a recorded HTTP response. Its body is the content, compressed with gzip, in chunks of `size` bytes."""
+    """Return a recorded HTTP response with the content in gzip, in chunks of `size` bytes."""
     body = gzip.compress(content * 2)
     chunks = (body[at : at + size] for at in range(0, len(body), size))
     head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -50,7 +50,7 @@ def figma_canvas(content: bytes) -> bytes:
 
 
 def deleted_row(content: bytes) -> bytes:
-    """Return a SQLite database with a deleted row. The row contains two copies of the content, compressed with gzip."""
+    """Return a SQLite database with a deleted row of two copies of the content, compressed with gzip."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("CREATE TABLE cache (body BLOB)")
@@ -63,10 +63,7 @@ def deleted_row(content: bytes) -> bytes:
 
 
 def deleted_overflow(content: bytes) -> bytes:
-    """Return a SQLite database with a deleted row. Its value has several copies of the content.
-
-    Each copy begins on one page and ends on another.
-    """
+    """Return a SQLite database with a deleted row. Each copy of the content in it continues on another page."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("PRAGMA page_size = 512")

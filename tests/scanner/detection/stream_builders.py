@@ -1,7 +1,4 @@
-"""Functions that build files with compressed streams that are hard to recognise.
-
-The streams have no magic number, or they begin far from the start of the file.
-"""
+"""Functions that build files with compressed streams that are hard to recognise, for example without a magic number."""
 
 from __future__ import annotations
 
@@ -63,7 +60,7 @@ def http_recording(content: bytes) -> bytes:
 
 
 def php_archive(content: bytes) -> bytes:
-    """Return a PHP archive: a long program, then a compressed file with the content, then an uncompressed file."""
+    """Return a PHP archive: a program, a compressed file with the content, and an uncompressed file."""
     bodies = ((b"a/key.php", deflated(content), 0x11A4), (b"b.php", b"<?php", 0x1A4))
     entries = b"".join(
         struct.pack("<I", len(name)) + name + struct.pack("<IIIIII", 9, 0, len(body), 0, flags, 0)
@@ -76,11 +73,9 @@ def php_archive(content: bytes) -> bytes:
 
 
 def blosc_chunk(content: bytes, element: int = 4) -> bytes:
-    """Return a Blosc chunk of one block. The shuffle filter was applied to the block.
+    """Return a Blosc chunk of one block with the shuffle filter.
 
-    Args:
-        content: The content of the chunk.
-        element: The size in bytes of an element, the unit of the shuffle filter.
+    `element` is the size in bytes of an element, the unit of the filter.
     """
     plain = content.ljust(-(-len(content) // 512) * 512, b" ")
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -91,14 +86,9 @@ def blosc_chunk(content: bytes, element: int = 4) -> bytes:
 
 
 def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
-    """Return only the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a chunk of
-    data.
+    """Return the parts of an HDF5 file that the detector reads: the name of the shuffle filter, and a chunk of data.
 
-    The data are shuffled and then compressed.
-
-    Args:
-        content: The content of the chunk.
-        element: The size in bytes of an element, the unit of the shuffle filter.
+    `element` is the size in bytes of an element, the unit of the filter.
     """
     plain = content.ljust(-(-len(content) // element) * element, b" ") * element
     shuffled = b"".join(plain[byte::element] for byte in range(element))
@@ -107,7 +97,7 @@ def shuffled_hdf5(content: bytes, element: int = 8) -> bytes:
 
 
 def installer(content: bytes) -> bytes:
-    """Return a shell script followed by a gzip stream. The tool makeself writes such installers."""
+    """Return a shell script followed by a gzip stream, as the tool makeself writes it."""
     return (
         b"#!/bin/sh\n" + b"# a line of the script that unpacks the rest\n" * 300 + b"exit 0\n" + gzip.compress(content)
     )
@@ -123,7 +113,7 @@ def seven_zip_after_a_program(content: bytes) -> bytes:
 
 
 def rare_lzma(content: bytes) -> bytes:
-    """Return a `.lzma` file with unusual properties and a dictionary of unusual size."""
+    """Return a `.lzma` file with unusual properties."""
     chain = [{"id": lzma.FILTER_LZMA1, "lc": 1, "lp": 2, "pb": 3, "dict_size": 5000}]
     return lzma.compress(content, lzma.FORMAT_ALONE, filters=chain)
 
@@ -134,11 +124,7 @@ def magicless_zstandard(content: bytes) -> bytes:
 
 
 def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the steps of an LZ compressor. Each step is some literal bytes, and the distance and length of a copy after
-    them.
-
-    The compressed text has the content twice. Therefore nearly all of the second half consists of copies.
-    """
+    """Yield the steps of an LZ compressor: literal bytes, and the distance and length of a copy."""
     text = b" ".join(content[at : at + 10] for at in range(0, len(content), 10)) + b"\n" + content
     seen: dict[bytes, int] = {}
     at = begun = 0
@@ -158,7 +144,7 @@ def _matches(content: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def arrow(content: bytes) -> bytes:
-    """Return the beginning of a Feather file with one column, compressed to an LZ4 frame by Arrow."""
+    """Return the beginning of a Feather file with one column, which Arrow compressed to an LZ4 frame."""
     block = b"".join(
         _lz4_literals(literals, length - 4) + (distance.to_bytes(2, "little") if distance else b"")
         for literals, distance, length in _matches(content)

@@ -1,7 +1,4 @@
-"""Tests for limits on the total cost of several documents.
-
-After a limit is reached, plain tokens are still found.
-"""
+"""Tests that plain tokens are still found after a limit on the cost of several documents is reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the limits on the number of possible tokens in one push or one step of a job."""
+"""Tests for the limits on the number of possible tokens in one push."""
 
 from __future__ import annotations
 

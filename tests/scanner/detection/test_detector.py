@@ -1,4 +1,4 @@
-"""Tests for the detector. It reports the exact position and the digest of each token, but never the token itself."""
+"""Tests for the detector, which reports the position and the digest of each token, but never the token."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests the parsers of file formats with changed and random bytes. No parser may crash or return more than its limits
-allow.
-"""
+"""Tests that no parser of a file format crashes or exceeds its limits on random bytes."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tests that twice the input causes at most about twice the work in each reader of a file format.
-
-The work is measured as executed lines of Python, and as the steps that the readers count.
-"""
+"""Tests that twice the input causes at most about twice the work in each reader of a file format."""
 
 from __future__ import annotations
 
@@ -33,10 +30,7 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return the number of executed lines of `scanner.detection`, and the meter.
-
-    The meter has counted the steps of work and the content that was not read.
-    """
+    """Read a container. Return the executed lines of `scanner.detection`, and the meter of the work."""
     return executed_lines(lambda: read_all(kind, content, ROOMY))
 
 
@@ -67,7 +61,7 @@ def _many_cells_to_one_chain(size: int) -> bytes:
 
 
 def _overlapping_cells(size: int) -> bytes:
-    """Return a SQLite database whose rows overlap. Each row begins one byte after the previous row."""
+    """Return a SQLite database in which each row begins one byte after the previous row."""
     content = bytearray(sqlite_database(b"x" * 40))
     page = bytearray(512)
     count = 200
@@ -136,7 +130,7 @@ def _tiny_brotli_blocks(size: int) -> bytes:
 
 
 def _blosc_blocks_of_one_part(size: int) -> bytes:
-    """Return a Blosc chunk whose blocks all refer to the same compressed part. The part is far longer than a block."""
+    """Return a Blosc chunk whose blocks all refer to the same long compressed part."""
     table = struct.pack("<I", 16 + 4 * size) * size
     part = zlib.compress(random.Random(1).randbytes(50 * size), 0)
     packed = table + struct.pack("<I", len(part)) + part
@@ -169,7 +163,7 @@ def _free_blocks(size: int) -> bytes:
 
 
 def _chained_free_pages(size: int) -> bytes:
-    """Return a SQLite database with free pages. Each free page refers to the page before it."""
+    """Return a SQLite database whose free pages each refer to the page before."""
     content = sqlite_database(b"x" * 40)
     first = len(content) // 512
     return content + b"".join(struct.pack(">I", first + number).ljust(512, b"z") for number in range(size))

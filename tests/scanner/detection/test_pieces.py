@@ -1,7 +1,4 @@
-"""Tests for large contents. They are scanned piece by piece, and a piece has a fixed number of bytes.
-
-An archive in a large content is read whole. A stream that continues in the next piece does not count as damaged.
-"""
+"""Tests for large contents, which are scanned in pieces of a fixed size."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Tests for the quick search in the worker's own process.
+"""Tests for the prefilter, the quick search in the worker's own process.
 
-It either finds the same tokens as the whole detector, or says that a confined process must read the content. For
-ordinary source code, no confined process is needed.
+It finds the same tokens as the detector, or says that a confined process must read the content.
 """
 
 from __future__ import annotations
@@ -122,9 +121,9 @@ def test_ordinary_source_rarely_needs_a_reader() -> None:
 
 
 def drawn(*chunks: tuple[bytes, bytes]) -> bytes:
-    """Return a Jupyter notebook that contains a PNG picture in base64. The picture has random pixels.
+    """Return a Jupyter notebook with a PNG picture of random pixels in base64.
 
-    Each item of `chunks` is the type and the content of a PNG chunk to add to the picture.
+    `chunks` has the type and the content of each PNG chunk to add.
     """
     pixels = random.Random(1).randbytes(9_000)
     data = b"\x89PNG\r\n\x1a\n"

@@ -1,7 +1,4 @@
-"""Tests for git packs that were pushed.
-
-The worker's own process scans a small pack. A confined process scans a large one.
-"""
+"""Tests for git packs that were pushed."""
 
 from __future__ import annotations
 
@@ -34,9 +31,7 @@ DIGEST = sha256_digest(TOKEN)
 
 
 class Reader(InProcessReader):
-    """Replaces the confined process that reads packs. It keeps each request in a list. The first `failures` requests
-    fail.
-    """
+    """Replaces the confined process that reads packs. The first `failures` requests fail."""
 
     def __init__(self, failures: int = 0, clock: Callable[[], float] = lambda: 0.0) -> None:
         super().__init__(Limits(), clock)
@@ -132,9 +127,7 @@ def test_a_pack_that_kills_its_reader_is_scanned_again_for_plain_tokens_only() -
 
 
 class SlowReader(Reader):
-    """Replaces the confined process. It needs more time for one object than r8scan allows when it scans a whole
-    pack.
-    """
+    """Replaces the confined process that reads packs. It reports a timeout when its time limit is short."""
 
     def read(
         self,
@@ -205,7 +198,7 @@ def test_the_scan_of_a_pack_says_which_wanted_objects_the_pack_contains() -> Non
 
 
 def flooded(files: int = 90, tokens: int = 64) -> bytes:
-    """Return a git pack of small files with invented tokens. It has more tokens than the limit allows."""
+    """Return a git pack of small files with more invented tokens than the limit allows."""
     chance = random.Random(3)
     letters = string.ascii_letters + string.digits
     invented = ["r8_" + "".join(chance.choices(letters, k=37)) for _ in range(files * tokens)]

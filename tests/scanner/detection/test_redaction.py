@@ -1,4 +1,4 @@
-"""Tests for redaction. It removes every token from a text, and changes nothing else."""
+"""Tests that redaction removes every token from a text, and changes nothing else."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests that the detector counts its work. The work grows at most in proportion to the content's size, and ends at a
-limit.
-"""
+"""Tests that the detector limits its work, and that the work is proportional to the content's size."""
 
 from __future__ import annotations
 
@@ -31,10 +29,7 @@ whole.
 
 
 def rows(needle: Needle) -> list[bytes]:
-    """Return contents that repeat a needle, which is the first bytes of an encoded token.
-
-    In some of them, other bytes are between the needles. In others, an incomplete token follows the needle.
-    """
+    """Return contents that repeat the first bytes of an encoded token (`needle`)."""
     token = random_token(random.Random(needle.text))
     encoded = base64.b64encode(token)
     cut = [needle.text + whole[:length] + b"\n" for whole in (token, encoded) for length in (5, len(whole) - 1)]
@@ -81,9 +76,7 @@ def test_a_used_up_budget_of_work_is_recorded() -> None:
 
 
 def _lines_and_work(content: bytes) -> tuple[int, int]:
-    """Scan the content. Return the number of executed lines of `scanner.detection`, and the work that the detector
-    counted.
-    """
+    """Scan the content. Return the executed lines of `scanner.detection`, and the counted work."""
     lines, meter = executed_lines(lambda: cost(content, UNBOUNDED))
     return lines, meter.work
 

@@ -1,4 +1,4 @@
-"""Functions that encode a token in every way that the detector knows. The tests and docs/detection.md use them."""
+"""Functions that encode a token in every way that the detector knows."""
 
 from __future__ import annotations
 
@@ -55,9 +55,7 @@ def _instead_of_underscores(written: bytes) -> Encoder:
 
 
 def _in_parts(line: bytes) -> Encoder:
-    """Return a function that writes a token as three numbered parts. `line` is a format string, used once for each
-    part.
-    """
+    """Return a function that writes a token as three numbered parts, each in the format `line`."""
     return lambda token, chance: b"".join(
         line % item for item in enumerate((prefix_of(token) + body_of(token)[:6], body_of(token)[6:-9], token[-9:]))
     )
@@ -85,11 +83,9 @@ def _long_nested(token: bytes, chance: random.Random) -> bytes:
 
 
 def _compressed_base64(compress: Callable[[bytes], bytes], *, prose: bool = False) -> Encoder:
-    """Return a function that compresses a text with the token, and then encodes the result in base64.
+    """Return a function that compresses a text with the token, and encodes the result in base64.
 
-    Args:
-        compress: A function that compresses bytes.
-        prose: Whether to add so much text that the token is not visible in the compressed bytes.
+    `prose` adds so much text that the token is not visible in the compressed bytes.
     """
 
     def encode(token: bytes, chance: random.Random) -> bytes:

@@ -1,4 +1,4 @@
-"""Tests for GitHub URLs that a user pastes. Any other text is refused with a line that says what to enter."""
+"""Tests for GitHub URLs that a user pastes. Any other text is refused with a helpful line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the GitHub client. Every answer has a defined result, and a credential is sent only to its own host."""
+"""Tests for the GitHub client."""
 
 from __future__ import annotations
 

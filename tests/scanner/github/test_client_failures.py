@@ -1,6 +1,4 @@
-"""Tests for failures in the GitHub client. Failed requests are retried, but a host that keeps failing gets no more
-requests.
-"""
+"""Tests that the GitHub client retries failed requests, but spares a host that keeps failing."""
 
 from __future__ import annotations
 
@@ -35,7 +33,7 @@ def client() -> Iterator[GitHub]:
 
 
 class Reset(httpx.SyncByteStream):
-    """A response body that ends with a broken connection after the first bytes."""
+    """A response body whose connection breaks after the first bytes."""
 
     def __iter__(self) -> Iterator[bytes]:
         yield b'{"a": [1, 2'

@@ -1,4 +1,4 @@
-"""Tests for GitHub Apps. Their tokens are renewed before they expire, and an invalid private key is reported."""
+"""Tests for the credentials of GitHub Apps, whose tokens are renewed before they expire."""
 
 from __future__ import annotations
 

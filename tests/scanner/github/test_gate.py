@@ -1,4 +1,4 @@
-"""Tests for quotas and failing hosts. The client sends no request that GitHub's earlier answers forbid."""
+"""Tests that the client sends no request that GitHub's earlier answers forbid."""
 
 from __future__ import annotations
 

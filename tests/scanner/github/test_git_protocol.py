@@ -1,4 +1,4 @@
-"""Tests for the client of git's protocol. It reads packs, branches and tags, and tolerates hostile servers."""
+"""Tests for the client of git's protocol, also with hostile servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for GraphQL queries. They are valid by GitHub's published schema, and rate limits in answers are recognised."""
+"""Tests that GraphQL queries are valid by GitHub's schema, and that rate limits in answers are recognised."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRIVIAL = "query { rateLimit { cost } }"
 
 @pytest.fixture
 def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
-    """Yield a client with a credential, because GraphQL queries need a credential."""
+    """Yield a client with a credential."""
     client = connect(sandbox.api_url, sandbox.url, "a-credential")
     yield client
     client.close()

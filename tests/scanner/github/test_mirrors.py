@@ -1,4 +1,4 @@
-"""Tests for copying repositories. A git process that was stopped or was too slow leaves no process behind."""
+"""Tests for copying repositories, also when git is stopped or too slow."""
 
 from __future__ import annotations
 

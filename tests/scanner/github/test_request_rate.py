@@ -1,6 +1,4 @@
-"""Tests for the request rate that all workers share. It rises when the workers use it fully, and a refusal halves
-it.
-"""
+"""Tests for the request rate that all workers share."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ class Clock:
 class Memory:
     """Stores the request rate in memory instead of in the database.
 
-    `ahead` is the number of seconds by which the database's clock is ahead of this machine's clock.
+    `ahead` is the number of seconds by which the database's clock is fast.
     """
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:

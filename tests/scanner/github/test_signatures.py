@@ -1,4 +1,4 @@
-"""Tests for GitHub's signatures. The documented example is accepted, and a changed one is rejected. Keys are cached."""
+"""Tests for GitHub's signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the answers of confined processes. Each answer is checked, because an attacker may control the process."""
+"""Tests that each answer of a confined process is checked, because an attacker may control the process."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests for the answers of confined processes about git packs. No part of an answer is lost, and a wrong one is
-rejected.
-"""
+"""Tests that the answers of confined processes about git packs are complete, and that wrong ones are rejected."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tests for the pool of confined processes that read documents.
-
-The processes find the same tokens as the worker's own process. A process that hangs is killed.
-"""
+"""Tests for the pool of confined processes that read documents."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ def pool() -> Iterator[ReaderPool]:
 
 @pytest.fixture
 def own_pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReaderPool]:
-    """Yield a pool of confined processes for one test. Its deadline is short, because a test may let a process hang."""
+    """Yield a pool of confined processes with a short deadline, for one test."""
     monkeypatch.setattr(reader_pool, "GRACE_SECONDS", 0.3)
     pool = ReaderPool(2, HANGING)
     yield pool

@@ -1,4 +1,4 @@
-"""Tests that announcements have the documented content, and that a client that reads them page by page misses none."""
+"""Tests that announcements have the documented content, and that a client can read all of them page by page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def listed(database: Database, after: int | None, **options: Any) -> Announcemen
 
 
 def age(database: Database, seconds: float) -> None:
-    """Change the times of all announcements, so that they are `seconds` seconds old."""
+    """Make all announcements `seconds` seconds old."""
     with database.write() as session:
         session.execute(update(Announcement).values(announced_at=db_now(-seconds)))
 

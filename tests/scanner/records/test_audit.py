@@ -1,6 +1,4 @@
-"""Tests that the database refuses to change or delete an audit entry, and that a changed entry breaks the hash
-chain.
-"""
+"""Tests that the database refuses to change or delete an audit entry, and that a changed one breaks the hash chain."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ TRIGGERS = ("audit_only_grows", "audit_is_not_emptied")
 
 @pytest.fixture
 def five(database: Database) -> Database:
-    """Return a database with five audit entries, which three transactions have written."""
+    """Return a database with five audit entries from three transactions."""
     for whats in (("first",), ("second", "third"), ("fourth", "fifth")):
         with database.write() as session:
             audit.record_all(session, [Entry(what, {"what": what, "n": 1.5}) for what in whats], who="operator:ana")

@@ -1,7 +1,4 @@
-"""Tests that every column can store any hostile text or JSON, in both databases.
-
-A character that a database cannot store becomes a visible escape.
-"""
+"""Tests that every column can store any hostile text or JSON, in both databases."""
 
 from __future__ import annotations
 

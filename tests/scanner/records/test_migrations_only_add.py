@@ -1,6 +1,4 @@
-"""Tests that migrations only add tables, columns and indexes, so that the previous version works with the new
-tables.
-"""
+"""Tests that migrations only add tables, columns and indexes, so that the previous version still works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that mails to many owners are queued with few SQL statements, and that each owner is notified once."""
+"""Tests that mails to many owners are queued with few SQL statements, and that each owner gets one mail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that r8scan works with a connection pooler, which may use a different connection for each transaction."""
+"""Tests that r8scan works with a connection pooler, which may change the connection after each transaction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that old data is deleted, unfinished incidents are kept, and the data of an account can be erased."""
+"""Tests that old data is deleted, and that the data of an account can be erased."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def count(database: Database, model: type) -> int:
 
 
 def age(database: Database, *ids: uuid.UUID) -> None:
-    """Set the times of these incidents, their public places and their mails to 800 days ago."""
+    """Make these incidents, their public places and their mails 800 days old."""
     with database.write() as session:
         session.execute(update(Incident).where(Incident.id.in_(ids)).values(detected_at=db_now(OLD)))
         session.execute(update(Exposure).where(Exposure.incident_id.in_(ids)).values(seen_at=db_now(OLD)))
@@ -136,9 +136,7 @@ def record_old(database: Database, monkeypatch: pytest.MonkeyPatch, count: int) 
 
 
 def customer(database: Database, name: str, *, live: bool = False) -> uuid.UUID:
-    """Create an account with a token and an incident. Every table gets a row about the account. Return the incident's
-    id.
-    """
+    """Create an account with a row in every table. Return the id of its incident."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     with database.write() as session:
         account = Account(name=name, created_at=db_now())

@@ -1,6 +1,4 @@
-"""Tests that each security event is logged as one line after its commit. The line has ids, but no text that people
-wrote.
-"""
+"""Tests that each security event is logged as one line after its commit, without text that people wrote."""
 
 from __future__ import annotations
 

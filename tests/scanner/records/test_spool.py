@@ -1,4 +1,4 @@
-"""Tests that data for the database wait in files while the database is unavailable, and are stored in it afterwards."""
+"""Tests that data wait in files while the database is unavailable, and are stored afterwards."""
 
 from __future__ import annotations
 

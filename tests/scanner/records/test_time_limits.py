@@ -35,7 +35,7 @@ def state(database: Database, job_id: int) -> ScanJob:
 
 
 def hang_until_stopped(database: Database) -> jobs.ClaimedJob:
-    """Claim the next job, and do nothing until the job is taken from this worker, as if its work hung."""
+    """Claim the next job, and wait until the job is taken from this worker."""
     job = jobs.claim_next(database, JobKind.PUSHES)
     assert job is not None
     with jobs.keep_renewed(database, job) as keeping:
@@ -67,11 +67,7 @@ def test_a_job_that_hangs_each_time_is_claimed_three_times_and_then_visibly_fail
 
 
 def test_an_optional_step_is_skipped_before_the_job_fails(database: Database) -> None:
-    """A job that exceeds its time limit must get one last attempt, in which it skips its optional step.
-
-    It must therefore learn from `failures` that this is its last attempt. So exceeded time limits raise `failures` only
-    up to MAX_FAILURES - 1.
-    """
+    """A job that exceeds its time limit gets one last attempt, in which it skips its optional step."""
     job_id = queue(database)
     with database.write() as session:
         session.execute(update(ScanJob).values(failures=3))

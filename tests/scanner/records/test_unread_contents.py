@@ -1,4 +1,4 @@
-"""Tests that the names of unread documents are recorded, up to a maximum number and for a limited time."""
+"""Tests that a limited number of names of unread documents is recorded for a limited time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP)."""
+"""Fixtures for tests with a remote token store (HTTP)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Helpers for tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP).
-
-`Away` is a client of the store that fails if a test wants it. Functions read incidents and mails from the database, and
-make waiting work due.
-"""
+"""Helpers for tests with a remote token store (HTTP)."""
 
 from __future__ import annotations
 
@@ -21,7 +17,7 @@ DIGEST = "a" * 64
 
 
 class Away(HttpStore):
-    """A client of the remote token store. The calls in `away` fail as if the store were unavailable."""
+    """A client of the remote token store. The calls in `away` fail."""
 
     def __init__(self, url: str, secret: str) -> None:
         super().__init__(url, secret)

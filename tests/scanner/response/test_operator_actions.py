@@ -1,6 +1,4 @@
-"""Tests of operators' actions. They are audited, and stay in force until the token is reported or found somewhere
-else.
-"""
+"""Tests that operators' actions are audited, and stay in force until the token is reported or found elsewhere."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ def token(database: Database, fresh_token: Callable[[], str]) -> str:
 
 
 def find(database: Database, token: str, *paths: str) -> list[Incident]:
-    """Respond to the token as if it was found in files at these paths. Return all incidents, the oldest first."""
+    """Respond to the token as if it was found in files at these paths. Return all incidents, oldest first."""
     candidates = [
         Candidate(
             sha256_digest(token.encode()),
@@ -82,7 +80,7 @@ def enable(database: Database, token: str, reason: str = "a mistake of ours") ->
 def decide(database: Database, step: Callable[[Session, Incident], object], at: int = -1) -> None:
     """Run an operator's action on an incident, in its own transaction.
 
-    `at` is the index of the incident in the list of all incidents. The list begins with the oldest.
+    `at` is the incident's index in the list of all incidents, oldest first.
     """
     with database.write() as session:
         rows = list(session.execute(select(Incident).order_by(Incident.detected_at)).scalars())

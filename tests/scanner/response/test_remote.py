@@ -1,7 +1,4 @@
-"""Tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP).
-
-No token is forgotten during an outage of the store, and each token is disabled only once.
-"""
+"""Tests of what r8scan does about found tokens if the vendor's token store is remote (HTTP)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that a failing or unavailable remote token store is called only seldom and does not delay other tokens."""
+"""Tests that a failing remote token store is called seldom and does not delay other tokens."""
 
 from __future__ import annotations
 
@@ -70,9 +70,8 @@ def test_an_unavailable_store_is_asked_once_and_not_for_every_token(
 
 
 class Failing(HttpStore):
-    """A client of the remote token store. `failures` has an exception for some digests.
-
-    For these digests, the client disables the token in the store, and then raises the exception.
+    """A client of the remote token store. After disabling a token, it raises the exception in `failures` for its
+    digest.
     """
 
     def __init__(self, url: str, secret: str) -> None:

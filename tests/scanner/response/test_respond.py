@@ -1,4 +1,4 @@
-"""Tests that a leaked token is disabled once and recorded in one incident, and that each recipient is notified once."""
+"""Tests that a leaked token is disabled once, and that each recipient is notified once."""
 
 from __future__ import annotations
 
@@ -233,10 +233,7 @@ def test_a_failed_transaction_leaves_no_rows(
 def test_two_workers_with_the_same_find_disable_once_and_mail_once(
     postgresql_url: str, fresh_token: Callable[[], str]
 ) -> None:
-    """The first worker disables the token, but its transaction stays open for a while.
-
-    The second worker waits for the end of this transaction, and then sees that the token is disabled.
-    """
+    """The second worker waits for the first worker's transaction."""
     from scanner.records import schema
 
     first, second = Database(postgresql_url), Database(postgresql_url)
@@ -336,7 +333,7 @@ def test_an_owner_is_notified_of_a_token_disabled_before_only_if_the_setting_ask
 
 
 def test_many_tokens_need_hardly_more_statements_than_one(database: Database, fresh_token: Callable[[], str]) -> None:
-    """Tokens are processed in batches, so 60 tokens need hardly more SQL statements than one token."""
+    """Tokens are processed in batches."""
 
     def statements(tokens: list[str]) -> int:
         for token in tokens:

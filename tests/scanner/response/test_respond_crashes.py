@@ -1,8 +1,4 @@
-"""Tests that recovery after a crash leads to the same result as without the crash.
-
-A crash happens at any SQL statement, or before or after any call of the token store. The tests run with both kinds of
-token store and both databases.
-"""
+"""Tests that recovery after a crash leads to the same result as without the crash."""
 
 from __future__ import annotations
 
@@ -72,9 +68,8 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Yield a function that empties the tables and returns a policy.
-
-    If the policy uses a remote token store, the function also returns this store, otherwise None.
+    """Yield a function that empties the tables. It returns a policy, and the policy's remote token store if it has
+    one.
     """
     from scanner.tokens.http import HttpStore
 
@@ -112,11 +107,8 @@ def make_policy(
 
 
 def known(policy: Policy) -> tuple[str, ...]:
-    """Return the digests of the tokens that are leaked in the test: two with the SQL token store, one with a remote
-    one.
-
-    Each call of the remote token store is tested with two crashes, so a second token would make the test much longer.
-    """
+    """Return the digests of the tokens that are leaked in the test."""
+    # Each call of a remote token store is tested with two crashes. A second token would make the tests much longer.
     return DIGESTS if policy.access is TRANSACTIONAL else DIGESTS[:1]
 
 
@@ -130,9 +122,7 @@ def run(database: Database, policy: Policy) -> None:
 
 
 def recover(database: Database, policy: Policy) -> None:
-    """Do what other workers do after a crash: take over the crashed worker's rows, repeat its job, and process due
-    rows.
-    """
+    """Do what other workers do after a crash, for example repeat the crashed worker's job."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Sighting).values(next_check_at=db_now()))
@@ -148,10 +138,7 @@ def report(database: Database, policy: Policy) -> None:
 
 
 def recover_report(database: Database, policy: Policy) -> None:
-    """Do what other workers do after a crash during a report.
-
-    They take over the crashed worker's rows, repeat the report, and process due rows.
-    """
+    """Do what other workers do after a crash during a report."""
     with database.write() as session:
         session.execute(update(Incident).values(leased_until=None, next_attempt_at=db_now()))
         session.execute(update(Report).values(next_check_at=db_now()))
@@ -163,8 +150,7 @@ def recover_report(database: Database, policy: Policy) -> None:
 def assert_all_is_well(database: Database, reference: ReferenceStore | None, *, with_places: bool = True) -> None:
     """Assert that each token is disabled, and that its incident was mailed and announced once.
 
-    If `with_places` is true, two public places must be stored for each token, and two for the unknown token. Otherwise,
-    no place may be stored.
+    If `with_places` is true, each token must have two public places, otherwise none.
     """
     with database.read() as session:
         incidents = session.execute(select(Incident)).scalars().all()

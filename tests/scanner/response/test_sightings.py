@@ -1,7 +1,4 @@
-"""Tests that only a limited number of sightings is stored. A sighting is a found string that may be a token.
-
-The sightings that are least likely to be tokens are deleted first.
-"""
+"""Tests that only a limited number of sightings is stored. A sighting is a found string that may be a token."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from scanner.response import sightings
 def record(
     database: Database, repository: str, count: int, state: SightingState = SightingState.UNKNOWN, source: str = "test"
 ) -> list[str]:
-    """Record sightings of `count` invented tokens in one repository, and return their digests."""
+    """Record sightings of `count` invented tokens in one repository. Return their digests."""
     digests = [hashlib.sha256(f"{repository} {state} {number}".encode()).hexdigest() for number in range(count)]
     place = Place("file", url=f"https://github.com/{repository}", repository=repository, path="a.py")
     with database.write() as session:

@@ -1,6 +1,4 @@
-"""Helpers for tests of the code that polls GitHub. They register a token in the token store, and read or change rows of
-the database.
-"""
+"""Helpers for tests of the code that polls GitHub, for example to register a token."""
 
 from __future__ import annotations
 
@@ -46,7 +44,7 @@ def state_of(database: Database, source: str) -> SourceState:
 
 
 def make_due(database: Database) -> None:
-    """Make every job and every poll due now, even if it is claimed or its next attempt is later."""
+    """Make every job and every poll due now."""
     with database.write() as session:
         session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
         session.execute(update(SourceState).values(next_poll_at=db_now(), leased_until=None))

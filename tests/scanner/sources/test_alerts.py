@@ -1,7 +1,4 @@
-"""Tests of GitHub's secret scanning alerts. A bad record does not affect the other records.
-
-The answer to GitHub labels tokens as real or not, and every label is right.
-"""
+"""Tests of GitHub's secret scanning alerts, and of the labels in r8scan's answers to GitHub."""
 
 from __future__ import annotations
 

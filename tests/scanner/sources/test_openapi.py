@@ -39,9 +39,7 @@ Make = Callable[..., Workplace]
 
 
 class Service:
-    """Calls all parts of r8scan that send requests to GitHub. Each request and response is compared with GitHub's API
-    description.
-    """
+    """Calls all parts of r8scan that send requests to GitHub."""
 
     def __init__(self, folder: Path, sandbox: SandboxGitHub, description: Description) -> None:
         self.folder, self.sandbox, self.description = folder, sandbox, description
@@ -85,7 +83,7 @@ class Service:
 
 
 def judged(client: GitHub, description: Description) -> None:
-    """Compare all requests and responses of the client with GitHub's API description from now on."""
+    """Compare all requests and responses of the client with GitHub's API description."""
 
     def judge(response: httpx.Response) -> None:
         if str(response.request.url).startswith(f"{client.api_url}/"):
@@ -113,9 +111,7 @@ def private_key() -> tuple[str, str]:
 
 
 def fill(sandbox: SandboxGitHub, workplace: Make) -> tuple[str, str]:
-    """Create an object of every kind on the simulated GitHub. Return the first and the last commit of the repository
-    ana/app.
-    """
+    """Create an object of every kind on the simulated GitHub. Return the first and the last commit of ana/app."""
     work = workplace("ana/app")
     work.write("app.py", "REPLICATE = 'r8_'\n")
     first = work.commit("first")

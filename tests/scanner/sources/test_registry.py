@@ -1,4 +1,4 @@
-"""Tests that every source (a list or search that r8scan polls) is registered once and is used by the whole program."""
+"""Tests that every source is registered once and is used by the whole program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of token stores: an HTTP client, and retries without pauses."""
+"""Fixtures for tests of token stores."""
 
 from __future__ import annotations
 

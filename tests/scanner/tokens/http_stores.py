@@ -1,4 +1,4 @@
-"""Data for tests of the HTTP token store's client: its address, digests of tokens, and a valid record."""
+"""Data for tests of the HTTP token store's client, for example a valid record."""
 
 from __future__ import annotations
 

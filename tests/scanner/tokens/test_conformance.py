@@ -1,4 +1,4 @@
-"""Tests of the check for a vendor's token store. A correct store passes, and each broken rule is named."""
+"""Tests of the check for a vendor's token store, which names each broken rule."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ from workers.sandbox.token_store import ReferenceStore
 
 @contextmanager
 def reference(**changes: Callable[..., Any]) -> Iterator[ReferenceStore]:
-    """Run a correct token store with one known token.
-
-    `changes` has methods that replace the store's methods with the same names.
-    """
+    """Run a correct token store with one known token. `changes` replaces methods of the store."""
     reference_store = ReferenceStore("the-secret")
     reference_store.add(DIGEST)
     for name, method in changes.items():
@@ -50,10 +47,7 @@ def later(count: Iterator[int]) -> dict[str, str]:
 
 
 def broken(name: str) -> dict[str, Callable[..., Any]]:
-    """Return methods for a token store that breaks one rule of the interface.
-
-    `name` is a short description of how the rule is broken.
-    """
+    """Return methods for a token store that breaks one rule, which `name` describes."""
     record = {**GOOD, "digest": DIGEST}
     done = {"result": "disabled", "disabled_at": "2026-01-01T00:00:00Z", "idempotency_key": "mine"}
     count = iter(range(100))
@@ -105,7 +99,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def behind_tls(authority: Authority) -> Iterator[tuple[ReferenceStore, ssl.SSLContext, ssl.SSLContext]]:
     """Run a token store that identifies clients by their certificate.
 
-    Yield the store, a TLS context with r8scan's certificate, and a TLS context that has no certificate.
+    Yield the store, a TLS context with r8scan's certificate, and one without a certificate.
     """
     server, client = authority.issue("server"), authority.issue("client")
     reference_store = ReferenceStore("")

@@ -1,4 +1,4 @@
-"""Tests for the client of an HTTP token store. An invalid answer or a failure never counts as "unknown token"."""
+"""Tests that an invalid answer of an HTTP token store never counts as "unknown token"."""
 
 from __future__ import annotations
 

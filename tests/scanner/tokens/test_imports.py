@@ -1,4 +1,4 @@
-"""Tests for the import of a vendor's list of tokens. Invalid rows are reported, and disabled tokens stay disabled."""
+"""Tests for the import of a vendor's list of tokens."""
 
 from __future__ import annotations
 

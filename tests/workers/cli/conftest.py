@@ -1,4 +1,4 @@
-"""A pytest fixture that runs the `r8scan` command in a separate process with a clean environment."""
+"""A pytest fixture that runs the `r8scan` command in a separate process."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def r8scan(tmp_path: Path) -> Run:
-    """Return a function that runs `r8scan` with some arguments and returns the completed process.
+    """Return a function that runs `r8scan` and returns the completed process.
 
-    The function's parameter `env` adds environment variables, and `stdin` is the standard input. With `installed`, it
-    runs the installed script.
+    Its parameter `env` adds environment variables, `stdin` is the standard input, and `installed` runs the installed
+    script.
     """
 
     def run(

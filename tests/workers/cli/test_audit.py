@@ -1,4 +1,4 @@
-"""Tests for the exit status of `r8scan audit verify`, which says whether the audit log was changed."""
+"""Tests for `r8scan audit verify`, which says whether the audit log was changed."""
 
 from __future__ import annotations
 

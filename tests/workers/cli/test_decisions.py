@@ -1,4 +1,4 @@
-"""Tests for the commands with which operators act on tokens and incidents, such as enable, close, resend and erase."""
+"""Tests for the commands with which operators act on tokens and incidents, such as enable and close."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def find(database: Database, token: str, path: str = "app.py") -> None:
 
 @pytest.fixture
 def leaked(r8scan: Run, stored: Database, fresh_token: Callable[[], str]) -> str:
-    """Return a token that was registered, then found in public, and then disabled."""
+    """Return a token that was registered, found in public, and disabled."""
     token = fresh_token()
     r8scan("tokens", "add", "--email", "ana@example.com", "--account", "acme", "--name", "=ci()", stdin=f"{token}\n")
     find(stored, token)

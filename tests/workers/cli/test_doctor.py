@@ -1,4 +1,4 @@
-"""Tests for `r8scan doctor`. It reports each fault once, says what to do, and shows no secret."""
+"""Tests that `r8scan doctor` reports each fault once, says what to do, and shows no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the progress of a job that a command shows, and that Ctrl-C stops only this display."""
+"""Tests for a command that shows the progress of a job until Ctrl-C."""
 
 from __future__ import annotations
 

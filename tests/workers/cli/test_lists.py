@@ -39,10 +39,7 @@ NO_TABLES = "the database has no tables yet: run r8scan db upgrade"
 
 @pytest.fixture
 def leaked(r8scan: Run, tmp_path: Path) -> Run:
-    """Leak five tokens of two accounts in two repositories. Return the function that runs `r8scan`.
-
-    The incident of the last token is five days old.
-    """
+    """Leak five tokens of two accounts in two repositories. Return the function that runs `r8scan`."""
     assert r8scan("db", "upgrade").returncode == 0
     empty = f"No tokens {IN_DATABASE.format(tmp_path)} Import them: r8scan tokens import FILE\n"
     assert r8scan("tokens", "list").stdout == empty

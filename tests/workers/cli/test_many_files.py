@@ -1,6 +1,4 @@
-"""Tests that `r8scan scan` finds the same tokens in many files as in few. With many files, it begins with a quick
-search.
-"""
+"""Tests that `r8scan scan` finds the same tokens in many files as in few."""
 
 from __future__ import annotations
 
@@ -26,11 +24,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with clean files and other files.
-
-    The other files are of the kinds that the quick first search cannot decide about, so that the detector must read
-    them.
-    """
+    """Return a folder with clean files, and with files that the prefilter cannot decide about."""
     folder = tmp_path / "scanned"
     folder.mkdir()
     for number in range(40):
@@ -46,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def surveyed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make `r8scan scan` use its quick first search even for a single file."""
+    """Make `r8scan scan` use its prefilter even for a single file."""
     monkeypatch.setattr(scan_sources, "BATCHES_BEFORE_SURVEY", 0)
 
 

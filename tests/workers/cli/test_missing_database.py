@@ -1,4 +1,4 @@
-"""Tests for commands whose database does not exist. They print which database they looked for, and create none."""
+"""Tests that commands without a database print which one they looked for, and create none."""
 
 from __future__ import annotations
 

@@ -74,9 +74,7 @@ def test_the_status_of_a_database_that_cannot_be_read_is_only_the_reason(r8scan:
 
 
 def add_polled_sources(session: Session, now: datetime) -> None:
-    """Add four sources (lists and searches that r8scan polls). Also add a quota, a gap (missed events) and a waiting
-    job.
-    """
+    """Add four sources, a quota, a gap (missed events) and a waiting job."""
     for source in ("public_events", "code_search", "gists", "event_archive"):
         session.add(
             SourceState(
@@ -105,7 +103,7 @@ def add_polled_sources(session: Session, now: datetime) -> None:
 
 
 def add_disabled_incidents(session: Session, now: datetime) -> None:
-    """Add three incidents. Their tokens were disabled one, two and three seconds after their publication."""
+    """Add three incidents whose tokens were disabled one, two and three seconds after their publication."""
     for seconds in (1, 2, 3):
         incident = Incident(
             digest=f"{seconds:064x}",

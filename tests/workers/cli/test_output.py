@@ -46,7 +46,7 @@ def test_an_unexpected_error_is_printed_without_control_characters_and_tokens() 
 
 
 def test_a_closed_stream_or_a_terminal_without_columns_does_not_stop_a_command(tmp_path: Path) -> None:
-    """Run `--version` with a closed standard output, and run `--help` on a terminal that reports 0 columns."""
+    """Run `--version` with a closed standard output, and `--help` on a terminal with 0 columns."""
     command = str(Path(sys.executable).parent / "r8scan")
     closed = subprocess.run(
         ["sh", "-c", f"exec {command} --version >&-"], cwd=tmp_path, capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""Tests that `r8scan scan` reads every git repository below a path, and reports repositories that it cannot read."""
+"""Tests that `r8scan scan` reads every git repository below a path."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def digest(token: str) -> str:
 
 
 def repository(path: Path, token: str) -> Workplace:
-    """Create a repository. Its history contains the token, but its newest files do not."""
+    """Create a repository with the token in its history, but not in its newest files."""
     work = Workplace(path, "nowhere")
     work.start()
     work.write("src/a.txt", token)

@@ -1,6 +1,4 @@
-"""Tests for the commands that report compromised tokens, decide about waiting reports, and store records of a token's
-use.
-"""
+"""Tests for the commands that report compromised tokens and store records of a token's use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the commands that manage the tokens in r8scan's own token store, and that show incidents."""
+"""Tests for the commands that manage tokens in r8scan's own token store and show incidents."""
 
 from __future__ import annotations
 

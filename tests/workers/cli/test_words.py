@@ -1,4 +1,4 @@
-"""Tests that tables and sentences describe database values in words, while JSON contains the values themselves."""
+"""Tests that tables describe database values in words, while JSON contains the values."""
 
 from __future__ import annotations
 

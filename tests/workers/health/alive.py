@@ -1,4 +1,4 @@
-"""Functions that write process heartbeats into the database, for tests of the service's status."""
+"""Functions that write process heartbeats into the database."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
 
 
 def process(role: str, pid: int = 1, *, host: str = HOST, version: str = __version__) -> Process:
-    """Return a process with this role. It consumes the queues of the role."""
+    """Return a process that consumes the queues of this role."""
     return Process(role, host, pid, tuple(queue for queue, consumer in QUEUES.items() if consumer == role), version)
 
 

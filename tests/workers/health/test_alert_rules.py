@@ -1,6 +1,6 @@
-"""Tests for the Prometheus alert rules. Each alert fires for its fault, and none fires without a fault.
+"""Tests that each Prometheus alert fires for its fault, and that none fires without a fault.
 
-They need `promtool`, which is part of Debian's package `prometheus`. Without it, only one of the tests runs.
+Without `promtool` (Debian's package `prometheus`), only one of the tests runs.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> d
     """Return a test case for promtool.
 
     Args:
-        series: The metrics. Their values stay the same for half an hour.
-        fired: The alerts that must have fired after this half hour.
+        series: The metrics, which keep their values for half an hour.
+        fired: The alerts that must have fired by then.
     """
     return {
         "interval": "1m",
@@ -103,7 +103,7 @@ def _case(series: dict[str, float], fired: dict[str, list[dict[str, Any]]]) -> d
 
 
 def _fired(alert: str, labels: dict[str, str]) -> dict[str, Any]:
-    """Return an alert with these labels, in the format that promtool's test cases use."""
+    """Return an alert with these labels, in the format of promtool's test cases."""
     (rule,) = (one for one in RULES if one["alert"] == alert)
     written = rule["annotations"]
     annotations = {

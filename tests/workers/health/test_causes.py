@@ -1,6 +1,4 @@
-"""Tests that the status names the cause of a fault: a full Redis, a mail server that refuses mails, or a wrong
-clock.
-"""
+"""Tests that the status names the cause of a fault, for example a full Redis or a wrong clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for heartbeats. They show when the thread that consumes messages last made progress."""
+"""Tests for heartbeats, which show when a process last made progress."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Recorder:
 
 
 def pass_hours(database: Database, hours: float) -> None:
-    """Pretend that `hours` hours have passed since the last summary, by changing its stored time."""
+    """Make the last summary `hours` hours older."""
     with database.write() as session:
         session.execute(update(NotifiedProblem).values(told_at=db_now(-hours * 3600), last_at=db_now(-hours * 3600)))
 

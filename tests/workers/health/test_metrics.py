@@ -1,4 +1,4 @@
-"""Tests for the Prometheus metrics, and for the documentation of each metric."""
+"""Tests for the Prometheus metrics and their documentation."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def channel() -> Recorder:
 
 @pytest.fixture
 def look(database: Database, channel: Recorder) -> Callable[..., list[tuple[str, str]]]:
-    """Return a function that lets `later` seconds pass and then notifies the operator about the given problems.
+    """Return a function that notifies the operator about the given problems `later` seconds later.
 
-    It returns the messages that were sent. Each is a pair: the kind of the message and the name of the problem.
+    It returns the kind of each sent message and the name of the problem.
     """
 
     def run(*problems: Problem, later: float = 31) -> list[tuple[str, str]]:

@@ -1,6 +1,4 @@
-"""Tests for the status of sources (the lists and searches that r8scan polls), for example how far a source is
-behind.
-"""
+"""Tests for the status of sources, for example how far a source is behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the line that the service logs once a minute to sum up the minute. It includes what operators did."""
+"""Tests for the log line that sums up each minute of the service."""
 
 from __future__ import annotations
 

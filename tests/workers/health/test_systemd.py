@@ -1,4 +1,4 @@
-"""Tests for the status messages to systemd. Only the thread that does the work may send them."""
+"""Tests for the status messages to systemd."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def source(name: str, error: str | None = None) -> SourceRow:
 
 
 def service(*silent: str, silent_seconds: float = 45.0, without: str = "") -> Overview:
-    """Return the state of a service with two polled sources (GitHub's lists and searches) and one process of each role.
+    """Return the state of a service with two polled sources and one process of each role.
 
     Args:
         silent: The roles whose process has sent no heartbeat for `silent_seconds` seconds.

@@ -1,4 +1,4 @@
-"""Tests for the errors that are sent to Sentry. They contain no tokens, local variables or secrets."""
+"""Tests that the errors for Sentry contain no tokens, local variables or secrets."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ sentry_sdk.flush(30)
 
 @pytest.fixture
 def received() -> Iterator[tuple[str, list[bytes]]]:
-    """Run an HTTP server in place of Sentry. Yield the DSN for it, and a list of the request bodies that it has
-    received.
-    """
+    """Run an HTTP server in place of Sentry. Yield its DSN, and a list of the request bodies."""
     bodies: list[bytes] = []
 
     class Sink(BaseHTTPRequestHandler):
@@ -56,7 +54,7 @@ def received() -> Iterator[tuple[str, list[bytes]]]:
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Print nothing, because the server would otherwise print a line for each request."""
+            """Print nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Sink) as server:
         thread = threading.Thread(target=server.serve_forever)

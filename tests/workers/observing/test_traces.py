@@ -1,4 +1,4 @@
-"""Tests for the trace of a leak. It shows when the leak became public, was seen, was disabled and was mailed."""
+"""Tests for the trace of a leak from its publication to the mail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def after(seconds: float) -> datetime:
 
 
 def leaked(database: Database, *, disabled_at: datetime | None = None) -> uuid.UUID:
-    """Store an incident whose token became public at START and was seen two seconds later. Return the incident's id."""
+    """Store an incident whose token became public at START and was seen two seconds later. Return its id."""
     with database.write() as session:
         incident = Incident(
             digest="0" * 64,

@@ -1,4 +1,4 @@
-"""Pytest fixtures that run real HTTP servers on this machine, and provide clients for them."""
+"""Pytest fixtures that run real HTTP servers and provide clients for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTE = "/github/secret-scanning"
 
 @pytest.fixture
 def serve() -> Iterator[Serve]:
-    """Yield a function that runs a server with the given routes and returns an HTTP client for it."""
+    """Yield a function that runs a server with the given routes and returns an HTTP client."""
     with ExitStack() as stack:
         yield lambda routes: stack.enter_context(_client(routes))
 
@@ -66,7 +66,7 @@ def log(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(server_process: tuple[httpx.Client, int]) -> httpx.Client:
-    """Return an HTTP client that is connected to a running `r8scan serve`."""
+    """Return an HTTP client for a running `r8scan serve`."""
     return server_process[0]
 
 

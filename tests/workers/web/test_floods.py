@@ -28,7 +28,7 @@ HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"
 
 @pytest.fixture
 def connect(server: httpx.Client) -> Iterator[Connect]:
-    """Yield a function that connects to the server and sends bytes. The client's loopback address can be chosen."""
+    """Yield a function that connects to the server from a given loopback address and sends bytes."""
     with ExitStack() as stack:
 
         def opened(sent: bytes = b"", source: str = "127.0.0.1") -> socket.socket:
@@ -41,7 +41,7 @@ def connect(server: httpx.Client) -> Iterator[Connect]:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait until the server sends bytes or closes the connection. Return True if it closes without sending anything."""
+    """Wait for the server. Return True if it closes the connection without sending anything."""
     try:
         return connection.recv(1000) == b""
     except ConnectionError:
@@ -149,10 +149,7 @@ def test_large_unsigned_bodies_take_no_memory(
 
 
 def hang() -> str:
-    """Return an attack on a decoder: a URL that contains a compressed SQLite file in base64.
-
-    The file has a generated column, and its computation never ends.
-    """
+    """Return a URL that contains a compressed SQLite file with an endless computation."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         connection.execute("CREATE TABLE t(a)")
         connection.execute("INSERT INTO t VALUES(1)")

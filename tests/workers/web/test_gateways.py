@@ -1,6 +1,4 @@
-"""Tests for `GET /disabled`. API gateways use it after an outage to learn which tokens were disabled during the
-outage.
-"""
+"""Tests for `GET /disabled`, from which API gateways learn which tokens were disabled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests that `/health` reports no problem if a newer version of r8scan has upgraded the database."""
+"""Tests that `/health` reports no problem after a newer version has upgraded the database."""
 
 from __future__ import annotations
 

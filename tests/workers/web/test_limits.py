@@ -1,6 +1,4 @@
-"""Tests for the web server's limits on connections, bodies, rates and threads. One network cannot use up a whole
-limit.
-"""
+"""Tests for the web server's limits on connections, bodies, rates and threads."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ class Clock:
 
 
 class Visitors:
-    """Clients with open connections to the server. `closed` has the names of the clients whose connection was
-    closed.
-    """
+    """Clients with open connections to the server. `closed` has the names of those whose connection was closed."""
 
     def __init__(self, table: ConnectionTable) -> None:
         self.table = table

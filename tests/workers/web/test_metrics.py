@@ -1,4 +1,4 @@
-"""Tests that the Prometheus metrics are sent only in response to a request with the right key."""
+"""Tests that the Prometheus metrics are sent only to clients with the right key."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for the log lines about refused requests. The number of these lines is limited."""
+"""Tests for the limited number of log lines about refused requests."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ HEADERS = {"Authorization": f"Bearer {KEY}"}
 
 @pytest.fixture
 def context(database: Database) -> Iterator[Context]:
-    """Yield the objects that all requests share (settings, database, clients). Close them after the server has
-    stopped.
-    """
+    """Yield the objects that all requests share, and close them after the server has stopped."""
     settings = load_settings(
         database_url=SecretStr(database.url.render_as_string(hide_password=False)),
         redis_url=SecretStr("redis+socket:///nowhere/redis.sock"),

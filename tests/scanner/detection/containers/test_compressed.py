@@ -1,4 +1,4 @@
-"""Tests for compressed streams. A file may have several streams, and a damaged stream is read up to the damage."""
+"""Tests for compressed streams. A damaged stream is read up to the damage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tests for compressed streams inside files of unknown formats.
-
-Bytes that only look like the beginning of a stream are ignored and do not count as damage.
-"""
+"""Tests for compressed streams inside files of unknown formats."""
 
 from __future__ import annotations
 
@@ -115,9 +112,7 @@ def test_machine_code_that_compares_with_a_magic_number_is_not_counted(code: byt
 
 
 def test_a_stream_that_inflates_to_numbers_by_chance_is_no_damage() -> None:
-    """The file has a table of zeros that is also valid compressed data. The bytes after the table are not
-    compressed.
-    """
+    """The file has a table of zeros that is also valid compressed data."""
     table = b"x\x01\0\0\x40\xff\xbf" + bytes(0x4000) + b"\xff" * 100
     assert scanned(b"\0\1\0\0" + bytes(50) + table).unread == {}
 

@@ -1,6 +1,4 @@
-"""Tests for git packs inside documents. The work to read a pack is proportional to its size, even with hostile
-deltas.
-"""
+"""Tests for git packs inside documents."""
 
 from __future__ import annotations
 
@@ -30,10 +28,7 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Read a pack in which each object is a delta of the object after it. Return the number of counted steps of work.
-
-    `count` is the number of objects.
-    """
+    """Read a pack of `count` objects, each a delta of the next. Return the counted work."""
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

@@ -1,4 +1,4 @@
-"""Tests for PDFs: text in strings, fonts and forms is read, and files that open without a password are decrypted."""
+"""Tests for PDFs: text in strings, fonts and forms, and encryption without a password."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Tests for archives and compressed files of all formats.
-
-The format is recognised by the content. Parts that cannot be read are counted, and a decompression bomb does not exceed
-the limits.
-"""
+"""Tests for archives and compressed files of all formats. The content determines the format."""
 
 from __future__ import annotations
 

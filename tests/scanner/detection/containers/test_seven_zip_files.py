@@ -1,6 +1,4 @@
-"""Tests for 7z archives. Declared sizes are checked before memory is allocated. Files after a damaged block are still
-read.
-"""
+"""Tests for 7z archives. Files after a damaged block are still read."""
 
 from __future__ import annotations
 

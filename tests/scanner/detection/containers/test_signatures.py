@@ -1,4 +1,4 @@
-"""Tests for container signatures: formats are recognised by their first bytes, and ordinary text is not a container."""
+"""Tests that container formats are recognised by their first bytes, and that ordinary text is not a container."""
 
 from __future__ import annotations
 

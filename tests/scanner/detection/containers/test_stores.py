@@ -1,4 +1,4 @@
-"""Tests for files in which programs store mails, records, messages or database rows, including deleted rows."""
+"""Tests for files in which programs store mails, records, messages or database rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for tar archives in all variants of the format. Files after a damaged part are still read."""
+"""Tests for tar archives. Files after a damaged part are still read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for zip archives. The central directory may be anywhere in the file, or may be damaged."""
+"""Tests for zip archives, also with a damaged central directory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(content: bytes) -> tuple[dict[str, bytes], dict[str, int]]:
 
 
 def one_of(method: int, packed: bytes, plain: bytes) -> bytes:
-    """Return a zip archive of one file. Python's zipfile does not support its compression method.
+    """Return a zip archive of one file, with a compression method that Python's zipfile does not support.
 
     Args:
         method: The number of the compression method.

@@ -1,7 +1,4 @@
-"""Tests for encoded tokens that are divided among several literals or values.
-
-Words between the parts are ignored.
-"""
+"""Tests for encoded tokens that are divided among several literals or values."""
 
 from __future__ import annotations
 

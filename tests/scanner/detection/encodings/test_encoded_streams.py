@@ -1,7 +1,4 @@
-"""Tests for compressed streams that are written in hexadecimal digits.
-
-The scan decompresses such a stream. Redaction replaces it without reading it.
-"""
+"""Tests for compressed streams that are written in hexadecimal digits."""
 
 from __future__ import annotations
 

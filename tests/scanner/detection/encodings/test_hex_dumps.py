@@ -1,4 +1,4 @@
-"""Tests for hex dumps in the format of every common tool. A token may begin anywhere in a line."""
+"""Tests for hex dumps in the format of every common tool."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_dump_is_read_wherever_the_token_begins_in_its_lines(tool: Callable[[b
 
 
 def test_text_beside_the_bytes_is_not_taken_for_bytes() -> None:
-    """A hex dump has a column with the bytes as text. This text may consist of hexadecimal digits, too."""
+    """The column that shows the bytes as text may also consist of hexadecimal digits."""
     token = b"r8_" + b"deadbeef" * 4 + b"abcde"
     data = b"abcdefabcdef0123" * 2 + b"4567" + token + b" " * 9
     for tool in (xxd, hexdump, tcpdump, wireshark, curl_trace, format_hex):

@@ -1,4 +1,4 @@
-"""Tests for encoded tokens. A token is found in every encoding, and other strings are not reported."""
+"""Tests that a token is found in every encoding, and that other strings are not reported."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Tests for tokens that are split into several string literals or values.
-
-A word after the first part of a token is not taken for the rest of the token.
-"""
+"""Tests for tokens that are split into several string literals or values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for finding the paths and commits of objects in a git pack. Each tree is read only once."""
+"""Tests for finding the paths and commits of objects in a git pack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list. The content of each git tree that is parsed is appended to it."""
+    """Return a list to which the content of each parsed git tree is appended."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

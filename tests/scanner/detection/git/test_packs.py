@@ -1,4 +1,4 @@
-"""Tests for reading untrusted git packs. The cost is limited, and objects that cannot be read are counted."""
+"""Tests for reading untrusted git packs at a limited cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def varint(value: int) -> bytes:
 
 
 def delta(base: bytes, result: bytes) -> bytes:
-    """Return a git delta that copies the common beginning of `base` and `result`, and inserts the rest of `result`."""
+    """Return a git delta that makes `result` from `base`."""
     common = 0
     while common < min(len(base), len(result), 0xFFFF) and base[common] == result[common]:
         common += 1
@@ -71,8 +71,8 @@ def pack_of(entries: list[bytes], count: int | None = None) -> bytes:
 
 
 class Read:
-    """The result of reading a pack: the objects, the counts of unread objects by reason, and whether the whole pack was
-    read.
+    """The result of reading a pack: its objects, the counts of unread objects by reason, and whether it was read
+    completely.
     """
 
     def __init__(self, reading: PackReading) -> None:
@@ -86,10 +86,7 @@ def read(pack: bytes, limits: PackLimits = LIMITS) -> Read:
 
 @st.composite
 def packs(draw: st.DrawFn) -> tuple[bytes, dict[str, bytes]]:
-    """Draw a git pack, and the contents of its objects by id.
-
-    Some objects are deltas, which name their base object by its id or by its offset.
-    """
+    """Draw a git pack, and the contents of its objects by id."""
     contents = draw(st.lists(st.binary(max_size=400), min_size=1, max_size=8, unique=True))
     entries: list[bytes] = []
     objects: dict[str, bytes] = {}

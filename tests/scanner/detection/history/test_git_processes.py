@@ -1,4 +1,4 @@
-"""Tests for git processes that read a hostile repository. They end at the deadline, and unread objects are counted."""
+"""Tests for git processes that read a hostile repository and must end at a deadline."""
 
 from __future__ import annotations
 

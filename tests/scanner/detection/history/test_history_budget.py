@@ -1,4 +1,4 @@
-"""Tests for the limit on work with git deltas. A hostile repository cannot keep r8scan busy for hours."""
+"""Tests for the limit on work with git deltas."""
 
 from __future__ import annotations
 
@@ -22,10 +22,7 @@ SIZE, DELTAS = 1 << 20, 60
 
 @pytest.fixture
 def bomb(tmp_path: Path, fresh_token: Token, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, str]:
-    """Return the path of a small repository, and the digest of a token in it.
-
-    Its deltas produce 60 MB, but the limit is set to about 20 MB.
-    """
+    """Return the path of a small repository whose deltas exceed the limit, and the digest of a token in it."""
     monkeypatch.setattr(history_budget, "MIN_BUDGET", 20 << 20)
     monkeypatch.setattr(history_budget, "BUDGET_PER_BYTE", 1)
     token = fresh_token()

@@ -1,6 +1,4 @@
-"""Tests for finding the paths and commits of objects. Each tree is read once. If a limit is reached, this is
-recorded.
-"""
+"""Tests for finding the paths and commits of objects."""
 
 from __future__ import annotations
 
@@ -25,9 +23,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for the paths of objects in the test's process, not in a new process. A test can then change the
-    limits.
-    """
+    """Search for the paths of objects in the test's process."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -39,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list. The id of each object that the search for paths reads is appended to it."""
+    """Return a list to which the id of each object that the search reads is appended."""
     ids: list[str] = []
     real = _Objects.read
 

@@ -27,7 +27,7 @@ def repository(tmp_path: Path) -> Repository:
 
 
 def use_git(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
-    """Put a shell script named `git` first on the PATH, so that it runs instead of the real git."""
+    """Put a shell script named `git` first on the PATH."""
     program = folder / "bin" / "git"
     program.parent.mkdir()
     program.write_text(f"#!/bin/sh\n{script}\n")

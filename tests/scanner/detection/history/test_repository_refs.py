@@ -1,7 +1,4 @@
-"""Tests for reading a repository's branches and tags within limits.
-
-If there are many branches and tags, a confined process reads them, and its answer is checked.
-"""
+"""Tests for reading a repository's branches and tags within limits."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from workers.sandbox.workplace import Workplace
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the refs (branches and tags) of every repository in a confined process, even if there are few refs."""
+    """Read the branches and tags of every repository in a confined process."""
     monkeypatch.setattr(repository_refs, "FEW_REFS", 0)
 
 

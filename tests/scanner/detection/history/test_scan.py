@@ -1,4 +1,4 @@
-"""Tests for the scan of a whole repository. Every object is read, and the path and commit of every token are found."""
+"""Tests for the scan of a whole repository."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests for token formats: an operator sets them in one setting, and every part of r8scan uses them."""
+"""Tests for token formats, which an operator sets in one setting."""
 
 from __future__ import annotations
 

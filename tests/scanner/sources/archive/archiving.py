@@ -1,4 +1,4 @@
-"""Helpers for tests of the event archive. They make events and archive files, and publish and read these files."""
+"""Helpers for tests of the event archive, for example to make and publish archive files."""
 
 from __future__ import annotations
 

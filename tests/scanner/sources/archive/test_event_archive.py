@@ -1,6 +1,4 @@
-"""Tests that events which the polls missed are read from the event archive. Each is queued once, with the lowest
-priority.
-"""
+"""Tests that events which the polls missed are read from the event archive and queued once."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests that a file of the event archive is read as a stream and within limits. A failure is reported with its
-reason.
-"""
+"""Tests that a file of the event archive is read as a stream and within limits."""
 
 from __future__ import annotations
 

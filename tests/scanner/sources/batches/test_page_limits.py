@@ -34,7 +34,7 @@ def push_of(repository: str, before: str = "a" * 40, head: str = "b" * 40, repos
 
 @pytest.fixture
 def scan(database: Database, client: GitHub, tmp_path: Path) -> Callable[[], bool]:
-    """Return a function that runs the next job for reading pushes. It returns False if there is no such job."""
+    """Return a function that runs the next job for reading pushes, or returns False if there is none."""
 
     def once() -> bool:
         response = push_scan.scan_next(
@@ -86,7 +86,7 @@ def test_a_page_with_a_push_that_hangs_is_split_and_only_that_push_is_failed(
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub) -> Push:
-    """Commit and push the files of the working copy. Return the push in the form in which r8scan queues it."""
+    """Commit and push the files of the working copy. Return the push as r8scan queues it."""
     before = work.head()
     work.commit("more")
     work.push()

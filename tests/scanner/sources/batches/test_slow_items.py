@@ -35,15 +35,13 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """Replaces the confined process that reads content. It reports a timeout if its time limit is below
-    ENOUGH_SECONDS.
-    """
+    """Replaces the confined process that reads content. It needs ENOUGH_SECONDS, or else reports a timeout."""
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())
 
     def prepare(self) -> None:
-        """Do nothing, because there is no process to start."""
+        """Do nothing."""
 
     def read(self, content: bytes, name: str, *, seconds: float | None = None, **limits: Any) -> DeepReading:
         if seconds is not None and seconds < ENOUGH_SECONDS:
@@ -57,7 +55,7 @@ class SlowReader:
 
 
 class Worker:
-    """Runs jobs in the test's process, always with the same database, client and `SlowReader`."""
+    """Runs jobs in the test's process."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database = database
@@ -96,7 +94,7 @@ def worker(database: Database, client: GitHub, tmp_path: Path) -> Worker:
 
 
 def pushed(work: Workplace, sandbox: SandboxGitHub, files: dict[str, str | bytes]) -> Push:
-    """Commit and push these files. Return the push in the form in which r8scan queues it."""
+    """Commit and push these files. Return the push as r8scan queues it."""
     before = work.head()
     for name, content in files.items():
         work.write(name, content)

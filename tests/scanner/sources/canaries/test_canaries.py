@@ -1,4 +1,4 @@
-"""Tests that canaries (test tokens of r8scan) are disabled like leaked tokens, but that nobody is notified."""
+"""Tests that canaries (test tokens) are disabled like leaked tokens, but that nobody is notified."""
 
 from __future__ import annotations
 
@@ -52,9 +52,7 @@ on_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 @dataclass
 class Bench:
-    """Does what the processes of the service do, but in the test's own thread: poll, scan, respond and plant
-    canaries.
-    """
+    """Polls, scans, responds and plants canaries in the test's own thread."""
 
     database: Database
     settings: Settings
@@ -102,9 +100,7 @@ class Bench:
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
     def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
-        """Return the state of the canaries (test tokens) for `r8scan status`. `running` is how long the service has
-        run.
-        """
+        """Return the state of the canaries for `r8scan status`, after the service has run for this time."""
         with self.database.read() as session:
             now = session.execute(select(db_now())).scalar_one()
             return health.read(session, self.settings, now, now - running)
@@ -305,7 +301,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Plant a canary (a test token) in a gist. Return the token that the gist shows to the public."""
+    """Plant a canary (a test token) in a gist, and return it."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 

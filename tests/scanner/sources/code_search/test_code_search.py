@@ -1,4 +1,4 @@
-"""Tests that code search finds leaks that nothing else found. It reports line numbers and reads each content once."""
+"""Tests that code search finds leaks that nothing else found."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def client(sandbox: SandboxGitHub) -> Iterator[GitHub]:
 
 
 class Search:
-    """Calls the functions that search GitHub's code, always with the same database."""
+    """Calls the functions that search GitHub's code."""
 
     def __init__(self, database: Database, client: GitHub, folder: Path) -> None:
         self.database, self.client, self.folder = database, client, folder

@@ -1,4 +1,4 @@
-"""Tests that code search reads all results of its queries, and then ends. It splits large queries by file size."""
+"""Tests that code search reads all results of its queries, and splits large queries by file size."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Run the search for every query to its end. Each request is answered as GitHub would answer it.
+    """Search for every query to its end. Answer each request as GitHub would.
 
     Args:
         index: The size in bytes of each file that matches the queries.
         queries: The number of queries.
-        most: The test fails at this number of requests.
+        most: The number of requests at which the test fails.
 
     Returns:
         The ended search round, the numbers of the files that it saw, and the number of requests.

@@ -29,7 +29,7 @@ only_sqlite = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 class Listing:
-    """Polls GitHub's list of new repositories. The simulated GitHub already has five old repositories."""
+    """Polls a list of new repositories, which already has five old repositories."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -44,16 +44,14 @@ class Listing:
         return new_repositories.poll(self.database, self.client, Detector(), vendor="Replicate", wait=lambda _: None)
 
     def look(self) -> None:
-        """Poll the list of new repositories. Also check each known repository for a first push now."""
+        """Poll the list of new repositories, and check each known repository for a first push."""
         with self.database.write() as session:
             session.execute(update(NewRepository).values(next_look_at=db_now(-1)))
         self.poll()
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return the repositories without a push. The key is the id, and the value is how often r8scan checked for a
-        first push.
-        """
+        """Return how often r8scan checked each repository without a push, by repository id."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

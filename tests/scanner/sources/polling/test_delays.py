@@ -1,6 +1,4 @@
-"""Tests for the delays before retries. Requests that failed together are retried at different times, and never too
-early.
-"""
+"""Tests that requests that failed together are retried at different times, and never too early."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests that run jobs for reading pushes: a database and a GitHub client."""
+"""Fixtures for tests that run jobs for reading pushes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Token = Callable[[], str]
 
 
 class Bench:
-    """Queues and runs jobs for reading pushes, always with the same database and client."""
+    """Queues and runs jobs for reading pushes."""
 
     def __init__(self, database: Database, client: GitHub, state_dir: Path) -> None:
         self.database, self.client, self.state_dir = database, client, state_dir
@@ -61,7 +61,7 @@ class Bench:
         )
 
     def jobs(self) -> list[ScanJob]:
-        """Return all jobs except jobs that read the commits before a push."""
+        """Return all jobs except those that read the commits before a push."""
         with self.database.read() as session:
             wanted = select(ScanJob).where(ScanJob.priority != EARLIER_PRIORITY).order_by(ScanJob.id)
             return list(session.execute(wanted).scalars())
@@ -76,7 +76,7 @@ class Bench:
             session.execute(update(ScanJob).values(next_attempt_at=db_now(), leased_until=None))
 
     def has_more(self) -> bool:
-        """Claim the next job. Return False if there is no job, or if the job only reads the commits before a push."""
+        """Claim the next job. Return False if there is none, or if it reads the commits before a push."""
         job = jobs.claim_next(self.database, JobKind.PUSHES)
         return job is not None and job.priority != EARLIER_PRIORITY
 

@@ -1,6 +1,4 @@
-"""Tests for pushes that were found in GitHub's lists. They are read, and those most likely to contain a leak are read
-first.
-"""
+"""Tests that pushes found in GitHub's lists are read, and those most likely to contain a leak first."""
 
 from __future__ import annotations
 

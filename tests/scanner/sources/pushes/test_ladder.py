@@ -1,8 +1,6 @@
-"""Tests of the plans for fetching a push from a real git server. Each plan must find the tokens that it promises to
-find.
+"""Tests of the plans for fetching a push from a git server. Each must find the tokens that it promises to find.
 
-The pushes are of every kind: ordinary work, offline work, wrong dates, branches from old commits, force pushes,
-imported histories, merges, tags, several branches, and a deletion. Each version of a file contains a different token.
+The pushes are of every kind, for example force pushes, merges and tags. Each version of a file has a different token.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A working copy of a repository. A test commits the content before a push, and then the content of the push."""
+    """A working copy of a repository, in which a test commits content before and for a push."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
@@ -153,8 +151,8 @@ class Pushed:
         number: The id of the repository.
         before: The commit of each ref before the push.
         after: The commit of each ref after the push.
-        tokens: Where each token was committed, by the token's digest: "old" (before the push), "main" (pushed to the
-            default branch), or "other" (pushed only to another branch or to a tag).
+        tokens: Where each token was committed, by digest: "old" (before the push), "main" (on the pushed default
+            branch) or "other" (only on another pushed branch or tag).
     """
 
     repository: str

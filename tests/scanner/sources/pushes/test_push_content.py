@@ -1,4 +1,4 @@
-"""Tests that r8scan reads all content that a push added. They use git's protocol and a real git server."""
+"""Tests that r8scan reads all content that a push added to a real git server."""
 
 from __future__ import annotations
 
@@ -103,10 +103,7 @@ def test_unusual_names_do_no_harm(client: GitHub, workplace: Make, fresh_token: 
 
 
 def test_a_first_push_of_two_branches_hides_neither(client: GitHub, workplace: Make, fresh_token: Token) -> None:
-    """The branch `dev` contains the commit of the branch `main`.
-
-    r8scan must not tell the server that it has the commits of `dev`. Otherwise, the server sends nothing for `main`.
-    """
+    """The branch `dev` contains the commit of `main`, which the server must still send."""
     work, on_main, on_dev = workplace(), fresh_token(), fresh_token()
     work.write("main.txt", on_main)
     work.commit("main")

@@ -1,4 +1,4 @@
-"""Tests of pushes that one git request cannot return. They are read by a smaller request or by the REST API."""
+"""Tests that a push is read by a smaller request or the REST API if one git request fails."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_each_answer_of_git_has_a_reason(
 
 
 def cut_off(sandbox: SandboxGitHub, before: str, head: str) -> Response:
-    """Return the git server's answer to a fetch of this push, without its last 40 bytes."""
+    """Return the git server's answer to a fetch of this push, without its end."""
     repository = sandbox.find("ana/app")
     assert repository is not None
     asked = [

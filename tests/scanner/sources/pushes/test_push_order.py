@@ -1,7 +1,4 @@
-"""Tests that the pushes that most likely contain a leak are read first, and the least likely pushes are dropped.
-
-If several pushes contain the same file with a token, the token is reported for each push.
-"""
+"""Tests that the pushes most likely to contain a leak are read first, and that the least likely are dropped."""
 
 from __future__ import annotations
 
@@ -135,8 +132,7 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 def refuse(database: Database, *only: str) -> None:
     """Claim every due job, and refuse its pushes as if the quota were used up.
 
-    If `only` is given, refuse only the pushes whose last commit's id ends with one of these texts, and read the other
-    pushes.
+    `only` limits this to pushes whose last commit's id ends with one of these texts. The other pushes are read.
     """
 
     def read(item: Push) -> ItemOutcome[Push]:

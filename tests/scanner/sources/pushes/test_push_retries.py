@@ -1,4 +1,4 @@
-"""Tests of pushes that could not be read. Each is retried at the right time, or given up with a reason."""
+"""Tests that a push that could not be read is retried, or given up with a reason."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def test_a_push_fails_visibly_after_eight_attempts(bench: Bench, workplace: Make
 
 
 def waiting(bench: Bench) -> list[tuple[int, list[int]]]:
-    """Return two values for each queued job: the number of its pushes, and a list with the number of attempts for each
-    push.
-    """
+    """Return the number of pushes in each queued job, and the number of attempts for each push."""
     found = [job.target["pushes"] for job in bench.jobs() if job.state == "queued"]
     return [(len(pushes), [one["tries"] for one in pushes]) for pushes in found]
 
@@ -126,10 +124,7 @@ def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
 
 
 def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
-    """Let the git server refuse the next request, so that r8scan reads the push by the REST API.
-
-    If `answer` is given, the git server sends this answer instead of an error.
-    """
+    """Let the git server refuse the next request, or answer it with `answer`."""
     refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
     sandbox.faults["git"].append(answer or refusal)
 

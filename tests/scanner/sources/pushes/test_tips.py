@@ -1,4 +1,4 @@
-"""Tests of r8scan's record of the newest commits ("tips") in the branches of each repository."""
+"""Tests of the record of the newest commits ("tips") in each repository's branches."""
 
 from __future__ import annotations
 

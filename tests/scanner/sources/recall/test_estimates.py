@@ -1,7 +1,6 @@
 """Tests of the estimates of how many pushes there are, and of the share that r8scan saw.
 
-The true values must be inside the confidence intervals. The estimates compare the pushes that two sources have seen. A
-push that a source has seen is called a mark.
+The estimates compare the pushes that two sources have seen. A push that a source has seen is called a mark.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def test_a_push_that_was_seen_late_is_no_mark() -> None:
 
 
 def test_an_earlier_push_that_a_listing_no_longer_shows_counts_as_unseen_in_the_total() -> None:
-    """Each repository has three pushes. The event timeline shows all three, but the search shows only the last one."""
+    """The event timeline shows all three pushes to each repository, but the search shows only the last one."""
     first = [Mark(number, 100.0 * push, 100.0 * push) for number in range(300) for push in range(3)]
     second = [Mark(number, 201.0, 260.0) for number in range(300)]
     found = total(first, second)
@@ -67,7 +66,7 @@ def test_an_interval_is_between_0_and_1_and_contains_its_share(seen: int, marks:
 
 
 def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_days() -> None:
-    """Simulate 200 days. Each of two sources misses pushes at random and independently of the other source."""
+    """Each of two sources misses pushes at random and independently of the other."""
     chance = random.Random(7)
     held, shares_held = 0, 0
     for _ in range(200):
@@ -94,17 +93,12 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
 class Biased:
     """Simulates a day on which each source shows some pushes with a higher probability than others.
 
-    There are two sources, the event timeline and the search. Each has a mean probability of showing a push. For each
-    push, two random influences raise or lower this probability. One influence affects only this source, and the other
-    affects both sources.
-
     Attributes:
         pushes: The number of pushes.
         events: The mean probability with which the event timeline shows a push.
         search: The mean probability with which the search shows a push.
-        own: How much the timeline's own influence changes its probability. For example, 0.2 means by 20 %. For the
-            search, the own influence is a ninth of this.
-        common: Two values: how much the common influence changes the timeline's probability, and the search's.
+        own: How much the timeline's probability varies independently. For example, 0.2 means by 20 %.
+        common: How much a shared influence changes the timeline's probability, and the search's.
     """
 
     pushes: int
@@ -115,14 +109,11 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the two probabilities for a push, divided by the product of their means."""
+        """Return the covariance of the two probabilities, divided by the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
-        """Simulate the day and estimate the total number of pushes.
-
-        Return whether the true number is inside the confidence interval.
-        """
+        """Simulate the day. Return whether the true number of pushes is inside the confidence interval."""
         first = second = both = 0
         for _ in range(self.pushes):
             by_events, by_search, shared = (chance.choice((-1, 1)) for _ in range(3))
@@ -134,10 +125,7 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes for its own reasons.
-
-    Both sources also prefer some of the same pushes, but not more than COMMON_BIAS allows.
-    """
+    """Each source prefers some pushes, and both prefer the same ones at most as much as COMMON_BIAS allows."""
     chance = random.Random(11)
     days = [
         Biased(
@@ -155,13 +143,7 @@ def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_so
 
 @dataclass(frozen=True)
 class Day:
-    """Simulates a day of pushes and two sources. Neither source sees a fair sample of the pushes.
-
-    The event timeline shows the pushes of some seconds in each minute. When there are more pushes, it shows fewer
-    seconds. The search shows only the latest push to each repository. It misses a push to a wiki and other pushes that
-    do not change the repository's `pushed_at`. Neither source shows the pushes of a few accounts. The two sources may
-    state times for the same push that differ by up to a second.
-    """
+    """Simulates a day of pushes and two sources. Neither source sees a fair sample of the pushes."""
 
     pushes: int
     seen_seconds: float
@@ -172,9 +154,7 @@ class Day:
     hidden: float
 
     def marks(self, chance: random.Random) -> tuple[int, list[Mark], list[Mark]]:
-        """Return three values: the number of pushes, the pushes that the event timeline shows, and the pushes that
-        search shows.
-        """
+        """Return the number of pushes, the pushes that the timeline shows, and the pushes that the search shows."""
         pushed = self._pushed(chance)
         first, second = [], []
         for repository, times in enumerate(pushed):
@@ -194,10 +174,7 @@ class Day:
         return sum(map(len, pushed)), first, second
 
     def _pushed(self, chance: random.Random) -> list[list[float]]:
-        """For each repository, return the times of its pushes in seconds of the day.
-
-        More pushes happen by day than at night. Some happen shortly after an earlier push to the same repository.
-        """
+        """For each repository, return the times of its pushes in seconds of the day."""
         found: list[list[float]] = []
         count = 0
         while count < self.pushes:
@@ -232,10 +209,7 @@ def test_the_interval_contains_the_total_on_days_on_which_the_sources_are_unfair
 
 
 def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_interval() -> None:
-    """If both sources prefer the same pushes more than COMMON_BIAS allows, the estimated total is wrong.
-
-    The docs describe this known weakness. More data do not help: they only make the confidence interval narrower.
-    """
+    """The docs describe this known weakness."""
     chance = random.Random(5)
     day = Biased(pushes=6000, events=0.2, search=0.7, common=(0.5, 0.4))
     assert day.covariation == pytest.approx(4 * COMMON_BIAS)
@@ -243,7 +217,7 @@ def test_a_common_preference_beyond_the_allowance_puts_the_total_outside_the_int
 
 
 def test_sources_that_favour_the_same_pushes_make_the_total_too_low() -> None:
-    """The docs describe this known weakness: the total is too low, and the confidence interval does not show it."""
+    """The docs describe this known weakness."""
     chance = random.Random(3)
     favoured = [chance.random() < 0.5 for _ in range(8000)]
     first = [Mark(number, number, number) for number, good in enumerate(favoured) if good and chance.random() < 0.1]

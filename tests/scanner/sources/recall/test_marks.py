@@ -1,7 +1,4 @@
-"""Tests of the stored samples of pushes that each source (a list or search that r8scan polls) saw.
-
-r8scan estimates from the samples how many pushes the sources miss.
-"""
+"""Tests of the stored samples of pushes that each source saw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of repository search: a client with a credential, and the search with a simulated clock."""
+"""Fixtures for tests of repository search."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A helper for tests of repository search, which finds pushes by GitHub's search. The test sets the clock."""
+"""A helper for tests of repository search, with a simulated clock."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SOURCE = repository_search.SOURCE
 
 
 class Searching:
-    """Finds pushes by repository search. The search and the simulated GitHub use the same simulated clock."""
+    """Finds pushes by repository search on a simulated GitHub, with a simulated clock."""
 
     def __init__(self, database: Database, sandbox: SandboxGitHub, client: GitHub) -> None:
         self.database, self.sandbox, self.client = database, sandbox, client
@@ -34,7 +34,7 @@ class Searching:
         sandbox.graphql.clock = lambda: self.now
 
     def poll(self, seconds: float = 0) -> PollReport:
-        """Advance the clock by `seconds` seconds, and do the searches that are due."""
+        """Advance the clock by `seconds`, and do the searches that are due."""
         self.now += seconds
         make_due(self.database)
         return repository_search.poll(
@@ -51,7 +51,7 @@ class Searching:
             setattr(repository, field, value)
 
     def look_again(self) -> None:
-        """Let the next poll repeat all earlier searches. Each of them was for the pushes in one range of time."""
+        """Let the next poll repeat all earlier searches."""
         with self.database.write() as session:
             session.execute(update(SearchWindow).values(next_look_at=db_now(-1)))
 

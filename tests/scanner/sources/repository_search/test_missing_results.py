@@ -1,6 +1,4 @@
-"""Tests of search results that GitHub counts but does not show, and of pushes that GitHub's index loses while r8scan is
-stopped.
-"""
+"""Tests of search results that GitHub counts but does not show, and of pushes that GitHub's index loses."""
 
 from __future__ import annotations
 
@@ -18,10 +16,13 @@ RATE = 3.0
 
 
 def hide(search: Searching, numbers: range) -> dict[str, bool]:
-    """Let GitHub count some repositories in search results, but not show them.
+    """Let GitHub count the repositories ana/appN in search results, but not show them.
 
-    The repositories are ana/appN for each number N in `numbers`. Return a dictionary. When the test sets its key
-    `is_over` to True, GitHub shows the repositories again.
+    Args:
+        numbers: The values of N.
+
+    Returns:
+        A dictionary. Set its key `is_over` to True to show the repositories again.
     """
     describe, state = search.sandbox.graphql.describe, {"is_over": False}
     names = {f"ana/app{number}" for number in numbers}

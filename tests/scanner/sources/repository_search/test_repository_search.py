@@ -1,7 +1,4 @@
-"""Tests that each push is queued once, no matter how late it enters GitHub's search index.
-
-Pushes that the search cannot show are recorded as missed.
-"""
+"""Tests that each push is queued once, no matter how late it enters GitHub's search index."""
 
 from __future__ import annotations
 
@@ -94,9 +91,8 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
 
 @only_sqlite
 def test_a_repository_that_leaves_its_window_hides_no_other(search: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While r8scan reads the result pages, ten repositories get newer pushes, so the following results move up by ten.
-
-    r8scan notices this, and reads the results again.
+    """While r8scan reads the result pages, ten repositories get newer pushes, so the following results move up by
+    ten.
     """
     search.poll()
     for number in range(300):

@@ -1,7 +1,4 @@
-"""Tests what happens when the quota was too small or the service was paused.
-
-The skipped push times are searched later, or recorded as missed.
-"""
+"""Tests that skipped push times are searched later, or recorded as missed."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ from workers.sandbox.github import SandboxGitHub
 
 @pytest.fixture
 def second(sandbox: SandboxGitHub, upgraded_sqlite: Path, tmp_path: Path) -> Iterator[Searching]:
-    """Yield the repository search of a second installation. It has its own database, but the same credential."""
+    """Yield the repository search of a second installation with the same credential."""
     shutil.copy(upgraded_sqlite, tmp_path / "second.db")
     with (
         closing(Database(f"sqlite:///{tmp_path / 'second.db'}")) as database,
@@ -76,7 +73,7 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
     """Count the pushes by what r8scan did with them. Fail if a push was missed without a record.
 
-    A push is `queued`, `behind` (its time will be searched later), or in a `gap` (recorded as missed).
+    A push is `queued`, `behind` (to be searched later), or in a `gap` (recorded as missed).
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]

@@ -1,6 +1,4 @@
-"""Tests of the time ranges that repository search reads. No push time is left out, and no range is too long or too
-early.
-"""
+"""Tests that the time ranges of repository search leave out no push time."""
 
 from __future__ import annotations
 
@@ -163,12 +161,10 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Search skipped time ranges of 100 s, beginning with the newest. Return whether each search found too few pushes.
-
-    r8scan decides what is too few.
+    """Search skipped time ranges of 100 s, the newest first. Return whether each search found too few pushes.
 
     Args:
-        plan: The plan of the searches, which has skipped some time ranges.
+        plan: The plan of the searches, with some skipped time ranges.
         rates: For each search, the number of pushes per second that it finds.
         now: The Unix time of the searches.
     """
@@ -184,10 +180,7 @@ def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
 
 
 def test_windows_of_long_ago_are_compared_with_the_next_newer_windows_and_not_with_the_present_rate() -> None:
-    """Few pushes happen at night, so a low number does not prove that GitHub's index lost pushes.
-
-    Only a sudden drop from one time range to the next is a sign of such a loss.
-    """
+    """Few pushes happen at night, so a low number does not prove that GitHub's index lost pushes."""
     plan = Plan(until=int(NOW), rate=70.0, behind=[(int(NOW) - 80_000, int(NOW) - LONG_PAUSE_SECONDS - 1)])
     evening = [70.0 - number for number in range(60)]
     assert not any(caught_up(plan, evening))

@@ -1,4 +1,4 @@
-"""Fixtures for tests of rescans: settings, and a function that runs the next step of a rescan."""
+"""Fixtures for tests of rescans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of rescans: they queue a rescan, run it to its end, and read its job."""
+"""Helpers for tests of rescans."""
 
 from __future__ import annotations
 

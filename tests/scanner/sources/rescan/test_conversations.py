@@ -1,4 +1,4 @@
-"""Tests that a rescan reads issues, comments, reviews and releases page by page, and resumes where it stopped."""
+"""Tests that a rescan reads issues, comments, reviews and releases page by page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the result of a rescan: how many tokens it found, what was done about them, and what could not be read."""
+"""Tests of the result of a rescan, for example how many tokens it found."""
 
 from __future__ import annotations
 

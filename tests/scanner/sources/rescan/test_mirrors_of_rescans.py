@@ -1,6 +1,4 @@
-"""Tests of the clones that rescans make. They are stopped and removed, and commits outside all branches are read,
-too.
-"""
+"""Tests of the clones that rescans make."""
 
 from __future__ import annotations
 
@@ -178,9 +176,7 @@ def test_unreached_commits_that_are_gone_do_not_hide_the_others(
 
 
 class Patient(threading.Event):
-    """A threading event whose `wait` returns at once and advances a simulated clock. `waits` has the seconds of each
-    call.
-    """
+    """A threading event with a simulated clock. `waits` has the seconds of each call of `wait`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +190,7 @@ class Patient(threading.Event):
 
 @dataclass
 class Unreached:
-    """A clone for a rescan. It lacks a commit of the repository that no branch or tag contains."""
+    """A clone that lacks a commit of the repository, because no branch or tag contains the commit."""
 
     client: GitHub
     url: str

@@ -1,6 +1,4 @@
-"""Tests of rescans of a repository, a gist, or all repositories of an owner. A rescan reads everything, in several
-steps.
-"""
+"""Tests of rescans of a repository, a gist, or all repositories of an owner."""
 
 from __future__ import annotations
 

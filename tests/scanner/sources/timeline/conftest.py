@@ -1,4 +1,4 @@
-"""Fixtures for tests of the public events: a client, a mocked API, and a function that polls."""
+"""Fixtures for tests of the public events."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def api() -> Iterator[respx.Router]:
 
 @pytest.fixture
 def polled(database: Database, github: GitHub, tmp_path: Path) -> Callable[[], PollReport]:
-    """Return a function that polls the public events now, even if the next poll is not due."""
+    """Return a function that polls the public events now."""
 
     def run() -> PollReport:
         with database.write() as session:

@@ -1,4 +1,4 @@
-"""Helpers for tests of the public events: they make events and pages of events, and read the state of the polls."""
+"""Helpers for tests of the public events."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def push(number: int, **changes: Any) -> dict[str, Any]:
 
 
 def pages(*batches: list[dict[str, Any]], **headers: str) -> Callable[[httpx.Request], httpx.Response]:
-    """Return a request handler that answers each request with a page of events. Each page has an ETag, as on GitHub."""
+    """Return a request handler that answers each request with a page of events and an ETag."""
 
     def answer(request: httpx.Request) -> httpx.Response:
         page = int(request.url.params["page"])

@@ -1,6 +1,4 @@
-"""Tests of public events with a text that takes long to read. A job reads the text, so that the polls are not
-delayed.
-"""
+"""Tests that a text in a public event that takes long to read does not delay the polls."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ COMMENT = f"{API}/repos/ana/app/issues/comments/7"
 
 
 class LateReader(InProcessReader):
-    """Replaces the confined process that reads content. It never finishes in time. It counts its calls in `asked`."""
+    """Replaces the confined process that reads content, and never finishes in time. `asked` counts its calls."""
 
     def __init__(self) -> None:
         super().__init__(Limits())

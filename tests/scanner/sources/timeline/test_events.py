@@ -1,4 +1,4 @@
-"""Tests of reading an event. All text in it is read, wherever GitHub puts it, and no field is trusted."""
+"""Tests that all text in an event is read, and that no field is trusted."""
 
 from __future__ import annotations
 

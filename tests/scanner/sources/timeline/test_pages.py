@@ -1,7 +1,4 @@
-"""Tests of the requests for pages of public events. They follow GitHub's rules.
-
-The result of each request is a list of events, a gap (missed events) or an error.
-"""
+"""Tests of the requests for pages of public events."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Tests of polling the public events. It happens at the interval that GitHub asks for, and each event is stored
-once.
-"""
+"""Tests that the public events are polled at the interval that GitHub asks for."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of `count` events. Their ids begin with `start`.
+    """Return a list of `count` events, whose ids begin with `start`.
 
     The newest event is `newest` seconds old. The oldest is about `seconds` seconds older than the newest.
     """

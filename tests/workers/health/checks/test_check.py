@@ -1,6 +1,4 @@
-"""Tests for the function that runs the checks of `r8scan doctor`. A check may exceed its time limit, fail or be
-skipped.
-"""
+"""Tests for the function that runs the checks of `r8scan doctor`, also if they fail or take too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pytest fixtures for the console: a filled database, a real server, and HTTP clients with and without a session."""
+"""Pytest fixtures for the console, for example a filled database and HTTP clients."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of an SQLite database with many rows and with two users, a viewer and an operator. Tests use
-    copies of it.
-    """
+    """Return the path of an SQLite database with many rows, a viewer and an operator."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -81,10 +79,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list. The name of each task that is started is appended to it.
-
-    No message is sent, because these tests have no Redis.
-    """
+    """Return a list of the tasks that are started, instead of sending messages."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -104,7 +99,7 @@ def client(context: Context) -> Iterator[httpx.Client]:
 def client_of(context: Context, *, port: int = 0, headers: Mapping[str, str] | None = None) -> Iterator[httpx.Client]:
     """Run the console on this machine, and yield an HTTP client for it.
 
-    The server believes the client address in the header X-Forwarded-For.
+    The server trusts the client address in the header X-Forwarded-For.
     """
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", port))
@@ -135,7 +130,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Sign the client in with this user name, and return it. To save time, no password is checked."""
+    """Sign the client in with this user name without a password, and return it."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

@@ -1,6 +1,4 @@
-"""Fills a database with invented rows that look like some weeks of service. Tests and pictures of the console use
-it.
-"""
+"""Fills a database with invented rows that look like some weeks of service."""
 
 from __future__ import annotations
 
@@ -53,7 +51,7 @@ ACCOUNTS = ("acme-weather", "ana", "lab42", "mira", "northwind-research", "blueb
 
 
 def fill(database: Database, *, incidents: int = 30, seed: int = 7) -> list[uuid.UUID]:
-    """Write accounts, tokens, incidents in every state, mails, jobs and waiting reports. Return the incidents' ids.
+    """Write accounts, tokens, incidents, mails, jobs and waiting reports. Return the incidents' ids.
 
     The same `seed` gives the same rows.
     """
@@ -325,11 +323,10 @@ def _jobs(session: Session, chance: random.Random, now: datetime) -> None:
 
 
 def running(now: datetime) -> Iterator[Heartbeat]:
-    """Yield the heartbeats of a running service. Their times are an hour in the future, so that they are recent in slow
-    tests.
-    """
+    """Yield the heartbeats of a running service, with times an hour in the future."""
     for pid, role in enumerate((WEB, BEAT, *sorted(set(QUEUES.values()))), 1):
         queues = ",".join(queue for queue, consumer in QUEUES.items() if consumer == role)
+        # The heartbeats must still be recent in a slow test.
         at = now + timedelta(hours=1)
         yield Heartbeat(role=role, host="r8", pid=pid, queues=queues, version="1", started_at=now, seen_at=at)
 

@@ -1,4 +1,4 @@
-"""Steps of the browser tests: sign in, act on an incident, and check a page with axe, which tests accessibility."""
+"""Steps of the browser tests: sign in, act on an incident, and check a page's accessibility."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def sign_in(page: Page) -> None:
 
 @contextmanager
 def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str = "ana") -> Iterator[Page]:
-    """Open the console in a browser, sign in with the user name `name`, and yield the page. Browser errors fail the
-    test.
-    """
+    """Open the console in a browser, sign in as `name`, and yield the page. Browser errors fail the test."""
     with client_of(context) as client, window(browser, look, str(client.base_url)) as opened:
         cookie = signed_in(client, context, name).cookies["r8scan"]
         opened.add_cookies([{"name": "r8scan", "value": cookie, "url": str(client.base_url)}])
@@ -56,9 +54,7 @@ def console(browser: Browser, context: Context, look: Look = LOOKS[0], name: str
 
 
 def act(page: Page, name: str, **fields: str) -> None:
-    """On an incident's page, open the form of an action, fill in its fields, and submit it. `fields` has the values by
-    name.
-    """
+    """On an incident's page, fill in the form of an action and submit it. `fields` has the values by name."""
     form = page.locator(f"details:has(form[action$='/{name}'])")
     form.locator("summary").click()
     for field, value in fields.items():
@@ -67,7 +63,7 @@ def act(page: Page, name: str, **fields: str) -> None:
 
 
 def violations(page: Page, width: int, rules: list[str] | None = None) -> list[tuple[str, str]]:
-    """Check the page with axe. Return pairs of a broken accessibility rule and the first element that breaks it.
+    """Return the accessibility rules that the page breaks, each with the first element that breaks it.
 
     A page that is wider than `width` pixels also counts as broken.
     """

@@ -1,4 +1,4 @@
-"""Tests for the access to the console. A user must sign in, and may then do only what the role allows."""
+"""Tests that a user must sign in to the console, and may then do only what the role allows."""
 
 from __future__ import annotations
 

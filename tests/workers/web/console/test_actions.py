@@ -1,6 +1,4 @@
-"""Tests for the actions in the console. They have the same effects as the commands, and are recorded in the audit
-log.
-"""
+"""Tests that the actions in the console have the same effects as the commands."""
 
 from __future__ import annotations
 

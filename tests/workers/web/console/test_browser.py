@@ -1,4 +1,4 @@
-"""Tests of the console in a real browser: the actions of an operator, and the accessibility of every page."""
+"""Tests of the console in a real browser, also for accessibility."""
 
 from __future__ import annotations
 

@@ -12,9 +12,7 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts how often it is loaded. The first load returns at once. Each later load waits until the test
-    allows it.
-    """
+    """A value that counts how often it is loaded. Each load except the first waits for the test."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -47,7 +45,7 @@ def value(source: Source, background: ThreadPoolExecutor) -> Refreshed[int]:
 
 
 def finish(source: Source, background: ThreadPoolExecutor) -> None:
-    """Allow the running load of the value to finish, and wait until it has finished."""
+    """Allow the running load of the value to finish, and wait for its end."""
     source.allowed.release()
     background.submit(int).result(30)
 

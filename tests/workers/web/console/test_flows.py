@@ -47,7 +47,7 @@ def count_of(database: Database, state: NotificationState) -> int:
 
 
 def mailed_incident(database: Database) -> uuid.UUID:
-    """Return the id of the newest incident whose token was disabled and whose mail was sent."""
+    """Return the id of the newest incident with a disabled token and a sent mail."""
     statement = select(Incident.id).join(NotificationSubject).join(Notification).order_by(Incident.detected_at.desc())
     wanted = (Incident.action == Decision.DISABLED, Notification.state == NotificationState.SENT)
     with database.read() as session:
@@ -223,7 +223,7 @@ def test_the_keyboard_alone_signs_in_finds_an_incident_and_closes_it(browser: Br
 
 
 def new_incident(database: Database) -> str:
-    """Store a new incident whose token was disabled. Return the incident's id."""
+    """Store a new incident with a disabled token. Return its id."""
     one = uuid.uuid4()
     with database.write() as session:
         values = {"hint": "r8_new…0001", "token_id": "1", "token_name": "new", "account_name": "ana"}

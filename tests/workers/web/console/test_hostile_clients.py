@@ -43,9 +43,7 @@ PARAMETERS = {
 
 
 def answers_to(client: httpx.Client, value: str) -> Iterator[tuple[str, httpx.Response]]:
-    """Send `value` in place of each parameter of each URL of the console. Yield a description of each request, and its
-    response.
-    """
+    """Send `value` in place of each parameter of each URL. Yield each request's description and response."""
     for path, names in PARAMETERS.items():
         for name in names:
             yield f"{path} {name}", client.get(path, params={name: value})

@@ -32,10 +32,7 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the identity provider as this user.
-
-    Return the path in the console to which the provider then sends the browser.
-    """
+    """Sign in at the identity provider as this user. Return the path to which it sends the browser back."""
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)
     assert back.status_code in (302, 303), back.text
@@ -122,7 +119,7 @@ def test_an_unavailable_provider_is_named_on_the_page(own_database: Database) ->
 
 
 class Answering(BaseHTTPRequestHandler):
-    """An HTTP handler that sends headers and parts of a body. A test chooses them."""
+    """An HTTP handler that sends headers and parts of a body that a test chooses."""
 
     headers_sent: ClassVar[dict[str, str]] = {}
     pieces: ClassVar[Iterable[bytes]] = ()
@@ -139,7 +136,7 @@ class Answering(BaseHTTPRequestHandler):
                 Answering.sent += len(piece)
 
     def log_message(self, *_: object) -> None:
-        """Log nothing."""
+        """Print nothing."""
 
 
 @pytest.fixture
@@ -194,7 +191,7 @@ KEY, OTHER_KEY = RSAKey.generate_key(2048), RSAKey.generate_key(2048)
 
 
 class Forging(Provider):
-    """An identity provider that answers with a token and an issuer that the test has chosen."""
+    """An identity provider that answers with a token and an issuer that the test chooses."""
 
     def __init__(self, context: Context, header: dict[str, Any], claims: dict[str, Any], key: Any) -> None:
         super().__init__(context.settings)

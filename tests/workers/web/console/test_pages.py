@@ -1,4 +1,4 @@
-"""Tests that every page shows the values in the database, and that it shows hostile text as plain text."""
+"""Tests that every page shows the values in the database, and hostile text as plain text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PAGES = (
 
 
 class Tags(HTMLParser):
-    """An HTML parser that collects the tags of a page and their attributes in `found`."""
+    """An HTML parser that collects a page's tags and their attributes in `found`."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

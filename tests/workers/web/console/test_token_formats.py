@@ -1,4 +1,4 @@
-"""Tests that the console recognises the tokens of every active format, not only of the default format."""
+"""Tests that the console recognises the tokens of every active format."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret
 
 
 def bushy(path: Path) -> Path:
-    """Create a repository with one pack. Its deltas form a tree of three levels, and each base has four deltas."""
+    """Create a repository with one pack, in which each base object has four deltas, three levels deep."""
     git("init", "--quiet", "--bare", "--template=", path)
     contents = [b"root" * 50]
     entries = [plain("blob", contents[0])]
@@ -63,10 +63,7 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return the objects of the repository, as git lists them.
-
-    The key is the object's id. The value is its type and the SHA-256 of its content.
-    """
+    """Return the type and the SHA-256 of the content of each object, as git reads it, by object id."""
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
@@ -98,8 +95,7 @@ def objects_read(*folders: Path, budget: int = 1 << 40, gaps: int = 0) -> tuple[
         gaps: The expected number of entries in a pack that are missing in its index.
 
     Returns:
-        A dictionary with the type and the SHA-256 of each object by its id, and a set of the ids that only git can
-        read.
+        The type and the SHA-256 of each object by its id, and the ids of the objects that only git can read.
     """
     plan = plan_of(*folders)
     found: dict[str, str] = {}

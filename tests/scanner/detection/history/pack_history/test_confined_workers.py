@@ -1,6 +1,4 @@
-"""Tests that the processes that read git packs are confined. One process can only read files, the others can only send
-results.
-"""
+"""Tests that the processes that read git packs are confined: they can only read files or send results."""
 
 from __future__ import annotations
 
@@ -79,10 +77,7 @@ print(connection.makefile("rb", buffering=0).readline().decode(), end="", flush=
 
 @pytest.fixture(scope="module")
 def refused(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
-    """Return two lists of operations that the system refused.
-
-    The first list is for the process that plans the reading, the second for a worker process.
-    """
+    """Return the operations that the system refused to the planning process, and those refused to a worker."""
     folder = tmp_path_factory.mktemp("confined")
     repository = history_of(folder / "r.git", commits=3)
     (repository / "packs.json").write_text(json.dumps([str(one_pack(repository))]))

@@ -1,4 +1,4 @@
-"""Tests for git packs whose index files have wrong values. The wrong values must not hide an object."""
+"""Tests that wrong values in the index of a git pack do not hide an object."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HARMLESS = b"nothing to see\n"
 
 @pytest.fixture(params=["git", "pack reader"])
 def reader(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run each test with two readers of packs: first with git, then with r8scan's own reader."""
+    """Run each test with git and with r8scan's own reader of packs."""
     if request.param != "git":
         monkeypatch.setattr(readers, "MIN_PACK_BYTES", 0)
     return str(request.param)

@@ -1,4 +1,4 @@
-"""Tests for reading large git packs in separate processes, which leave some objects to git."""
+"""Tests for reading large git packs in separate processes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ BEFORE: set[psutil.Process] = set()
 
 @pytest.fixture(autouse=True)
 def processes_before() -> None:
-    """Record the child processes that run before the test, so that `children` does not return them."""
+    """Record the child processes that run before the test."""
     BEFORE.clear()
     BEFORE.update(psutil.Process().children(recursive=True))
 

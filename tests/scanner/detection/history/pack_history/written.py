@@ -1,4 +1,4 @@
-"""Writes git packs from given entries, and index files. An index file may contain wrong values."""
+"""Writes git packs from given entries, and index files that may contain wrong values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MAX_COPY = 0xFFFFFF
 
 
 class Entry(NamedTuple):
-    """An entry of a git pack: its encoded bytes, and the id that the index shows for it. The id may be wrong."""
+    """An entry of a git pack: its encoded bytes, and its id in the index, which may be wrong."""
 
     oid: bytes
     raw: bytes
 
 
 def blob(content: bytes, *, oid: bytes | None = None) -> Entry:
-    """Return the pack entry of a blob. `oid` is the id that the index shows for it. By default, this is the true id."""
+    """Return the pack entry of a blob. `oid` is its id in the index, by default the true id."""
     return Entry(oid_of(content) if oid is None else oid, plain("blob", content))
 
 
@@ -48,8 +48,7 @@ def write_pack(
         repository: The git directory.
         name: The hexadecimal digits in the pack's file name.
         entries: The entries of the pack.
-        offsets: The offsets in the index, beginning with the first entry. By default, the index has the true offset of
-            each entry.
+        offsets: The offsets in the index. By default, they are the true offsets.
         count: The number of objects in the pack's header. By default, it is the number of entries in the index.
     """
     true = list(accumulate((len(entry.raw) for entry in entries), initial=FIRST))
@@ -63,7 +62,7 @@ def write_pack(
 
 
 def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
-    """Return a pack index (version 2) that lists these pairs of object id and offset, in this order."""
+    """Return a pack index (version 2) that lists these pairs of object id and offset."""
     large = [at for _, at in rows if at >= 1 << 31]
     listed = [at if at < 1 << 31 else (1 << 31) + large.index(at) for _, at in rows]
     index = b"\xfftOc\0\0\0\2"
@@ -74,10 +73,7 @@ def index_of(rows: Sequence[tuple[bytes, int]], pack: bytes) -> bytes:
 
 
 def deltas_of(size: int, count: int) -> Iterator[Entry]:
-    """Yield the pack entries of a blob of `size` zeros and of `count` small deltas.
-
-    Each delta makes a different blob of the same size.
-    """
+    """Yield the pack entries of a blob of `size` zeros and of `count` small deltas of it."""
     base = blob(bytes(size))
     yield base
     at = len(base.raw)

@@ -1,4 +1,4 @@
-"""Tests that each filter of the list of incidents finds exactly the matching incidents, on SQLite and PostgreSQL."""
+"""Tests that each filter of the list of incidents finds exactly the matching incidents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAIL_STATES = {"pending": "waiting", "frozen": "waiting", "sent": "sent", "faile
 
 
 class Facts:
-    """The data of one incident. The tests use them to decide whether a filter must find the incident."""
+    """The data of one incident, from which the tests decide whether a filter must find it."""
 
     def __init__(self, session: Session, incident: Incident) -> None:
         self.row = incident
@@ -34,7 +34,7 @@ class Facts:
 
 
 def facts(session: Session) -> list[Facts]:
-    """Return the data of all incidents. The newest incident is the first."""
+    """Return the data of all incidents, the newest first."""
     rows = session.execute(select(Incident).options(selectinload(Incident.exposures))).scalars()
     ordered = sorted(rows, key=lambda row: (row.detected_at, row.id), reverse=True)
     return [Facts(session, row) for row in ordered]
@@ -158,7 +158,7 @@ def test_pages_contain_each_incident_once_even_if_many_were_detected_at_one_mome
 
 
 def pages(session: Session, criteria: Filter) -> list[uuid.UUID]:
-    """Read the list of matching incidents page by page, with three rows on each page. Return all ids in this order."""
+    """Read the list of matching incidents in pages of three. Return all ids in this order."""
     found: list[uuid.UUID] = []
     cursor, is_first = "", True
     while cursor or is_first:
@@ -201,7 +201,7 @@ def test_a_repository_name_of_any_length_is_kept_and_found(database: Database) -
 
 
 def fill_incidents(session: Session, like: uuid.UUID) -> list[uuid.UUID]:
-    """Add two closed copies of the incident with the id `like`, and return the ids of the copies."""
+    """Add two closed copies of the incident `like`. Return the ids of the copies."""
     row = session.get_one(Incident, like)
     columns = {attr.key: getattr(row, attr.key) for attr in Incident.__mapper__.column_attrs}
     added = [Incident(**{**columns, "id": uuid.uuid4(), "state": "closed"}) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""Tests that the console's lists and charts agree with the database, on SQLite and PostgreSQL."""
+"""Tests that the console's lists and charts agree with the database."""
 
 from __future__ import annotations
 
