@@ -151,7 +151,7 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
         if match is not None:
             yield Finding(match[0], start, match.end())
             continue
-        match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
+        match = _units_at(content, start, patterns)
         if match is not None:
             finding = _units_finding(match, patterns)
             if finding is not None:
@@ -160,6 +160,12 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
         yield from _decimal_escapes(content, start, patterns)
         yield from split_literals_at(content, start, patterns, meter)
         yield from _marked_end(content, start, patterns)
+
+
+def _units_at(content: bytes, start: int, patterns: TokenPatterns) -> Match | None:
+    """Return the match of as many characters as a token has, each plain or escaped, that begins at offset `start`."""
+    match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
+    return match if match is not None and len(match.captures("unit")) == patterns.form.length else None
 
 
 def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
@@ -402,7 +408,7 @@ def _searched_escapes(content: bytes, begin: int, end: int, meter: Meter) -> Ite
     for patterns in token_patterns():
         for match in starting_in(patterns.escaped, content, begin, end):
             meter.spend(LOOK_STEPS["token"])
-            units = patterns.units.match(content, match.start(), match.start() + MAX_ENCODED_BYTES)
+            units = _units_at(content, match.start(), patterns)
             finding = _units_finding(units, patterns) if units is not None else None
             if finding is not None:
                 yield finding

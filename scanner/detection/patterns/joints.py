@@ -196,7 +196,8 @@ def units_expression(form: TokenFormat) -> bytes:
     """Return a pattern of a token whose characters may be escaped, and separated by line breaks, quotes and the like.
 
     The pattern is written for `regex.VERBOSE`. The group `unit` captures each character. After the prefix, the pattern
-    accepts every letter and digit, so the caller has to check the token.
+    accepts every letter and digit, and also fewer of them than a token has, so the caller has to check the token. If
+    the pattern required all characters (`{37}`), `regex` would compile a copy for each of them, which takes 7 MB.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -208,7 +209,7 @@ def units_expression(form: TokenFormat) -> bytes:
         + _escaped(*body_codes(form), _alternatives(TAG_ALNUM, map(_tag_code, others)))
         + (rb"|\\+[_-]" if others else b"")
     )
-    return prefix + rb"[\ ]{0,2}+(?:" + joints + rb"(?P<unit>" + written + rb")){%d}" % form.body_length
+    return prefix + rb"[\ ]{0,2}+(?:" + joints + rb"(?P<unit>" + written + rb")){0,%d}+" % form.body_length
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
@@ -262,11 +263,9 @@ def decimal_units_expression(form: TokenFormat) -> bytes:
 
 def _written(letter: str) -> bytes:
     """Return a pattern that matches one character of a prefix, plain or escaped."""
-    written = (
-        letter.encode()
-        + rb"|"
-        + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
-    )
+    # An underscore that begins the escape sequence `_x005F_` is no plain underscore.
+    plain = letter.encode() + (rb"(?!x005[fF]_)" if letter == "_" else b"")
+    written = plain + rb"|" + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
     return written + {"_": rb"|" + _NAMED_UNDERSCORE, "-": rb"|\\+-"}.get(letter, b"")
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import random
 import string
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, sha256_digest
+from scanner.detection.encodings.recognition import _units_at
+from scanner.detection.patterns.joints import units_expression
 from scanner.detection.patterns.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
 
@@ -208,6 +212,50 @@ def test_text_that_counts_as_the_end_of_a_word_never_continues_a_token(parts: li
     content = f"r{''.join(parts)}{'8' * goes_on}_{'a1B' * 13}".encode()
     if patterns.end_of_word.match(content, 1):
         assert patterns.units.match(content) is None
+
+
+@functools.cache
+def exact_units() -> regex.Pattern[bytes]:
+    """Return a pattern that requires all characters of a token and tries every way to read an underscore."""
+    (patterns,) = token_patterns()
+    form = patterns.form
+    expression = units_expression(form)
+    exact = expression.replace(rb"{0,%d}+" % form.body_length, rb"{%d}" % form.body_length)
+    exact = exact.replace(rb"(?!x005[fF]_)", b"")
+    assert len(exact) < len(expression) - len(rb"(?!x005[fF]_)")
+    return regex.compile(exact, regex.VERBOSE)
+
+
+LETTERS = (
+    *("A", "x", "0", "1", "5", "f", "_", "\\", "u", "\r\n", "_\n", '" + "', "'", " ", "<b>", "\u200b", "A\rA", "[0m"),
+    *("x005F_", "_x0041_", "\\x41", "\\101", "\\0041 ", "\\u0041", "%2541", "=41", "=\r\n", "&#65;", "&#x41;", "\\_"),
+)
+UNDERSCORES = ("_", "_x005F_", "\\_", "\\137", "\\005f ", "\\95", "\\u95?", "%5F", "&lowbar;", '"+Chr(95)+"')
+
+
+@given(
+    st.sampled_from(("", '" + "', "\n", "\\u200b")),
+    st.sampled_from(UNDERSCORES),
+    st.integers(0, 37),
+    st.lists(st.tuples(st.sampled_from(LETTERS), st.integers(1, 12)), max_size=8),
+)
+@settings(max_examples=400, deadline=None)
+def test_a_token_in_escapes_is_what_the_pattern_of_all_its_characters_matches(
+    joint: str, underscore: str, plain: int, parts: list[tuple[str, int]]
+) -> None:
+    (patterns,) = token_patterns()
+    content = f"r{joint}8{underscore}{'a1' * 19:.{plain}}{''.join(part * count for part, count in parts)}{'b' * 40}"
+    for text in (content[:-40].encode(), content.encode()):
+        found, expected = _units_at(text, 0, patterns), exact_units().match(text)
+        assert (found is None) == (expected is None), text
+        if found is not None and expected is not None:
+            assert found.span() == expected.span()
+            assert all(found.captures(name) == expected.captures(name) for name in ("unit", "joint"))
+
+
+def test_the_pattern_of_escaped_characters_is_small() -> None:
+    (patterns,) = token_patterns()
+    assert patterns.units.__sizeof__() < 1 << 20
 
 
 ESCAPES = (
