@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
@@ -32,6 +32,7 @@ from workers.forked import Child
 from workers.health import heartbeats, pulse, systemd
 from workers.health.machine import configuration
 from workers.queues import BEAT, QUEUES
+from workers.short_child import upgrade_in_child
 
 DRAIN_SECONDS = 30.0
 """The time in which the workers must finish their work after SIGTERM. Then they are killed."""
@@ -148,17 +149,12 @@ def prepare(settings: Settings) -> None:
     Raises:
         CannotRun: The database cannot be opened.
     """
+    url = settings.database_url.get_secret_value()
     try:
-        database = Database(settings.database_url.get_secret_value())
-        try:
-            with database.read() as session:
-                before = after = versions.present(session)
-            if before != versions.wanted():
-                from scanner.records import schema  # only for an upgrade, because alembic would stay in memory
-
-                before, after = schema.upgrade(database)
-        finally:
-            database.close()
+        with closing(Database(url)) as database, database.read() as session:
+            before = after = versions.present(session)
+        if before != versions.wanted():
+            before, after = upgrade_in_child(url)
     except DatabaseUnavailable as err:
         raise CannotRun(f"{err}: set {_database_setting(settings)}") from err
     except Exception as err:

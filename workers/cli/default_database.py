@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from scanner.records.database import Database, parse_url
+from scanner.records.database import parse_url
 from scanner.settings import Settings
 
 MAX_EMPTY_BYTES = 64 << 10
@@ -47,10 +47,9 @@ def create_default_tables(settings: Settings) -> None:
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
     if not _is_empty(file):
         return
-    from scanner.records import schema  # imported here, because only this needs alembic
+    from workers.short_child import upgrade_in_child  # imported here, because commands rarely need it
 
-    with closing(Database(settings.database_url.get_secret_value())) as database:
-        schema.upgrade(database)
+    upgrade_in_child(settings.database_url.get_secret_value())
     typer.echo(
         f"created the database {file}, because there was none; if the service uses another one, remove this one and set"
         " R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL as they are set for the service",
