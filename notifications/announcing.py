@@ -29,13 +29,9 @@ MAX_BATCHES_PER_RUN = 20
 BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 GIVE_UP_AFTER = timedelta(days=3)
 MAX_SINGLE_SEND_SECONDS = 8.0
-"""The maximum time for sending the announcements of a refused batch one by one. Together with two more requests, this
-is shorter than a lease.
-"""
+"""The maximum time for sending the announcements of a refused batch one by one. It must be shorter than a lease."""
 MAX_REFUSED = 5
-"""If the receiver refuses this many single announcements and accepts none, sending stops. The receiver is probably
-broken.
-"""
+"""Sending stops if the receiver refuses this many single announcements and accepts none."""
 MAX_ERROR_LENGTH = 500
 MAX_ROWS_GIVEN_UP = 1000
 GAVE_UP = "gave up after 3 days"

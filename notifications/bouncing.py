@@ -50,8 +50,8 @@ def record(database: Database, bounce: Bounce, identity: MailIdentity) -> Bounce
             return BounceOutcome.UNCHANGED
         if row.state in OPEN:
             return BounceOutcome.EARLY
-        # Check the state again in the UPDATE. Two workers may record bounces of the same mail at the same time, but the
-        # operator must get only one mail about them.
+        # Two workers may record bounces of the same mail at the same time, but the operator must get only one mail
+        # about them.
         settled = session.execute(
             update(Notification)
             .where(Notification.id == row.id, Notification.state == NotificationState.SENT)

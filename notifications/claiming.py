@@ -27,9 +27,7 @@ CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
-"""The seconds at the end of each lease in which no mail is sent. They are reserved for recording the result, even if
-the database is briefly unavailable.
-"""
+"""The seconds at the end of each lease that are reserved for recording the result."""
 BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)

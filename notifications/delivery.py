@@ -41,17 +41,14 @@ from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
-"""The maximum time for sending one mail. Sending it and recording the result take less time than a lease."""
+"""The maximum time for sending one mail. It must be shorter than a lease."""
 GIVE_UP_AFTER = timedelta(days=3)
 """A mail is recorded as failed if it was not sent within this time after its first attempt."""
 MAX_ATTEMPTS = 200
-"""A mail is recorded as failed after this many attempts. The limit is for a mail that crashes the worker each time.
-
-It is higher than the number of attempts that any other mail can have within GIVE_UP_AFTER.
-"""
+"""A mail is recorded as failed after this many attempts, for example if it crashes the worker each time."""
 MAX_SOON_ATTEMPTS = 100
 MAX_SOON_SECONDS = 45.0
-"""The longest delay between attempts while the mail server is down. A repair is then noticed within a minute."""
+"""The longest delay between attempts while the mail server is down."""
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
 
@@ -341,8 +338,8 @@ def queue_undeliverable_notice(session: Session, notification_id: uuid.UUID, ide
 
 
 def _audit_claimed(session: Session, claimed: Claimed, what: str, **evidence: str) -> None:
-    # For a mail to an owner, use the incidents that were read when the mail was claimed. If the account has been erased
-    # meanwhile, the database no longer says which incidents the mail reports.
+    # For a mail to an owner, use the incidents that were read at the claim, because the account may have been erased
+    # meanwhile.
     if claimed.channel == Channel.EMAIL:
         _audit(session, claimed, claimed.subjects, what, **evidence)
     else:
@@ -389,8 +386,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
 
 
 def _sent_last_minute(session: Session) -> int:
-    # For a mail that was sent, `next_attempt_at` is the time of sending. It is used here because it has an index, and
-    # the column `sent_at` has none.
+    # For a sent mail, `next_attempt_at` is the time of sending. It has an index, and `sent_at` has none.
     statement = select(func.count()).where(
         Notification.channel.in_(CHANNELS),
         Notification.state == NotificationState.SENT,

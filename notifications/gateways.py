@@ -21,14 +21,10 @@ with absent("opentelemetry"):  # redis would otherwise import OpenTelemetry, whi
     import redis
 
 MAX_STREAM_ENTRIES = 100_000
-"""The approximate number of entries that the Redis stream keeps. API gateways read older announcements from `GET
-/disabled`.
-"""
+"""The approximate number of entries that the Redis stream keeps."""
 SEND_SECONDS = 10.0
 TEMPORARY_STATUSES = (408, 425, 429, 502, 503, 504)
-"""HTTP statuses that mean that the receiver is busy or unavailable. Other error statuses mean that it rejected the
-content.
-"""
+"""HTTP statuses that mean that the receiver is busy or unavailable."""
 SIGNATURE_HEADER = "R8scan-Signature"
 TIMESTAMP_HEADER = "R8scan-Timestamp"
 

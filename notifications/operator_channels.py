@@ -36,8 +36,8 @@ MAX_LINE_LENGTH = 2000
 """The maximum number of characters in one line of a mail to the operator."""
 
 NewsKind = Literal["problem", "decision", "over", "summary", "test"]
-"""The kinds of items: the beginning of a problem, a decision that waits for the operator, the end of a problem, a
-summary of the incidents of a day, or a test that the operator requested.
+"""The kinds of items: a new problem, a decision that waits for the operator, the end of a problem, a daily summary of
+incidents, or a test.
 """
 
 

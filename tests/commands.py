@@ -66,8 +66,7 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, paths: 
         file = os.open(path, flags, 0o600)
         os.dup2(file, number)
         os.close(file)
-    # Use the encoding and error handler that Python uses in the C locale (PEP 540), because the installed command runs
-    # in this locale.
+    # The installed command runs in the C locale, in which Python uses this encoding and error handler (PEP 540).
     sys.stdin = open(0, encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115 - for the whole process
     sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]  # it is a text stream
     os.environ.clear()

@@ -26,8 +26,7 @@ from workers.sandbox.workplace import Workplace
 
 _numbers = itertools.count()
 
-# By default, Hypothesis fails an example that takes too long. Switch this off, because an example may be slow only
-# because the machine is busy.
+# Set no deadline for examples, because an example may be slow only because the machine is busy.
 hypothesis.settings.register_profile("r8scan", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("r8scan")
 

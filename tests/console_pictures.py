@@ -85,8 +85,7 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         yield "incident", f"/console/incidents/{session.execute(newest.limit(1)).scalar_one()}"
-        # Choose a mail that was sent. The page of a waiting mail would be nearly empty, because its content is read
-        # only when it is sent.
+        # The page of a waiting mail would be nearly empty, so choose a mail that was sent.
         mail = select(Notification.id).where(Notification.state == NotificationState.SENT).limit(1)
         yield "mail", f"/console/mails/{session.execute(mail).scalar_one()}"
     for name in ("decisions", "tokens", "jobs", "outbox", "sources", "audit"):

@@ -14,7 +14,7 @@ import httpx
 from jsonschema import Draft202012Validator, FormatChecker
 
 MAX_PER_PAGE = 100
-"""The maximum of the parameter `per_page`, which the OpenAPI description does not state:
+"""The maximum of the parameter `per_page`:
 https://docs.github.com/rest/using-the-rest-api/using-pagination-in-the-rest-api
 """
 

@@ -96,8 +96,8 @@ def postgresql_server(kept: Path | None = None) -> Iterator[str]:
             _await(lambda: _answers(folder), child, (psycopg.OperationalError,))
             yield f"postgresql://postgres@/postgres?host={folder}"
         finally:
-            # If the data folder is kept, let PostgreSQL shut down normally. After a kill, it would first have to
-            # recover at its next start.
+            # If the data folder is kept, shut down normally. After a kill, PostgreSQL would have to recover at its next
+            # start.
             child.send_signal(signal.SIGKILL if kept is None else signal.SIGINT)
             child.wait()
 
@@ -114,8 +114,7 @@ def _postgresql_binaries(folder: Path, user: str | None) -> Path:
     installed = Path(spec.origin).parent / "pginstall"
     if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return installed / "bin"
-    # The package may be in root's home folder, which other users cannot enter. Copy it, so that the other user can
-    # start PostgreSQL.
+    # The package may be in root's home folder, which other users cannot enter, so copy it.
     copied = folder / "pginstall"
     shutil.copytree(installed, copied, symlinks=True)
     folder.chmod(0o711)

@@ -12,8 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_every_locked_package_is_in_the_document(tmp_path: Path) -> None:
-    # Ask `make` for the command of its target `sbom`, and run this command without `make`, which would first update the
-    # virtual environment.
+    # Run the command of the target `sbom` without `make`, which would first update the virtual environment.
     shown = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", "--old-file=.venv/.development-installed", "sbom"],
         cwd=ROOT,

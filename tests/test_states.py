@@ -15,11 +15,9 @@ ROOT = Path(__file__).parent.parent
 ENUMS = [one for one in vars(states).values() if isinstance(one, type) and issubclass(one, StrEnum) and one != StrEnum]
 WORDS = {member.value for enum in ENUMS for member in enum}
 NAMES = {"state", "action", "decision", "cause", "wanted", "result", "channel", "occasion", "enforce"}
-"""The names of variables, attributes, columns, parameters and keys whose value must be a member of an enum."""
+"""The names of variables, attributes, parameters and keys whose value must be a member of an enum."""
 JOBS = {"ScanJob", "job"}
-"""The names of objects whose attribute `kind` is a `JobKind`. In other objects, such as places, `kind` has other
-values.
-"""
+"""The names of objects whose attribute `kind` is a `JobKind`."""
 EXEMPT = {
     "notifications/email/samples.py": "contains invented facts in the form of JSON",
     "notifications/email/bounces.py": "parses RFC 3464, which has a field `Action`",

@@ -11,7 +11,7 @@ from email.policy import compat32
 from notifications.email.wording import clean
 
 MAX_BYTES = 1024 * 1024
-"""The limit for the size of a bounce. A bounce may contain the whole returned mail, which is smaller than this."""
+"""The limit for the size of a bounce, which may contain the whole returned mail."""
 MAX_DIAGNOSTIC_LENGTH = 300
 MAX_RECIPIENTS = 100
 _MAX_FIELD_LENGTH = 2000
@@ -20,11 +20,9 @@ _MAX_FIELD_LENGTH = 2000
 MAX_LINES = 20_000
 """A megabyte of base64 in lines of 76 characters has 14,000 lines."""
 MAX_LINE_BYTES = 8000
-"""RFC 5322, section 2.1.1, allows 998 bytes. Some servers write longer lines when they quote the reply of another
-server.
-"""
+"""RFC 5322, section 2.1.1, allows 998 bytes, but some servers write longer lines."""
 MAX_DASHED_LINES = 100
-"""The limit for lines that begin with two dashes, because each may be a boundary between parts."""
+"""The limit for lines that begin with two dashes. Each may be a boundary between parts."""
 MAX_FIELD_BYTES = 32 * 1024
 """The limit for one header field with its continuation lines."""
 

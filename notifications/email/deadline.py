@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 GRACE_SECONDS = 2.0
-"""The socket's own time-out is this much later than the deadline. It is needed only if the timer fails."""
+"""The socket's own time-out is this much later than the deadline."""
 
 _Addresses = list[tuple[Any, ...]]
 
@@ -43,8 +43,8 @@ class SocketWatchdog:
 
     def guard(self, connection: socket.socket) -> None:
         """Start the timer for this connection."""
-        # Keep a duplicate of the file descriptor. If the caller wraps the connection in TLS, the original socket object
-        # can no longer be used.
+        # Keep a duplicate, because the original socket cannot be used after the caller has wrapped the connection in
+        # TLS.
         connection.settimeout(self.left + GRACE_SECONDS)
         self._guarded = socket.socket(fileno=os.dup(connection.fileno()))
         self._timer = threading.Timer(self.left, self._expire)

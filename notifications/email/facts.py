@@ -11,18 +11,16 @@ from typing import Any
 from scanner.records.states import Occasion
 
 MAX_PLACES = 20
-"""The maximum number of public places that one mail lists. The mail always gives their total number."""
+"""The maximum number of public places that one mail lists."""
 MAX_TOKENS = 10
 """The maximum number of tokens that one mail describes in full. Mail services cut off mails at about 100 kB."""
 MAX_SHORT_TOKENS = 200
-"""The maximum number of further tokens that one mail lists in one line each. If there are more, the mail only says how
-many.
-"""
+"""The maximum number of further tokens that one mail lists in one line each."""
 
 OPERATOR_OCCASIONS = (
     *(Occasion.PROTECTED, Occasion.BRAKE_CLOSED, Occasion.FLAGGED, Occasion.OBSERVED, Occasion.UNDELIVERABLE),
 )
-"""The occasions (reasons) for which the operator receives mails, the most urgent first."""
+"""The reasons for which the operator receives mails, the most urgent first."""
 
 
 @dataclass(frozen=True, slots=True)

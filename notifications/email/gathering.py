@@ -40,7 +40,7 @@ _CONVERSATION = {
 }
 
 _NOT_PUBLIC = "submission"
-"""The kind of a place that is not public: a person submitted the token to GitHub. Mails do not count such places."""
+"""The kind of a place that is not public: a person submitted the token to GitHub."""
 
 
 @dataclass(frozen=True, slots=True)

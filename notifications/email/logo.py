@@ -11,10 +11,10 @@ from pathlib import Path
 MAX_FILE_BYTES = 100_000
 """The limit for the size of the file, because every mail contains it."""
 MAX_SIDE_PIXELS = 2000
-"""The limit for the width and the height. Even high-resolution screens need less."""
+"""The limit for the width and the height."""
 SHOWN_HEIGHT = 40
 SHOWN_WIDTH = 220
-"""The largest width and height of the logo in a mail, in CSS pixels. They fit a screen that is 320 pixels wide."""
+"""The largest width and height of the logo in a mail, in CSS pixels, for a screen of 320 pixels."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")
@@ -84,8 +84,7 @@ def read_logo(content: bytes) -> Logo:
         raise BadLogo("is cut off: the picture's size is missing") from None
     if not (0 < width <= MAX_SIDE_PIXELS and 0 < height <= MAX_SIDE_PIXELS):
         raise BadLogo(f"has {width} x {height} pixels: each side must have 1 to {MAX_SIDE_PIXELS}")
-    # Make the content id from a hash of the picture. With the same id for every logo, a mail program could show an old
-    # logo from its cache.
+    # With the same id for every logo, a mail program could show an old logo from its cache.
     return Logo(content, subtype, width, height, f"{hashlib.sha256(content).hexdigest()[:32]}@logo.r8scan")
 
 

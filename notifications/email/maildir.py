@@ -30,8 +30,7 @@ class MaildirTransport:
             TransportDown: the folder cannot be written.
         """
         del deadline
-        # Make the file name from a hash of the Message-ID. If the mail is sent again, the new file then replaces the
-        # old one.
+        # The name is always the same for a mail, so that a second copy replaces the first one.
         name = f"{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}.r8scan"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -44,8 +43,7 @@ class MaildirTransport:
             raise TransportDown(f"cannot write to the Maildir {self.folder}: {err.strerror}") from err
 
     def _write(self, name: str, content: bytes) -> None:
-        # Each process uses its own temporary file. If one process is too slow, a second process may write the same mail
-        # at the same time.
+        # Two processes may write the same mail at the same time, so each uses its own temporary file.
         temporary = self.folder / "tmp" / f"{name}.{os.getpid()}"
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:

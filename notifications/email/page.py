@@ -15,9 +15,7 @@ from notifications.email.view import MailView, PlaceView, TokenView
 from notifications.email.wording import MAX_PATH_LENGTH, shorten
 
 MAX_PLACES_FIRST = 3
-"""A mail about one token in at most this many places begins with the places. Any other mail begins with the steps,
-which say what the owner should do.
-"""
+"""A mail about one token in at most this many places begins with the places, not with the owner's steps."""
 _STEPS_SECTIONS = ("stopped", "steps")
 _CLOSING_SECTIONS = ("how", "not_done", "genuine")
 

@@ -40,7 +40,7 @@ from scanner.detection import redact
 BUILT_IN = Path(__file__).parent.parent / "templates"
 SHARED = "shared"
 VARIANTS = tuple(sorted(folder.name for folder in BUILT_IN.iterdir() if folder.name != SHARED))
-"""The names of the folders of templates. Each folder has the wording for one kind of mail."""
+"""The names of the folders of templates, one for each kind of mail."""
 MAX_SUBJECT_LENGTH = 160
 MAX_BODY_BYTES = 1024 * 1024
 MAX_INCIDENT_HEADERS = 20

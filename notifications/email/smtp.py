@@ -17,9 +17,9 @@ from notifications.email.wording import clean
 
 MAX_REPLY_LENGTH = 200
 
-# With these replies, a mail server says that r8scan's settings are wrong, not that the recipient is bad. The codes mean
-# that authentication is required (RFC 4954, section 6). The pattern matches an extended status about security or policy
-# (RFC 3463, section 3.8), or the word "relay" in a reply that has no extended status.
+# These replies mean that r8scan's settings are wrong, not that the recipient is bad: authentication is required (RFC
+# 4954, section 6), a status about security or policy (RFC 3463, section 3.8), or the word "relay" in a reply without a
+# status.
 _AUTHENTICATION_CODES = (530, 534, 535, 538)
 _CONFIGURATION_REPLY = re.compile(r"\d+ (5\.7\.\d+\b|(?!5\.\d+\.\d+\b).*\brelay)", re.IGNORECASE)
 
@@ -51,8 +51,8 @@ class _Client(smtplib.SMTP):
     def __init__(self, host: str, watchdog: SocketWatchdog) -> None:
         self.watchdog = watchdog
         super().__init__(local_hostname=_own_name())
-        # `starttls` checks the server's certificate against this name. smtplib sets the name only if its constructor
-        # opens the connection, which does not happen here.
+        # `starttls` checks the certificate against this name. smtplib sets it only if its constructor opens the
+        # connection.
         self._host = host
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
@@ -219,7 +219,7 @@ class SmtpConnection:
 
 
 def _own_name() -> str:
-    # Always give smtplib a name of this machine. Otherwise, smtplib would ask a name server and might wait forever.
+    # Without a name of this machine, smtplib would ask a name server and might wait forever.
     name = socket.gethostname()
     return name if "." in name and name.isascii() else "[127.0.0.1]"
 

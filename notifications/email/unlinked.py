@@ -36,9 +36,7 @@ _HARMLESS_ENDINGS = frozenset(
 )
 """Endings of file names that are not top-level domains."""
 _HARMLESS_IN_FOLDERS = frozenset({"py"})
-"""Endings of file names that are also top-level domains. They are safe only after a slash, where mail programs expect
-no host name.
-"""
+"""Endings of file names that are also top-level domains. They are safe only after a slash."""
 
 
 def unlinked(text: str) -> str:

@@ -15,7 +15,7 @@ from notifications.email.wording import MAX_NAME_LENGTH, MAX_PATH_LENGTH, clean,
 _MAX_LENGTHS: Mapping[str, int] = dict.fromkeys(
     ("path", "url", "container", "reason", "recipient", "signs"), MAX_PATH_LENGTH
 )
-"""The maximum length of these fields in characters. For other fields, it is MAX_NAME_LENGTH."""
+"""The maximum length of these fields in characters, instead of MAX_NAME_LENGTH."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from scanner.permalinks import is_own_page, is_permalink
 MAX_NAME_LENGTH = 100
 MAX_PATH_LENGTH = 240
 MAX_LINK_LENGTH = 1000
-"""The maximum length of a URL that becomes a link. A longer URL is shortened and shown as plain text."""
+"""The maximum length of a URL that becomes a link."""
 _MAX_READ = 20_000
 
 TEXT_WIDTH = 74

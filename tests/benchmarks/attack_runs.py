@@ -28,9 +28,7 @@ from tests.hostile.service import REPORT_KEY, Service, wait_for_tokens
 
 MAX_SCAN_SECONDS = 120.0
 SCAN_MEMORY = 3 << 30
-"""The limit of the address space of `r8scan scan`, in bytes. It protects the machine if a scan does not stop a
-decompression bomb.
-"""
+"""The limit of the address space of `r8scan scan`, in bytes. It protects the machine."""
 NEIGHBOUR_SECONDS = 25.0
 GIST_SECONDS = 90.0
 IDLE_SECONDS = 60.0
@@ -146,8 +144,8 @@ def _scan(target: Path, options: tuple[str, ...]) -> _Scan:
         with Watch(child.pid) as watch:
             failure = ""
             try:
-                # Wait for the end of the process, but do not collect its exit status yet. Once the status is collected,
-                # the system forgets how much CPU time the process used.
+                # Do not collect the exit status yet. Once it is collected, the system forgets how much CPU time the
+                # process used.
                 _wait_without_reaping(child.pid, MAX_SCAN_SECONDS)
             except TimeoutError:
                 failure = f"not ended after {MAX_SCAN_SECONDS:.0f} s"
@@ -216,8 +214,7 @@ def _cases(inputs: list[HostileInput]) -> Iterator[tuple[HostileInput, str]]:
         if one.name in PUSHED:
             yield one, "push"
         if one.name in IN_GISTS:
-            # The service has already disabled the token that was pushed together with this input. Publish a different
-            # token together with the gist.
+            # The token that was pushed with this input is already disabled, so the gist leaks another one.
             yield InGist(**{field.name: getattr(one, field.name) for field in fields(one)}), "gist"
 
 
@@ -240,8 +237,7 @@ def _case(service: Service, one: HostileInput, way: str, idle: dict[int, float])
         found = wait_for_tokens(service, {digest}, GIST_SECONDS if way == "gist" else NEIGHBOUR_SECONDS)
         row.failure = "" if _ends(service) else f"work not ended after {IDLE_SECONDS:.0f} s"
         row.failure = row.failure or ("refused by an error of ours" if "HTTP 5" in answer else "")
-    # Empty the sandbox GitHub's list of events. Otherwise, the service would read this event again together with the
-    # next hostile input. Events leave the list of the real GitHub within seconds, too.
+    # Empty the list of events. Otherwise, the service would read this event again together with the next input.
     service.github.window.clear()
     seconds = time.monotonic() - began
     for pid, cost in watch.costs.by_pid.items():

@@ -35,9 +35,9 @@ from workers.sandbox.world import until
 
 SOURCES = "public_events,repository_search,new_repositories"
 RATES = {"GIT_RATE": f"{GIT_RATE:g}", "GIT_MAX_RATE": f"{MAX_GIT_RATE:g}"}
-"""The rates of git requests that r8scan uses for github.com. Its default for any other host is higher."""
+"""The rates of git requests that r8scan uses for github.com."""
 SECONDS_AFTER_LAG = 60.0
-"""The run ends this long after the search index shows the last push. A leak that is found later counts as missed."""
+"""The seconds from the time when the search index shows the last push until the end of the run."""
 
 
 @dataclass
@@ -48,11 +48,11 @@ class ServiceRun:
     leaks: int
     found: int = 0
     known: Counter[str] = field(default_factory=Counter)
-    """The number of pushes that the sources found, by r8scan's estimate of how likely a leak is."""
+    """The number of pushes that the sources found, by the estimate of how likely a leak is."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """The number of pushes with a planted leak that the sources found, by r8scan's estimate of how likely a leak is."""
+    """The number of pushes with a planted leak that the sources found, by the same estimate."""
     bands: list[dict[str, Any]] = field(default_factory=list)
-    """For each estimate, such as `very_likely`, the numbers that `r8scan status --json` shows."""
+    """The numbers in `r8scan status --json` for each estimate, such as `very_likely`."""
     git: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 

@@ -37,7 +37,7 @@ PUSHES_A_SECOND = 35.0
 PUSHES_A_LEAK = 25
 MAX_P95_SECONDS = 5.0
 MAX_WAIT_SECONDS = 300.0
-"""The maximum time after the last event until all work is done. Then the run ends, even if something hangs."""
+"""The maximum time from the last event until all work is done."""
 
 
 @dataclass

@@ -55,17 +55,14 @@ class Run:
     leaks_known: int = 0
     found: list[float] = field(default_factory=list)
     used: dict[str, int] = field(default_factory=dict)
-    """How much of each GitHub quota was used in a period of `used_seconds` seconds. The key is the name of the quota.
-    """
+    """How much of each GitHub quota was used in `used_seconds` seconds, by the name of the quota."""
     used_seconds: float = 0.0
     refused: int = 0
     seconds: float = 0.0
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
-    """The seconds that each push or job spent in a stage, by the stage's name. There are three stages: from the push
-    until it was queued, until a worker began its job, and until the job was done.
-    """
+    """The seconds that each push or job spent in a stage, by the stage's name: until it was queued, begun or done."""
 
 
 @contextmanager
@@ -160,8 +157,8 @@ def _count(database: Database, http: httpx.Client, digests: dict[str, str], run:
                 stages["reading a page"].append((finished_at - begun_at).total_seconds())
             for push in target["pushes"]:
                 if push["published_at"] is None or source == CANARY:
-                    # Ignore two kinds of jobs: those that read the commit before a push, which have no time of
-                    # publication, and those that read the service's own test tokens (canaries).
+                    # Ignore jobs that read the commits before a push, and jobs that read the service's own test tokens
+                    # (canaries).
                     continue
                 number, at = push["repository_id"], created_at.timestamp()
                 read.update([number] if job_state in (JobState.DONE, JobState.PARTIAL) else [])

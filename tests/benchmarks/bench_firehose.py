@@ -48,9 +48,7 @@ from workers.sandbox.world import until
 
 MAX_P95_SECONDS = 5.0
 LEAST_RATE = 150.0
-"""The target for the pushes read per second: twice the rate at which pushes happen on GitHub. On a slow machine, the
-target is `bare_rate` times `SHARE_OF_BARE` instead.
-"""
+"""The target for the pushes read per second: twice the rate at which pushes happen on GitHub."""
 SHARE_OF_BARE = 0.5
 BARE_PUSHES, BARE_THREADS = 1500, 8
 MAX_GROWTH = 1.25
@@ -77,9 +75,7 @@ class Run:
     gaps: int
     dropped: int
     served_leaks: int
-    """The number of leaks in the pushes that r8scan fetched. In the burst, some pushes leave the timeline between two
-    polls, so that r8scan never sees them.
-    """
+    """The number of leaks in the pushes that r8scan fetched."""
     unread: int
     """The number of jobs that were neither done nor dropped at the end of the run."""
 
@@ -300,8 +296,7 @@ def main() -> int:
     targets.exactly("gaps", flow.gaps, 0)
     targets.below("visible to disabled, p95", flow.p95, MAX_P95_SECONDS, " s")
     targets.below("memory at the end by memory in mid-run", flow.growth, MAX_GROWTH)
-    # Measure `bare_rate` before and after the burst and use the mean. Then other load on the machine affects this rate
-    # as much as the rate of the burst.
+    # Measure `bare_rate` before and after the burst, so that other load on the machine affects both rates alike.
     before = bare_rate()
     burst = measure(pushes=6_000 if options.quick else 15_000, rate=290.0, leaks=60, processes=options.processes)
     bare = (before + bare_rate()) / 2

@@ -48,13 +48,9 @@ SEARCH = "repository_search"
 TIMELINE_PAGE = 100
 RATE = 20
 POINTS = 30
-"""The quota of GraphQL points that the two installations share. Each of them needs about 70 points to read two hours of
-pushes.
-"""
+"""The quota of GraphQL points that the two installations share. Each needs about 70 points for two hours of pushes."""
 LOST_ENTRIES = math.sqrt(0.5)
-"""The probability that the index loses an entry. A new repository has two entries, one for its creation and one for its
-first push. It is missing if both are lost, which happens to half of the repositories.
-"""
+"""The probability that the index loses an entry. Half of the new repositories lose both of their entries."""
 
 
 @dataclass
@@ -199,8 +195,7 @@ def index(own: World, targets: Targets) -> None:
     with own.service() as child:
         pushes.push_for(60)
         until(lambda: _cursor(own.database)["until"] > max(pushes.at.values()), 120)
-        # The service searches each range of push times again, some time later. Make it do this three times now, because
-        # only the last search decides which pushes count as missed.
+        # Repeat the planned searches three times, because only the last one decides which pushes count as missed.
         for _ in range(3):
             with own.database.write() as session:
                 before = session.execute(select(SearchWindow.start, SearchWindow.looks)).all()

@@ -41,9 +41,7 @@ ROUTE = "/github/secret-scanning"
 MAX_P95_SECONDS = 1.0
 MAX_MEMORY_MB = 200.0
 MAX_GROWTH = 1.25
-"""The limit for the growth of memory: the mean in the last quarter of the run, divided by the mean in the second
-quarter.
-"""
+"""The limit for the mean memory in the last quarter of the run, divided by that in the second quarter."""
 ALERTS_PER_SECOND = 2.0
 LARGE_BYTES = 10 * 1024 * 1024
 _HEAD = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\n"

@@ -36,11 +36,9 @@ WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
 LEAST_OF_BARE = 0.7
-"""The target for the mails per second that two workers send, divided by `bare_rate`. The two rates differ because the
-workers use the outbox, leases and the audit, and share the processors with the mail server and the database.
-"""
+"""The target for the mails per second that two workers send, divided by `bare_rate`."""
 MAX_DELIVERY_SECONDS = 900.0
-"""If not all mails are delivered after this time, the run ends and misses its targets."""
+"""The run ends after this time, even if not all mails are delivered."""
 
 BARE = """
 import sys, time

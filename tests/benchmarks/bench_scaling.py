@@ -38,7 +38,7 @@ from workers.sandbox.world import until
 DELAY_SECONDS = 0.1
 LEAST_OF_TWO = 1.7
 MAX_CPU = 1.25
-"""The limit for the CPU time per push with several processes, divided by the CPU time per push with one process."""
+"""The limit for the CPU time per push with several processes, divided by that with one process."""
 
 
 def measure(pushes: int, processes: int, server: str, redis: str, address: str, folder: Path) -> tuple[float, float]:
@@ -138,8 +138,8 @@ def main() -> int:
             firehose(folder, pushes, 1.0, 0, DELAY_SECONDS) as address,
         ):
             figures: dict[int, list[tuple[float, float]]] = defaultdict(list)
-            # Measure one process first and last, and use the mean. If the load of the machine changes slowly, this
-            # affects all results equally.
+            # Measure one process first and last, so that a slowly changing load of the machine affects all results
+            # alike.
             for processes in (1, 2, 4, 1):
                 rate, cpu = measure(pushes, processes, server, redis, address, folder)
                 figures[processes].append((rate, cpu))

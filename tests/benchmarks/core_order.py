@@ -14,9 +14,7 @@ import numpy as np
 BUCKETS = 16
 CAPACITY = 64
 COMMONEST = 40_000
-"""The number of the most frequent groups of three bytes that are considered. Together they are 98 % of ordinary source
-code.
-"""
+"""The number of groups of three bytes to consider, the most frequent first. They are 98 % of ordinary source code."""
 
 
 class Sample:

@@ -54,7 +54,7 @@ runpy.run_module("celery", run_name="__main__")
 """
 SECRET = "the-secret-of-the-store"
 IGNORED = ("source_error:repository_search", "source_error:new_repositories", "source_error:code_search")
-"""Problems to ignore. They come from sources that need a credential, which this service does not have."""
+"""Problems of sources that need a credential, which this service does not have."""
 
 
 class Service:

@@ -35,7 +35,7 @@ from workers.sandbox.world import World, until
 MAX_RUN_MB, MAX_COMPOSE_MB, MAX_RUN_CPU = 350.0, 600.0, 0.02
 COMPOSE = Path(__file__).parent.parent.parent / "docker-compose.yml"
 NOT_STARTED = ("postgres", "redis", "migrate")
-"""The services of the compose file that this module starts in another way, or does not start."""
+"""The services of the compose file that this module does not start as the file says."""
 CANARY_SECONDS = 120.0
 POLL_SECONDS = 60
 """The interval that GitHub asks for between two polls of its public events."""

@@ -23,8 +23,7 @@ COMMANDS = """
 import contextlib, os, sys, workers
 from workers.cli import main
 assert workers.__file__.startswith(os.environ["PYTHONPATH"])
-# Switch off the check of the database's version, as if this program had started before the upgrade. Programs that start
-# later are refused.
+# Skip the check of the database's version, as if this program had started before the upgrade.
 with contextlib.suppress(ImportError):
     from scanner.records import versions
     versions.check = lambda database: None

@@ -28,7 +28,7 @@ from tests.fuzz.targets import Target, read, targets
 
 MAX_EXAMPLE_CPU_SECONDS = 10
 MAX_MEMORY = 1 << 30
-"""The limit for the address space of a process that runs a fuzz test, in bytes. Imported modules need a third of it."""
+"""The limit for the address space of a process that runs a fuzz test, in bytes."""
 EXAMPLES_A_ROUND = 500
 
 

@@ -39,9 +39,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Groups of container formats. Each group has one fuzz test. A format belongs to a group if its name begins with one of
-the texts.
-"""
+"""Groups of container formats, with one fuzz test each. A format's name begins with one of the group's texts."""
 
 
 @functools.cache

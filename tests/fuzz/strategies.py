@@ -12,7 +12,7 @@ MAX_EDITS = 8
 MAX_REPEATS = 40
 NUMBERS = (0, 1, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 KEPT_HEAD = 8
-"""The number of bytes at the beginning that most edits do not change, because they decide the format of the content."""
+"""The number of bytes at the beginning that most edits do not change."""
 
 
 @st.composite

@@ -28,9 +28,7 @@ from tests.fuzz.strategies import any_json, any_text, edited, joined, record
 MAX_EXPANDED = 4 << 20
 MAX_ENTRIES = 2_000
 MAX_STEPS = 200_000
-"""The number of times that the detector may look at its clock for one content. It looks at the clock at each counted
-step.
-"""
+"""The maximum number of times that the detector looks at its clock for one content."""
 WEB_URL = "https://github.example"
 _PACKED_REFS = b"# pack-refs with: peeled\n" + b"a" * 40 + b" refs/heads/main\n" + b"b" * 40 + b" refs/tags/r8_x\n^\n"
 _REFS_ANSWER = json.dumps(

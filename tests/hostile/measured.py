@@ -22,9 +22,7 @@ MAX_CPU_SECONDS = 10
 """The maximum CPU time for reading hostile content."""
 MAX_MEMORY_MB = 400
 SAFETY_MEMORY_MB = 1500
-"""The limit for the address space of the measured process. It protects the machine. It is higher than the memory that
-tests allow, so that a task that needs too much memory is measured and not stopped.
-"""
+"""The limit for the address space of the measured process, which protects the machine. Tests allow less memory."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 READER_SIGNS = (b"scanner.isolation", b"pack_history.server", b"place_process", b"repository_refs")
-"""Texts that occur in the command lines of confined processes, which are called readers here. git processes also count
-as readers, because they are limited and killed in the same way.
-"""
+"""Texts in the command lines of confined processes. git processes count as confined, too."""
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY_SECONDS = 0.1
 _CLEAR_PEAK = "5"
@@ -96,9 +94,8 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # A process counts as a confined reader if its command line showed this in at least one measurement.
-                # Other measurements may not show it: a new fork still has the command line of its parent, and an ended
-                # process has none.
+                # One measurement that shows a confined process is enough. A new fork still has the command line of its
+                # parent, and an ended process has none.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)

@@ -37,9 +37,7 @@ from workers.sandbox.world import until
 
 REPORT_KEY = "the-key-of-internal-systems"
 SAFETY_MEMORY = 3 << 30
-"""The limit for the address space of each process, in bytes. It protects the machine if a process does not stop a
-decompression bomb.
-"""
+"""The limit for the address space of each process, in bytes. It protects the machine."""
 READY_SECONDS = 300.0
 SOURCES = ("public_events", "gists")
 _networks = itertools.count(1)

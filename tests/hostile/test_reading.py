@@ -13,9 +13,7 @@ from tests.hostile.measured import Measured, Measurer
 from tests.hostile.registry import HostileInput
 
 MAX_EDGE_CPU_SECONDS = 1
-"""The maximum CPU time for a text in a process that is not confined. The system can only limit whole seconds. `make
-attack-table` measures more exactly.
-"""
+"""The maximum CPU time for a text in a process that is not confined. The system can limit only whole seconds."""
 
 pytestmark = pytest.mark.timeout(600)
 

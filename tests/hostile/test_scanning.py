@@ -15,7 +15,7 @@ from tests.hostile.registry import HostileInput
 from tests.hostile.repositories import make_repository
 
 MAX_SECONDS = 500.0
-"""A command that takes longer is considered hung. The real limits are lower, and are measured elsewhere."""
+"""A command that takes longer is considered hung."""
 
 pytestmark = pytest.mark.timeout(600)
 

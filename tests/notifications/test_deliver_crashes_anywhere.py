@@ -28,9 +28,7 @@ from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, p
 OWNERS = ("ana@acme.example", "bo@acme.example")
 LOST = "nobody@acme.example"
 SEND_SECONDS = 1.0
-"""The maximum time for sending one mail. It is much shorter than the lease of 30 seconds. Otherwise, a slow machine
-would renew leases, which would add points at which a crash is possible.
-"""
+"""The maximum time for sending one mail, much shorter than a lease, so that no lease has to be renewed."""
 
 
 @dataclass

@@ -111,7 +111,7 @@ def queue(database: Database, repository: str, failures: int) -> int:
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_hung_job_visibly_fails_and_the_others_are_done(tmp_path: Path, redis_socket: str, pool: str) -> None:
     with running(tmp_path, redis_socket, "--pool", pool, "-c", "1", "-Q", "scanning") as service:
-        # One more failure of this job is its last one: it is then not tried again.
+        # After one more failure, this job is not tried again.
         hung = queue(service.database, "hangs/app", jobs.MAX_FAILURES - 1)
         good = queue(service.database, "ana/app", 0)
 

@@ -11,7 +11,7 @@ from tests.hostile.registry import hostile, hostile_with_leak
 
 MIB = 1 << 20
 FIFTY_THOUSAND = b"\xc0\x50\xc3"
-"""The number 50,000 as 7z encodes it. It is the limit for the number of entries in an archive."""
+"""The number 50,000 as 7z encodes it: the limit for the number of entries in an archive."""
 
 
 def number(value: int) -> bytes:

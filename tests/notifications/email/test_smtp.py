@@ -120,8 +120,7 @@ def _hangs(connection: socket.socket) -> None:
 
 
 def _drips(connection: socket.socket) -> None:
-    # Send each byte early enough that no single read times out. Only a deadline for the whole conversation can then end
-    # it.
+    # Send bytes so often that only a deadline for the whole conversation can end it.
     while True:
         connection.sendall(b"2")
         time.sleep(0.05)

@@ -109,8 +109,7 @@ def test_a_client_above_its_limit_is_refused_and_others_are_not(
 def test_the_overall_limit_refuses_requests_and_a_flood_fills_no_table(database: Database) -> None:
     with database.write() as session:
         admitted = [rates.admit(session, f"10.0.{n}.0/24", per_client=5, overall=20) for n in range(100)]
-    # In one minute, the server admits 20 requests from all networks together, and 20 more from networks that send their
-    # first request of this minute. If a new minute begins during the loop, the server admits these numbers twice.
+    # In one minute, the server admits 40 of these requests. If a new minute begins during the loop, it admits up to 80.
     assert 40 <= sum(admitted) <= 80
     with database.read() as session:
         assert session.execute(select(func.count()).select_from(RequestRate)).scalar_one() <= 82

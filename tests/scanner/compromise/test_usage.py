@@ -191,8 +191,7 @@ def test_an_interrupted_batch_that_is_sent_again_counts_once(
     monkeypatch.setattr(usage, "_store_within", breaking)
     with pytest.raises(ConnectionError):
         store(database, sums, Rules(), batch="b" * 64)
-    # Send the batch again without the uses of one token, because they may have become too old meanwhile. The sums that
-    # were stored for this token at the first attempt must not change.
+    # Send the batch again without one token, whose uses may have become too old. The stored sums must not change.
     first = min(sums)
     again = {digest: hours for digest, hours in sums.items() if digest != first}
     assert store(database, again, Rules(), batch="b" * 64).repeated == 3

@@ -24,8 +24,7 @@ LIMITS = Limits(
 )
 """Limits that are so small that a fuzzer reaches them."""
 
-# A decompressor returns its output in pieces, and a reader counts each piece only after reading it. A reader may
-# therefore exceed the size limit by one piece. This is the size of the largest piece.
+# A reader counts a piece of output only after reading it, so it may exceed the size limit by the largest piece.
 _SLACK = 4 << 20
 _READ = 16 << 10
 

@@ -19,13 +19,9 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 LINES_OF_THE_SEARCH = 4
-"""The number of steps per byte that the first search for needles takes. The detector does not count these steps as
-work.
-"""
+"""The steps per byte of the first search, which the detector does not count as work."""
 MAX_STEP_BYTES = 1 << 20
-"""The counted work may exceed its budget by this size, because the detector counts large blocks of bytes only as a
-whole.
-"""
+"""The number of bytes by which the counted work may exceed its budget."""
 
 
 def rows(needle: Needle) -> list[bytes]:
@@ -42,19 +38,16 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out the needles of the kind `run`, which are the beginnings of tokens that were encoded in base64 twice. For
-# them, work may grow faster than the size, because base64 text can contain base64 text again. Only the budget of the
-# whole document limits this work, and another test below checks the budget.
+# Leave out tokens that were encoded in base64 twice (the kind `run`). Work may grow faster than their size, and another
+# test checks its limit.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
 def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
-    # To save time, test each needle with only one of nine contents. This is enough, because needles of the same kind
-    # behave alike.
+    # To save time, test each needle with only one of nine contents.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # The size grows by a factor of 4. Work that grows with the square of the size would grow by a factor of 16.
-        # Allow a factor of 10, because text with many matches is searched in another way.
+        # The size grows by a factor of 4, and quadratic work would grow by a factor of 16. Allow a factor of 10.
         assert large.work <= 10 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 
@@ -87,8 +80,8 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
     for number, needle in enumerate(same_kind[:: -(-len(same_kind) // 3)]):
         content = (rows(needle)[number] * (1 << 12))[: 1 << 13]
         lines, work = _lines_and_work(content)
-        # One step of work stands for about 10 nanoseconds. Python takes about 50 nanoseconds to execute a line, so a
-        # line must be counted as at least five steps.
+        # A counted step is about 10 nanoseconds. A line of Python takes about 50, so it must count as at least five
+        # steps.
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 

@@ -370,5 +370,4 @@ NOT_FOUND: dict[str, Encoder] = {
         byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
     ),
 }
-"""Encodings in which the detector does not find a token. They are in the second half of the table in docs/detection.md.
-"""
+"""Encodings in which the detector does not find a token, for docs/detection.md."""

@@ -47,8 +47,7 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
-    # Use the answer as the data for the same query. The result equals the answer only if the answer has every requested
-    # field with the right type.
+    # Answer the same query from this answer. The result is equal only if every requested field has the right type.
     again = core.execute_sync(
         SCHEMA,
         core.parse(text),

@@ -116,8 +116,7 @@ def test_a_reader_that_gets_no_processor_time_is_not_late(
     answers: list[DeepReading] = []
     thread = threading.Thread(target=lambda: answers.append(own_pool.read(zipped(TEXT + b"."), "b.zip")))
     thread.start()
-    # Wait until the pool has measured the reader's CPU time three times: once before it sends the content, and then
-    # each time after a short wait for the answer.
+    # Wait until the pool has measured the reader's CPU time three times.
     for _ in range(3):
         assert looked.acquire(timeout=60)
     waiting.resume()
@@ -158,8 +157,7 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # The detector remembers that this content made a reader hang, and returns the recorded result. Otherwise, a second
-    # reader would have read the content without an error.
+    # The recorded result is returned. A second reader would have read the content without an error.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 

@@ -20,7 +20,7 @@ DESTRUCTIVE = re.compile(
 )
 ADDED = re.compile(r"ADD\s+COLUMN\s+(?P<definition>.*)", re.IGNORECASE | re.DOTALL)
 ALLOWED: dict[str, str] = {}
-"""The revisions that may do more than add, with the reason why older code still works after them."""
+"""The revisions that may do more than add, with the reason for each."""
 
 
 def problems(statements: list[str]) -> list[str]:

@@ -94,7 +94,7 @@ def test_one_failing_disable_does_not_affect_others_and_is_attributed_to_r8scan_
         reference.add(digest, recipients=(f"owner{number}@example.com",))
     store = Failing(reference.url, "the-secret")
     policy = Policy(operator_email="op@example.com", access=RemoteAccess(store), announce=(Channel.STREAM,))
-    # Let later tokens fail, not the first one, because r8scan processes the first one alone before the others.
+    # Let later tokens fail, because r8scan processes the first one alone.
     store.failures = {digests[7]: failure, digests[20]: failure}
     found = [
         Candidate(digest, "r8_Ab1…xyz9", Place("file", url="https://github.com/a/b", path="a")) for digest in digests

@@ -175,8 +175,7 @@ def test_the_payload_of_every_event_fits_the_schema_of_its_type(sandbox: Sandbox
     for event in events:
         payload = dict(event["payload"])
         if payload.get("ref_type") == "repository":
-            # GitHub's OpenAPI description requires a string here. GitHub sends null instead, and its documentation of
-            # events says so.
+            # GitHub's OpenAPI description requires a string here, but GitHub sends null.
             assert payload["ref"] is None
             payload["ref"] = ""
         name = re.sub(r"(?<!^)(?=[A-Z])", "-", event["type"]).lower()

@@ -45,7 +45,7 @@ SERVICE = (
     "sqlalchemy",
     "structlog",
 )
-"""Modules that a scan without findings does not need. pydantic is not included, because Typer imports it."""
+"""Modules that a scan without findings does not need."""
 PROBE = f"""
 import gc
 import sys

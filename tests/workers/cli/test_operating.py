@@ -120,8 +120,7 @@ def add_disabled_incidents(session: Session, now: datetime) -> None:
         place = {"kind": "file", "url": "", "source": "public_events", "place_key": str(seconds)}
         published = now - timedelta(seconds=seconds)
         session.add(Exposure(incident_id=incident.id, seen_at=now, published_at=published, **place))
-        # Add a second public place of the same token. The place is old, but was found only after the token was
-        # disabled, so its age must not count as a delay.
+        # Add an older public place that was found after the token was disabled. Its age must not count as a delay.
         older = {"seen_at": now + timedelta(hours=1), "published_at": now - timedelta(days=900)}
         session.add(Exposure(incident_id=incident.id, **older, **{**place, "place_key": f"{seconds} elsewhere"}))
 
@@ -219,8 +218,8 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
-    # If the tests run in the background, this process ignores SIGINT, and so would the command that it starts. Restore
-    # Python's handler while the command starts.
+    # Tests in the background ignore SIGINT, and so would the command. Restore Python's handler while the command
+    # starts.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = start_child(command, env=env, stdout=its_side, stderr=its_side)

@@ -58,7 +58,7 @@ def test_a_cut_stream_is_counted(name: str) -> None:
 @pytest.mark.parametrize("name", ["gzip", "xz"])
 def test_a_wrong_checksum_is_counted_and_loses_no_text(name: str) -> None:
     content = bytearray(WITH_CHECKSUM[name](TEXT))
-    # Damage the checksum. In an xz file, it is directly before the index, whose length is in the footer.
+    # Damage the checksum. In an xz file, it is directly before the index.
     index_size = (int.from_bytes(content[-8:-4], "little") + 1) * 4
     at = -8 if name == "gzip" else len(content) - 12 - index_size - 1
     content[at] ^= 1

@@ -94,7 +94,7 @@ def test_a_compound_file_with_one_repeated_sector_costs_no_more_than_its_size() 
 
 
 CONSTANTS = b"\x7fELF\0\x04WEBP\x04WAVE\x04PK\x03\x04\x03xl/\0\0\0\x04&^[ \\t\\f]*#.*?coding[:=]" + bytes(64)
-"""A part of a program that recognises file formats. Its constants include the magic number of zip."""
+"""Constants of a program that recognises file formats, for example the magic number of zip."""
 
 
 def test_the_magic_number_of_zip_as_a_constant_hides_no_stream_and_is_not_counted() -> None:

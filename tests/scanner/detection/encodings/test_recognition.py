@@ -21,9 +21,7 @@ from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_
 DETECTOR = Detector()
 AT_THE_START = {name for name in ENCODINGS if "with mark" in name}
 DUMPS = {name for name in ENCODINGS if name.startswith("hex dump")}
-"""The encodings whose first line begins with an offset. They cannot come after other text in the same line, because the
-offset would not be recognised.
-"""
+"""The encodings whose first line begins with an offset, so that no other text can be before them in the line."""
 
 
 def candidates_of(content: bytes) -> tuple[Candidate, ...]:

@@ -155,7 +155,6 @@ print(walk._entries_of(b"00000 x\\0" * 400_000)[:0])
 
 
 def test_a_damaged_tree_costs_linear_time_and_keeps_the_entries_before_the_damage() -> None:
-    # The process has a limit of 20 CPU seconds. If the work grew with the square of the size, it would take half an
-    # hour.
+    # Quadratic work would take half an hour, and so exceed the process's limit of 20 CPU seconds.
     run = subprocess.run([sys.executable, "-c", PARSING], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [f"[(b'leak', {bytes(range(20))!r}, False)] False", "[]"]

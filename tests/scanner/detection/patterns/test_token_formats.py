@@ -40,9 +40,7 @@ OTHERS = parse_formats(
 
 
 HYPHEN_AFTER_WRAP = ("terminal recording, wrapped", "terminal recording, wrapped with the letter repeated")
-"""Encodings in which a token is sometimes not found: a terminal has wrapped the line directly before a hyphen in the
-token.
-"""
+"""Encodings that hide a token if a terminal has wrapped the line directly before a hyphen in the token."""
 
 
 @pytest.fixture
@@ -118,8 +116,7 @@ def test_no_core_of_an_automaton_begins_with_another(others: tuple[TokenFormat, 
         assert not any(later.startswith(text) for text, later in itertools.pairwise(texts))
 
 
-# The test has two parts, so that two processes can run them at the same time. More parts would not be faster, because
-# each part must prepare the search for these formats again.
+# The test has two parts, so that two processes can run them at the same time.
 @pytest.mark.parametrize("part", range(2))
 def test_each_format_is_found_in_each_encoding(part: int, others: tuple[TokenFormat, ...]) -> None:
     for name, form, seed in itertools.product(list(ENCODINGS)[part::2], others, range(2)):

@@ -94,8 +94,7 @@ def test_a_file_is_fetched_again_only_when_the_queue_has_enough_room(
     reading: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive_hours, "LINES_AT_ONCE", 25)
-    # 1,000 pushes make 40 jobs. r8scan stops reading the archive while more than 20 jobs wait. It continues when only
-    # 10 are left.
+    # 1,000 pushes make 40 jobs. r8scan stops reading the archive at more than 20 waiting jobs, and continues at 10.
     reading.settings = reading.settings.model_copy(update={"queue_max_pushes": 1000})
     route = reading.publish(HOUR, packed(*(push(number) for number in range(1, 1001))))
     reading.queue(HOUR)

@@ -36,7 +36,7 @@ class Story:
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)
-    """Where each token was committed, by the token's digest. The values have the same meaning as in `Pushed.tokens`."""
+    """Where each token was committed, by digest, with the values of `Pushed.tokens`."""
 
     def commit(self, count: int = 1, *, days: float = 0, where: str = "main") -> None:
         for _ in range(count):

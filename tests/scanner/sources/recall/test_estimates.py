@@ -20,7 +20,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # The other source has seen an earlier push to this repository. This does not show that it saw the later push.
+        # The other source saw only an earlier push to this repository.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -84,8 +84,8 @@ def test_the_interval_contains_the_total_on_at_least_93_percent_of_simulated_day
         measured = recall(first, second, 1e9)[86_400]
         shares_held += measured.low <= search <= measured.high
     assert held >= 0.93 * 200
-    # Each interval contains the true share with a probability of 95 %. Only 91 % is required here, because the number
-    # of such intervals varies by chance. A correct estimate is below 91 % in only one of about 200 runs of this test.
+    # Each interval contains the true share with a probability of 95 %. By chance, less than 91 % of the intervals
+    # contain it in about one of 200 runs of this test.
     assert shares_held >= 0.91 * 200
 
 

@@ -51,7 +51,7 @@ def test_results_that_github_counts_but_does_not_show_are_read_later_or_recorded
         search.look_again()
         search.poll(5)
     assert len(set(search.names)) == (150 if is_repaired else 140)
-    # Ignore gaps for other reasons, because the quiet time after the first burst of pushes is also recorded as a gap.
+    # Ignore gaps for other reasons, for example the quiet time after the first pushes.
     gaps = [gap.estimated for gap in search.gaps if gap.reason == "results_not_shown"]
     assert gaps == ([] if is_repaired else [10])
 

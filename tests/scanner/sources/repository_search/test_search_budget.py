@@ -118,8 +118,7 @@ def test_two_installations_on_one_credential_share_its_quota_and_miss_nothing_si
 def test_after_a_day_of_downtime_every_push_is_read_or_recorded_as_missed(
     search: Searching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Let each search cover a wider range of push times. The test is then faster, because it needs only a third of the
-    # searches.
+    # Let each search cover a wider range of push times, so that the test is faster.
     monkeypatch.setattr(windows, "MAX_BEHIND_WIDTH", 1800)
     search.poll()
     pushed = {f"ana/app{number}": search.now + number * 700 for number in range(120)}

@@ -16,8 +16,7 @@ from workers.context import Context
 
 AXE = Path(__file__).parents[3] / "data" / "axe" / "axe.min.js"
 OTHER_LOOKS = (
-    # These two kinds of windows show the same HTML with other colours or another width, so check only the accessibility
-    # rules that depend on colours or width.
+    # These windows show the same HTML in other colours or another width, so check only the rules that depend on them.
     (1280, True, ["color-contrast"]),
     (390, False, ["color-contrast", "target-size", "scrollable-region-focusable"]),
 )

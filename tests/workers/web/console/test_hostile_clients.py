@@ -71,8 +71,8 @@ def test_no_other_method_reaches_a_page_or_an_action(operator: httpx.Client, con
         method = methods[number % len(methods)]
         assert operator.request(method, address).status_code in (404, 405), (method, address)
     for address in posted - got:
-        # A link or image on another site can make the operator's browser send a GET request with the operator's cookie.
-        # Therefore a GET request must not change anything.
+        # Another site can make the operator's browser send a GET request with the operator's cookie, so GET must not
+        # change anything.
         assert operator.get(address, params={"reason": "mine", "act": "close"}).status_code in (404, 405), address
 
 

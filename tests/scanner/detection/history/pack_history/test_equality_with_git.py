@@ -143,8 +143,8 @@ def test_a_damaged_byte_leaves_objects_to_git_and_changes_none(repository: Path,
     found, for_git = objects_read(repository / "objects")
     assert found.keys() | for_git == everything.keys()
     changed = {oid for oid, content in found.items() if everything[oid] != content}
-    # The damage may change an object without being noticed, if the damaged byte belongs to the distance from a delta to
-    # its base. git does not notice this either, so it must return the same changed object.
+    # A damaged distance from a delta to its base can change an object without being noticed. git must then return the
+    # same changed object.
     by_git = objects_by_git(repository) if changed else {}
     assert {oid: by_git.get(oid) for oid in changed} == {oid: found[oid] for oid in changed}
 
