@@ -181,7 +181,7 @@ def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
 
 
 def _settle(database: Database, channel: Channel, claimed: list[_Claimed]) -> int:
-    """Record that the announcements were sent. Return the number that this worker still had claimed."""
+    """Record that the announcements were sent. Return the number of recorded ones."""
     with database.write() as session:
         for one in claimed:
             incident = one.content.get("incident_id")
@@ -254,7 +254,7 @@ def _give_up_without_channel(database: Database, channels: Mapping[Channel, Anno
 
 
 def _written(session: Session, claimed: list[_Claimed], **values: Any) -> int:
-    """Write `values` to the rows that this worker still has claimed. Return their number."""
+    """Write `values` to the claimed rows and release them. Return the number of written rows."""
     written = leases.write_all(session, [one.lease for one in claimed], leased_until=None, **values)
     if len(written) < len(claimed):
         lost = len(claimed) - len(written)

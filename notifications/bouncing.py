@@ -32,7 +32,7 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record that a mail has failed if the bounce says so, and tell the operator if it was for an owner."""
+    """Record that a mail has failed if the bounce says so. If the mail was for an owner, tell the operator."""
     found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
     if found is None:
         return BounceOutcome.UNKNOWN

@@ -54,7 +54,7 @@ def that_may_dump_core(processes: Iterable[psutil.Process]) -> list[psutil.Proce
 
 
 def total(pid: int, of: Callable[[psutil.Process], float]) -> float:
-    """Return the sum of `of` over a process and its descendants."""
+    """Call `of` for a process and each of its descendants, and return the sum."""
     found = 0.0
     for process in family(pid):
         try:

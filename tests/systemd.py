@@ -13,7 +13,9 @@ _CREDENTIALS = struct.Struct("iii")  # Linux's struct ucred: process id, user id
 
 @contextmanager
 def notified(address: Path) -> Iterator[Callable[[], list[tuple[int, str]]]]:
-    """Listen on a socket at `address`. Yield a function that returns the process id and text of each message so far."""
+    """Listen on a socket at `address`. Yield a function that returns the sender's process id and the text of each
+    message.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         listener.bind(str(address))

@@ -17,7 +17,7 @@ _Addresses = list[tuple[Any, ...]]
 
 
 class SocketWatchdog:
-    """A timer that shuts a socket down at a deadline, so that a blocking call on it ends."""
+    """A timer that shuts a socket down at a deadline, so that a blocking call on the socket ends."""
 
     def __init__(self, deadline: float) -> None:
         """Create the timer. `guard` starts it.

@@ -27,7 +27,7 @@ OPERATOR_OCCASIONS = (
 class PlaceFacts:
     """One public place in which a token was found, such as a file.
 
-    `line` is 0 and `published_at` is None if it is unknown.
+    An unknown `line` is 0. An unknown `published_at` is None.
     """
 
     kind: str

@@ -92,8 +92,9 @@ def _header(content: bytes) -> tuple[str, int, int]:
     """Return the subtype of a picture, and its width and height in pixels.
 
     Raises:
-        BadLogo: the content is damaged, or is not a PNG, JPEG or GIF. struct.error, IndexError: the content ends too
-            early.
+        BadLogo: the content is damaged, or is not a PNG, JPEG or GIF.
+        struct.error: the content ends too early.
+        IndexError: the content ends too early.
     """
     if content.startswith(_PNG):
         if content[12:16] != b"IHDR":

@@ -71,7 +71,7 @@ KIND_WORDS: Mapping[str, str] = {
 
 
 def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
-    """Return a string that an attacker may have written as one line without hidden characters and tokens.
+    """Make a string safe to show: one line without hidden characters and tokens.
 
     `longest` is the maximum length of the result, in characters.
     """
@@ -80,7 +80,7 @@ def clean(value: str, longest: int = MAX_NAME_LENGTH) -> str:
 
 
 def shorten(value: str, longest: int) -> str:
-    """Return the value with at most `longest` characters. A longer value gets `…` in its middle."""
+    """Return the value with at most `longest` characters. In a longer value, `…` replaces the middle."""
     if len(value) <= longest:
         return value
     tail = longest // 2

@@ -34,7 +34,7 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
     """Call each function in `contestants` several times. Return each one's median speed in GB/s, by name.
 
     Args:
-        contestants: Functions by name. Each call searches `size` bytes.
+        contestants: Functions by name.
         size: The number of bytes that one call searches.
         rounds: The number of calls of each function.
     """
@@ -48,7 +48,7 @@ def rates(contestants: dict[str, Callable[[], object]], size: int, rounds: int) 
 
 
 def prefilter_alone(pieces: list[bytes]) -> Callable[[], object]:
-    """Return a function that searches the byte strings with the matcher's prefilter only."""
+    """Return a function that searches the byte strings with the matcher's quick first search (prefilter) only."""
     finders = [automaton.find for automaton in automata()]
 
     def run() -> None:
@@ -79,7 +79,7 @@ def hyperscan(pieces: list[bytes]) -> Callable[[], object] | None:
 
 
 def tune(content: bytes, steps: int = 20_000, seeds: int = 3) -> None:
-    """Print the order of the prefilter's search strings that makes the search of `content` fastest."""
+    """Find and print the order of the prefilter's search strings that is fastest for `content`."""
     sample = Sample(content)
     cores = [core.text for group in core_groups() for core in group]
     tries = [fastest_order(cores, sample, steps, seed) for seed in range(seeds)]

@@ -55,7 +55,7 @@ def contents(git_folder: Path, oids: list[str]) -> Iterator[bytes]:
 def check(repository: Path, sample: int) -> bool:
     """Compare r8scan's reader with git on one repository. Print the result, and return whether they agree.
 
-    Compare the content of one object in `sample`.
+    The whole content is compared only for one in `sample` objects.
     """
     begin = time.monotonic()
     with opened(git_dir(repository)) as shown:

@@ -29,7 +29,7 @@ class Sample:
         self._known: dict[frozenset[bytes], float] = {}
 
     def cost(self, order: Sequence[bytes]) -> float:
-        """Return how often the matcher stops in the sample if the strings have this order."""
+        """Return how often the matcher stops to check a position of the sample, if the strings have this order."""
         return sum(map(self._cost_of, _buckets(order)))
 
     def _cost_of(self, bucket: Sequence[bytes]) -> float:

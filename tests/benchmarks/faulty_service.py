@@ -129,7 +129,7 @@ class Service:
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:
-        """Start a scanning process whose clock is a day ahead, as if it ran on another host."""
+        """Start a scanning process that seems to run on another host, with a clock that is a day ahead."""
         self.start_command("elsewhere", (sys.executable, "-c", ELSEWHERE, *COMMANDS["scanner"][3:]))
 
     def client(self) -> redis.Redis:

@@ -26,8 +26,8 @@ OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
 
 def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, bytes, bytes]]:
-    """Yield the section's title, the name of the encoding or container, the token, and a file's content for each row of
-    the table.
+    """For each row of the table, yield the section's title, the encoding or container, the token, and a file's
+    content.
     """
     number = 0
     sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
@@ -43,7 +43,7 @@ def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, by
 
 
 def table_of_others() -> str:
-    """Return the table for the three other token formats, in Markdown."""
+    """Return the table for three token formats other than the default, in Markdown."""
     formats = parse_formats(OTHERS)
     use_formats(formats)
     detector = Detector()

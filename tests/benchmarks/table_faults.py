@@ -143,7 +143,7 @@ def _of_the_machine() -> list[Fault]:
 
 
 def _silence(role: str, name: str, number: signal.Signals) -> Fault:
-    """Return a fault that kills or stops the process with this role by a signal."""
+    """Return a fault that sends a signal to the process with this role."""
 
     def end(service: Service) -> None:
         service.start(role) if number == signal.SIGKILL else service.send(signal.SIGCONT, role)

@@ -266,7 +266,7 @@ def search_result(value: Any) -> None:
 
 
 def comparison(patch: str) -> None:
-    """Check that a patch of any shape is read with the number of each added line."""
+    """Check that a patch of any shape is read, with a line number for each added line."""
     from scanner.github.compare import new_side
 
     text, numbers = new_side(patch)

@@ -38,7 +38,7 @@ class Costs:
         return max((cost.cpu for cost in self.by_pid.values() if cost.is_reader), default=0.0)
 
     def most_elsewhere(self) -> Cost:
-        """Return the cost of the process that used the most CPU time among the other processes."""
+        """Return the cost of the process that used the most CPU time, without those that only read content."""
         others = [cost for cost in self.by_pid.values() if not cost.is_reader]
         return max(others, key=lambda cost: cost.cpu, default=Cost("none", False, 0.0))
 
@@ -117,7 +117,7 @@ def _name(command: bytes) -> str:
 
 
 def alive(pids: Callable[[], list[int]]) -> list[int]:
-    """Return those of the process ids that belong to running processes. Zombies do not count."""
+    """Call `pids`, and return the ids of the processes that still run. Zombies do not count."""
     found = []
     for pid in pids():
         with suppress(OSError, IndexError):

@@ -98,7 +98,7 @@ class Service:
         return found
 
     def status(self) -> list[str]:
-        """Return the problems that `r8scan status` shows, except about settings that tests do not need."""
+        """Return the problems that `r8scan status` shows, without those about settings that tests do not need."""
         command = [sys.executable, "-m", "workers", "status", "--json"]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         found = json.loads(done.stdout)["problems"]

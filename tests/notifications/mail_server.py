@@ -144,7 +144,7 @@ async def _stop(server: asyncio.Server, transports: list[asyncio.Transport]) -> 
 
 @contextmanager
 def raw_server(speak: Callable[[socket.socket], None]) -> Iterator[int]:
-    """Run a server on loopback that calls `speak` for each connection. Yield its port."""
+    """Run a local server that calls `speak` for each connection. Yield its port."""
     listener = socket.create_server(("127.0.0.1", 0))
     threads: list[threading.Thread] = []
 

@@ -65,7 +65,7 @@ def pass_time(database: Database, **values: Any) -> None:
 
 @dataclass
 class Kept:
-    """A channel that keeps its announcements. It fails while `is_away` is true.
+    """A channel that stores its announcements. It fails while `is_away` is true.
 
     It refuses a batch with one of the digests in `unreadable`.
     """

@@ -1,4 +1,4 @@
-"""Tests of hiding a module from imports."""
+"""Tests that a module can be hidden from imports."""
 
 from __future__ import annotations
 

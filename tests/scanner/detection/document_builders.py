@@ -71,7 +71,7 @@ def pdf_form(content: bytes) -> bytes:
 
 
 def sqlite_database(content: bytes) -> bytes:
-    """Return a SQLite database with three values that contain the content and span several pages."""
+    """Return a SQLite database with three values. Each contains the content and spans several pages."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA page_size = 512")
         connection.execute("CREATE TABLE settings (name TEXT, value TEXT)")

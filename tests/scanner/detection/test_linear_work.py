@@ -30,7 +30,9 @@ ROOMY = Limits(seconds=3_600.0, entries=10**6, ratio=10**6)
 
 
 def _work(kind: ContainerKind, content: bytes) -> tuple[int, Meter]:
-    """Read a container. Return the executed lines of `scanner.detection`, and the meter of the work."""
+    """Read a container. Return the number of executed lines of `scanner.detection`, and the meter that counted the
+    work.
+    """
     return executed_lines(lambda: read_all(kind, content, ROOMY))
 
 

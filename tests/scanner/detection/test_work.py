@@ -69,7 +69,7 @@ def test_a_used_up_budget_of_work_is_recorded() -> None:
 
 
 def _lines_and_work(content: bytes) -> tuple[int, int]:
-    """Scan the content. Return the executed lines of `scanner.detection`, and the counted work."""
+    """Scan the content. Return the number of executed lines of `scanner.detection`, and the counted work."""
     lines, meter = executed_lines(lambda: cost(content, UNBOUNDED))
     return lines, meter.work
 

@@ -1,4 +1,4 @@
-"""Tests that the GitHub client retries failed requests, but spares a host that keeps failing."""
+"""Tests that the GitHub client retries failed requests, but sends none to a host that keeps failing."""
 
 from __future__ import annotations
 

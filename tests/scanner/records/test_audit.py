@@ -1,4 +1,4 @@
-"""Tests that the database refuses to change or delete an audit entry, and that a changed one breaks the hash chain."""
+"""Tests that the database refuses to change or delete an audit entry, and that the hash chain reveals a change."""
 
 from __future__ import annotations
 

@@ -68,9 +68,7 @@ class Remote:
 def make_policy(
     request: pytest.FixtureRequest, database: Database
 ) -> Iterator[Callable[[Injected], tuple[Policy, ReferenceStore | None]]]:
-    """Yield a function that empties the tables. It returns a policy, and the policy's remote token store if it has
-    one.
-    """
+    """Yield a function that empties the tables. It returns a policy, and its remote token store or None."""
     from scanner.tokens.http import HttpStore
 
     reference = ReferenceStore("the-secret")

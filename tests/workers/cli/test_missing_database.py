@@ -1,4 +1,4 @@
-"""Tests that commands without a database print which one they looked for, and create none."""
+"""Tests that a command whose database does not exist names this database, and creates none."""
 
 from __future__ import annotations
 

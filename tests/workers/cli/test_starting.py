@@ -1,4 +1,4 @@
-"""Tests that a command waits for a service that is just starting before it says that no worker starts its work."""
+"""Tests that a command gives a starting service some time before it reports that no worker takes its work."""
 
 from __future__ import annotations
 

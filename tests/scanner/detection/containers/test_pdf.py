@@ -1,4 +1,4 @@
-"""Tests for PDFs: text in strings, fonts and forms, and encryption without a password."""
+"""Tests for PDFs: text in strings, fonts and forms, and encrypted files that open without a password."""
 
 from __future__ import annotations
 

@@ -214,7 +214,7 @@ def test_text_that_counts_as_the_end_of_a_word_never_continues_a_token(parts: li
 
 @functools.cache
 def exact_units() -> regex.Pattern[bytes]:
-    """Return a pattern that requires all characters of a token and tries every way to read an underscore."""
+    """Return a pattern that matches only complete tokens, in every encoding of an underscore."""
     (patterns,) = token_patterns()
     form = patterns.form
     expression = units_expression(form)

@@ -29,7 +29,7 @@ def commit(root: PackObject, *parents: PackObject, message: str = "m") -> PackOb
 
 @pytest.fixture
 def parsed(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """Return a list to which the content of each parsed git tree is appended."""
+    """Return a list that collects the content of each parsed git tree."""
     seen: list[bytes] = []
     real = pack_locations.tree_entries
 

@@ -23,7 +23,7 @@ PERSON = {f"GIT_{role}_{field}": "a@b" for role in ("AUTHOR", "COMMITTER") for f
 
 @pytest.fixture(autouse=True)
 def _searches_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Search for the paths of objects in the test's process."""
+    """Let the test's own process search for the paths of objects."""
     monkeypatch.setattr(history, "locate", object_places.locate)
 
 
@@ -35,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list to which the id of each object that the search reads is appended."""
+    """Return a list that collects the ids of the objects that the search reads."""
     ids: list[str] = []
     real = _Objects.read
 

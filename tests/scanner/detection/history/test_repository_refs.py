@@ -17,7 +17,7 @@ from workers.sandbox.workplace import Workplace
 
 
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read the branches and tags of every repository in a confined process."""
+    """Let a confined process read the branches and tags of every repository."""
     monkeypatch.setattr(repository_refs, "FEW_REFS", 0)
 
 

@@ -100,7 +100,7 @@ class Bench:
                 canary.slot -= int(timedelta(**by).total_seconds()) // planting.SLOT_SECONDS
 
     def state(self, *, running: timedelta = timedelta(0)) -> health.CanariesState:
-        """Return the state of the canaries for `r8scan status`, after the service has run for this time."""
+        """Return the state of the canaries for `r8scan status`, after the service has run for the time `running`."""
         with self.database.read() as session:
             now = session.execute(select(db_now())).scalar_one()
             return health.read(session, self.settings, now, now - running)
@@ -301,7 +301,7 @@ def test_a_canary_that_github_refuses_is_a_problem_and_leaves_no_live_token(
 
 
 def token_of(bench: Bench, sandbox: SandboxGitHub) -> str:
-    """Plant a canary (a test token) in a gist, and return it."""
+    """Plant a canary (a test token) in a gist, and return the token."""
     assert CanaryWay.GIST in planting.plant_due(bench)
     return sandbox.gists[0].files["canary.txt"].decode().partition("TOKEN=")[2].strip()
 

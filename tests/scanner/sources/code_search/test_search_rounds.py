@@ -20,7 +20,7 @@ from scanner.sources.code_search.rounds import (
 
 
 def walk(index: Sequence[int], queries: int = 1, most: int = 100_000) -> tuple[Round, set[int], int]:
-    """Search for every query to its end. Answer each request as GitHub would.
+    """Run all search queries to their end, with answers like GitHub's.
 
     Args:
         index: The size in bytes of each file that matches the queries.

@@ -51,7 +51,7 @@ class Listing:
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return how often r8scan checked each repository without a push, by repository id."""
+        """Return the ids of the repositories without a push, each with the number of checks for one."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

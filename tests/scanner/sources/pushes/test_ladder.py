@@ -32,7 +32,7 @@ ZEROS = "0" * 40
 
 @dataclass
 class Story:
-    """A working copy of a repository, in which a test commits content before and for a push."""
+    """A working copy of a repository. A test first commits the content before a push, and then the push's content."""
 
     path: Path
     tokens: dict[str, str] = field(default_factory=dict)

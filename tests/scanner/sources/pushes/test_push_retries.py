@@ -124,7 +124,7 @@ def test_a_page_refused_by_the_gate_stays_whole_and_counts_no_attempt(
 
 
 def without_git(sandbox: SandboxGitHub, answer: Callable[[], Response] | None = None) -> None:
-    """Let the git server refuse the next request, or answer it with `answer`."""
+    """Let the git server answer the next request with `answer`, or by default with an error."""
     refusal = lambda: Response(b"0010ERR no way\n0000", media_type="application/x-git")  # noqa: E731
     sandbox.faults["git"].append(answer or refusal)
 

@@ -125,7 +125,7 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes, and both prefer the same ones at most as much as COMMON_BIAS allows."""
+    """Each source prefers some pushes. Their common preference is within COMMON_BIAS."""
     chance = random.Random(11)
     days = [
         Biased(
@@ -174,7 +174,7 @@ class Day:
         return sum(map(len, pushed)), first, second
 
     def _pushed(self, chance: random.Random) -> list[list[float]]:
-        """For each repository, return the times of its pushes in seconds of the day."""
+        """For each repository, return the times of its pushes in seconds since midnight."""
         found: list[list[float]] = []
         count = 0
         while count < self.pushes:

@@ -1,4 +1,4 @@
-"""Tests that a text in a public event that takes long to read does not delay the polls."""
+"""Tests that a text that takes long to read does not delay the polls of public events."""
 
 from __future__ import annotations
 

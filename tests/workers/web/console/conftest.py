@@ -34,7 +34,7 @@ FROM_HERE = {"Sec-Fetch-Site": "same-origin"}
 
 @pytest.fixture(scope="session")
 def filled_sqlite(upgraded_sqlite: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the path of an SQLite database with many rows, a viewer and an operator."""
+    """Return the path of an SQLite database with many rows and two users, a viewer and an operator."""
     path = tmp_path_factory.mktemp("filled") / "r8scan.db"
     shutil.copy(upgraded_sqlite, path)
     database = Database(f"sqlite:///{path}")
@@ -79,7 +79,7 @@ def context_of(database: Database, **settings: Any) -> Context:
 
 @pytest.fixture(autouse=True)
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list of the tasks that are started, instead of sending messages."""
+    """Return a list that collects the names of started tasks. No messages are sent."""
     found: list[str] = []
     for module in ("incident", "incidents", "decisions", "jobs", "mails"):
         name = f"workers.web.console.pages.{module}"
@@ -130,7 +130,7 @@ def viewer(client: httpx.Client, context: Context) -> httpx.Client:
 
 
 def signed_in(client: httpx.Client, context: Context, name: str) -> httpx.Client:
-    """Sign the client in with this user name without a password, and return it."""
+    """Sign the client in as this user without a password, and return the client."""
     with context.database.write() as session:
         found = users.credential_of(session, context.settings, name)
         assert found is not None

@@ -42,7 +42,7 @@ def history_of(path: Path, *, commits: int = 40, hash_name: str = "sha1", secret
 
 
 def bushy(path: Path) -> Path:
-    """Create a repository with one pack, in which each base object has four deltas, three levels deep."""
+    """Create a repository whose deltas form a tree of three levels. Each base has four deltas."""
     git("init", "--quiet", "--bare", "--template=", path)
     contents = [b"root" * 50]
     entries = [plain("blob", contents[0])]
@@ -63,7 +63,7 @@ def bushy(path: Path) -> Path:
 
 
 def objects_by_git(git_dir: Path) -> dict[str, str]:
-    """Return the type and the SHA-256 of the content of each object, as git reads it, by object id."""
+    """Return each object's type and the SHA-256 of its content by its id, as git reads them."""
     answer = git("cat-file", "--batch-all-objects", "--batch", cwd=git_dir)
     found: dict[str, str] = {}
     at = 0
