@@ -1,7 +1,7 @@
 """Sends mails: claims due mails, renders each, sends it and records the outcome.
 
-Each mail is sent once, with one exception: if the worker crashes after the server has accepted the mail and before the
-outcome is recorded, another worker sends it again with the same Message-ID.
+Each mail is sent once, with one exception: after a crash between the server's answer and the record of the outcome, the
+mail is sent again with the same Message-ID.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ class Watch:
                 if pid not in self.costs.by_pid:
                     self.costs.by_pid[pid] = Cost(_name(command), is_reader, cpu if is_first else 0.0)
                 cost = self.costs.by_pid[pid]
-                # One measurement that shows a confined process is enough. A new fork still has the command line of its
-                # parent, and an ended process has none.
+                # A process is a confined reader if one measurement shows this. Other measurements may not show it: a
+                # new fork still has the command line of its parent, and an ended process has none.
                 cost.is_reader = cost.is_reader or is_reader
                 cost.cpu = max(cost.cpu, cpu - cost.before)
                 cost.memory_mb = max(cost.memory_mb, _peak_kb(pid) / 1024)

@@ -1,7 +1,7 @@
 """Tests that a crash during a delivery neither loses a mail nor sends it twice.
 
-There is one exception: if the worker crashes after the mail server accepted a mail and before the commit, the mail is
-sent again with the same Message-ID.
+There is one exception: after a crash between the mail server's answer and the commit, the mail is sent again with the
+same Message-ID.
 """
 
 from __future__ import annotations

@@ -38,8 +38,8 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out tokens that were encoded in base64 twice (the kind `run`). Work may grow faster than their size, and another
-# test checks its limit.
+# Leave out tokens that were encoded in base64 twice (the kind `run`). The work for them may grow faster than their
+# size. Another test checks the limit of this work.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )

@@ -1,4 +1,4 @@
-"""Tests of the plans for fetching a push from a git server. Each must find the tokens that it promises to find.
+"""Tests of the plans for fetching a push from a git server. Each plan must find the tokens that it promises to find.
 
 The pushes are of every kind, for example force pushes, merges and tags. Each version of a file has a different token.
 """

@@ -132,7 +132,7 @@ def test_a_job_that_has_begun_is_not_dropped(database: Database) -> None:
 def refuse(database: Database, *only: str) -> None:
     """Claim every due job, and refuse its pushes as if the quota were used up.
 
-    `only` limits this to pushes whose last commit's id ends with one of these texts. The other pushes are read.
+    With `only`, refuse only the pushes whose last commit's id ends with one of these texts, and read the others.
     """
 
     def read(item: Push) -> ItemOutcome[Push]:

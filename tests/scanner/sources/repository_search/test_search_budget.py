@@ -73,7 +73,7 @@ def test_the_older_day_of_a_pause_of_two_days_is_a_gap(search: Searching) -> Non
 def accounted_for(search: Searching, pushed: dict[str, float]) -> dict[str, int]:
     """Count the pushes by what r8scan did with them. Fail if a push was missed without a record.
 
-    A push is `queued`, `behind` (to be searched later), or in a `gap` (recorded as missed).
+    The keys are `queued`, `behind` (to be searched later) and `gap` (recorded as missed).
     """
     known, plan, found = set(search.names), search.plan, {"queued": 0, "behind": 0, "gap": 0}
     spans = [*plan.behind, (plan.until, int(search.now) + 1)]
