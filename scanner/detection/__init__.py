@@ -1,10 +1,7 @@
-"""Finds possible API tokens in bytes. The result for each token is a candidate: its digest (hash) and a hint (its first
-and last characters).
+"""Finds possible API tokens in bytes. For each token it returns a candidate: the token's hash and its first and last
+characters.
 
-A candidate never contains the token itself. Raw tokens stay in this package and in `scanner.isolation`, which runs
-parts of this package in confined processes. This package uses no database, no network and no settings.
-
-The modules are imported when a public name is first used, because most commands do not need all of them.
+Raw tokens stay in this package and in `scanner.isolation`.
 """
 
 from __future__ import annotations
@@ -44,10 +41,7 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 
 def __getattr__(name: str) -> Any:
-    """Import the module that defines the public name `name`, and return its value.
-
-    Python calls this function when a name is first used.
-    """
+    """Import the module that defines the public name `name`, and return the value of that name."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__} has no attribute {name}")
     value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

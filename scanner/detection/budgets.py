@@ -1,8 +1,4 @@
-"""Limits on the total cost of scanning several documents together.
-
-`Limits` limits only the cost of a single document. A push may contain 200 variants of one hostile file, so the total
-needs a limit as well.
-"""
+"""Limits on the total cost of scanning several documents together."""
 
 from __future__ import annotations
 
@@ -26,9 +22,7 @@ POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 
 class Remaining(NamedTuple):
-    """The part of a budget that is not used up: processor seconds, bytes to read, and tokens. No value is below
-    zero.
-    """
+    """The part of a budget that is left: processor seconds, bytes to read, and tokens. No value is below zero."""
 
     seconds: float
     work: int
@@ -38,8 +32,7 @@ class Remaining(NamedTuple):
 class ScanBudget:
     """A limit on the total cost of scanning several documents: processor seconds, bytes read and tokens found.
 
-    The cost of a document is known only after its scan, so the last document may exceed the budget. A budget may be
-    part of a larger budget, `within`. Everything that is spent here is then subtracted from both. Threads may share a
+    A budget may be part of a larger budget, `within`. The last document may exceed the budget. Threads may share a
     budget.
     """
 
@@ -54,7 +47,7 @@ class ScanBudget:
         """Return the budget for scanning one push.
 
         Args:
-            within: A larger budget, which several pushes share.
+            within: A larger budget that several pushes share.
         """
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
@@ -62,19 +55,14 @@ class ScanBudget:
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
         """Return a small budget for the first scan of one push or file.
 
-        If the scan exceeds this budget, a separate job scans the push or file again, so that other work is not delayed.
-
         Args:
-            within: A larger budget, which several pushes or files share.
+            within: A larger budget that several pushes or files share.
         """
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_page(cls) -> ScanBudget:
-        """Return the budget for one step of a job.
-
-        A step scans a list of pushes, a list of files, or a part of the event archive.
-        """
+        """Return the budget for one step of a job, for example a list of pushes."""
         return cls(PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS)
 
     @classmethod
@@ -83,10 +71,7 @@ class ScanBudget:
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return the processor seconds, bytes and tokens that are left.
-
-        Each is the smaller of what this budget and the larger budget `within` have left.
-        """
+        """Return the processor seconds, bytes and tokens that are left here and in the larger budget `within`."""
         with self._lock:
             left = self._left
         if self._within is None:

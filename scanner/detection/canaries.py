@@ -1,7 +1,4 @@
-"""Builds texts and git packs that contain a new token, to check that r8scan finds the token and disables it.
-
-The raw token is only in the returned text or pack, and is never stored.
-"""
+"""Builds texts and git packs that contain a new token, to check that r8scan finds the token and disables it."""
 
 from __future__ import annotations
 
@@ -37,7 +34,7 @@ class CanaryPack:
 
 
 def fresh_canary(digester: Digester) -> CanaryContent:
-    """Generate a new token, and return a text that contains it. The token has the first active token format."""
+    """Generate a new token of the first active token format, and return a text that contains it."""
     token = active_formats()[0].invented(secrets.choice).encode("ascii")
     text = (
         b"This token is a canary: it was planted to test the scanner, and belongs to nobody.\n\nTOKEN=" + token + b"\n"
@@ -46,7 +43,7 @@ def fresh_canary(digester: Digester) -> CanaryContent:
 
 
 def packed(text: bytes) -> CanaryPack:
-    """Return a git pack that contains one commit with one file. The content of the file is `text`.
+    """Return a git pack that contains one commit with one file, whose content is `text`.
 
     The format: https://git-scm.com/docs/gitformat-pack
     """

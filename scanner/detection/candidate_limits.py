@@ -1,6 +1,4 @@
-"""Limits on the number of possible tokens in one push or one step of a job, so that thousands of invented tokens are
-cheap to process.
-"""
+"""Limits on the number of possible tokens in one push or one step of a job."""
 
 from __future__ import annotations
 
@@ -23,10 +21,9 @@ OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 
 class CandidateLimits:
-    """Counts possible tokens (candidates), and refuses tokens above a limit.
+    """Counts possible tokens and the places where each token was found, and refuses those above a limit.
 
-    The number of places in which one token was found is limited as well. `over` counts the refused places by reason.
-    Threads may share an object.
+    `over` counts the refused ones by reason. Threads may share an object.
     """
 
     def __init__(self) -> None:
@@ -43,8 +40,6 @@ class CandidateLimits:
     def admits(self, key: Hashable) -> bool:
         """Count one place where a token was found, and return whether the limits allow it.
 
-        Count a refused place in `over`.
-
         Args:
             key: The token's digest, or another value that identifies the token.
         """
@@ -52,9 +47,7 @@ class CandidateLimits:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return whether the limits allow this token, without counting it.
-
-        A token that was counted before is always allowed.
+        """Return whether the limits allow this token, without counting it. A token that is already counted is allowed.
 
         Args:
             key: The token's digest, or another value that identifies the token.

@@ -1,7 +1,4 @@
-"""A cache of scan results for contents that took long to scan.
-
-It prevents copies of a hostile file from being scanned again and again. The cache contains no raw tokens.
-"""
+"""A cache of scan results for contents that took long to scan. It contains no raw tokens."""
 
 from __future__ import annotations
 
@@ -26,8 +23,8 @@ class KnownContent:
     """The cached result of scanning one content.
 
     Attributes:
-        candidates: The possible tokens, without the place where the content was published. Their paths through archives
-            do not begin with the name of the content, because copies may have other names.
+        candidates: The possible tokens, without a place. Their paths through archives do not begin with the file's
+            name.
         unread: The number of parts of the content that were not read, for each reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
@@ -49,14 +46,11 @@ class CostlyContents:
         self._lock = threading.Lock()
 
     def has_size(self, size: int) -> bool:
-        """Return whether the cache may have a result for content of `size` bytes.
-
-        If not, the caller does not have to compute the content's SHA-256.
-        """
+        """Return whether the cache may have a result for content of `size` bytes."""
         return size in self._sizes
 
     def recall(self, digest: bytes) -> KnownContent | None:
-        """Return the cached result for the content with this SHA-256 digest, or None if there is no result for it."""
+        """Return the cached result for the content with this SHA-256 digest, or None."""
         with self._lock:
             return self._known.get(digest)
 

@@ -1,8 +1,4 @@
-"""The interface for reading contents in depth: opening archives, decoding texts, and long searches.
-
-Most contents do not need it. `InProcessReader` reads in the calling process. `scanner.isolation` has readers that use
-confined processes.
-"""
+"""The interface for reading contents in depth: opening archives, decoding texts, and long searches."""
 
 from __future__ import annotations
 
@@ -67,7 +63,7 @@ class DeepReader(Protocol):
     """The interface of readers that open archives and decode texts. Threads may share one reader."""
 
     def prepare(self) -> None:
-        """Start the reader's process in the background, if it has one, so that the first `read` is not delayed."""
+        """Start the reader's process in the background, if the reader has one."""
 
     def read(
         self,
@@ -82,23 +78,21 @@ class DeepReader(Protocol):
 
         Args:
             content: The bytes to read.
-            name: The name of the content. The path of each finding (such as `a.zip!/b.txt`) begins with this name.
-            seconds: The processor seconds that may be spent. The default and maximum is the reader's own limit.
-            expanded_bytes: The number of bytes that may be decompressed and decoded. The default and maximum is the
-                reader's own limit.
+            name: The name of the content, with which the path of each finding begins (such as `a.zip!/b.txt`).
+            seconds: The most processor seconds to spend. None means the reader's own limit.
+            expanded_bytes: The most bytes to decompress and decode. None means the reader's own limit.
             patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
                 (`reader_busy`).
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the tokens found in the objects of a git pack.
-
-        The answer has a `failure` if the pack cannot be scanned at all.
+        """Return the tokens in the objects of a git pack. The answer has a `failure` if the whole pack cannot be
+        scanned.
         """
 
 
 class InProcessReader:
-    """A reader that works in the calling process. Use it only in confined processes, or for trusted contents."""
+    """A reader that works in the calling process. Use it only in sandboxed processes, or for trusted contents."""
 
     def prepare(self) -> None:
         """Do nothing, because this reader has no process to start."""
@@ -140,7 +134,7 @@ class InProcessReader:
         Args:
             content: The pack.
             request: What to scan for, and the limits.
-            defer: Called with each object that takes too long to open. The caller may scan the object in another way.
+            defer: Called with each object that takes too long to open.
         """
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
@@ -160,11 +154,7 @@ def _token_of(found: Finding) -> bytes:
 
 
 def _glance(item: PackObject, content: bytes) -> Look[Finding] | None:
-    """Search an object quickly, without opening archives or decoding texts in it.
-
-    Returns:
-        The tokens found, `_TO_OPEN` if the object must be opened to find more, or None if it has no token.
-    """
+    """Search an object quickly, without opening it. Return `_TO_OPEN` if it must be opened."""
     del item
     verdict = plain_only(content)
     if verdict.needs_reader:
@@ -176,14 +166,7 @@ _TO_OPEN: Look[Finding] = Look(is_postponed=True)
 
 
 class _Opening:
-    """Opens objects of a git pack in which the quick search may have missed encoded or compressed tokens.
-
-    Args:
-        reader: Opens one object.
-        request: The request to scan the pack. It says how much time may be spent.
-        defer: Called with each object that takes too long to open.
-        time_left: Returns the seconds until the deadline of the whole pack.
-    """
+    """Opens objects of a git pack that the quick search could not search completely."""
 
     def __init__(
         self,
@@ -197,11 +180,7 @@ class _Opening:
         self._deferred = self._deferred_bytes = 0
 
     def open(self, item: PackObject, content: bytes) -> Look[Finding] | None:
-        """Open an object and return the tokens found in it, or None if the object has no token.
-
-        If opening takes too long, pass the object to `defer` instead. If `defer` accepts no more objects, return the
-        tokens that were found until then.
-        """
+        """Return the tokens in an object. Pass the object to `_defer` if opening takes too long."""
         reading = self._opened(content)
         if _UNFINISHED.isdisjoint(reading.unread):
             return _look_of(reading, content)

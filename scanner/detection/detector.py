@@ -32,7 +32,7 @@ class ScanResult:
         candidates: The possible tokens, in the order of their positions.
         unread: The number of parts of the document that were not read, for each reason.
         bytes_read: The size of the content in bytes, plus the number of bytes that were decompressed and decoded.
-        content_digest: The SHA-256 of the content, in hex, if a part of it was not read; otherwise empty.
+        content_digest: The SHA-256 of the content in hex. Empty if the whole content was read.
     """
 
     candidates: tuple[Candidate, ...]
@@ -47,22 +47,18 @@ class ScanResult:
 
     @property
     def ran_out_of_budget(self) -> bool:
-        """Whether the scan stopped because other documents had used up the budget that they share with this one."""
+        """Whether the scan stopped because the budget that documents share was used up."""
         return SPENT in self.unread or "reader_busy" in self.unread
 
 
 class Detector:
     """Finds possible tokens in bytes, and returns their digests. Threads may share it. It keeps no raw tokens.
 
-    Every content is first searched quickly in the calling process. A content that must be opened, decoded or searched
-    at length is passed to `reader`.
-
     Args:
         digester: Returns the digest of a raw token.
         limits: The limits on the cost of one document. Used only without `reader`.
         clock: A function that returns the time in seconds. Used only without `reader`.
-        reader: Opens and decodes contents. The default works in the calling process and is only for trusted contents;
-            the service uses confined processes.
+        reader: Opens and decodes contents. The default works in the calling process, and is only for trusted contents.
     """
 
     def __init__(
@@ -90,8 +86,7 @@ class Detector:
 
         Args:
             document: The bytes to scan, and where they were published.
-            budget: A limit on the cost of several documents together. When it is used up, only plain text is searched,
-                and a document with archives or encoded text counts as unread.
+            budget: A limit on the cost of several documents together. After it is used up, only plain text is searched.
             patience: Seconds to wait while all reader processes are busy.
         """
         content = document.content
@@ -104,9 +99,7 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes whose place of publication is unknown.
-
-        The `place` of each returned candidate (possible token) is empty.
+        """Scan bytes whose place of publication is unknown. The `place` of each candidate is empty.
 
         Returns:
             The result, or None if everything was read and no token was found.
@@ -135,15 +128,12 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of content that `plain_only` has searched quickly.
-
-        The `place` of each returned candidate (possible token) is empty. The caller sets it.
+        """Finish the scan of content that `plain_only` has searched quickly. The `place` of each candidate is empty.
 
         Args:
-            verdict: The result of `plain_only` for `content`. It says whether the content must be read in depth.
+            verdict: The result of `plain_only` for `content`.
             content: The bytes to scan.
-            name: The name of the content. The path of each possible token (such as `a.zip!/b.txt`) begins with this
-                name.
+            name: The name of the content, with which the path of each candidate begins (such as `a.zip!/b.txt`).
             budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.
         """
@@ -204,20 +194,19 @@ class Detector:
     def suspects(batch: bytes) -> list[int]:
         """Return the sorted offsets at which a token or a long base64 text may begin.
 
-        `batch` consists of several contents, one after the other. If there is no such offset in a content, it has no
-        token. This does not hold for containers and for UTF-16 and UTF-32.
+        Offsets in containers, UTF-16 and UTF-32 are not found.
+
+        Args:
+            batch: Several contents, one after the other.
         """
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return a candidate (the digest and a hint, without the raw token) for each finding.
-
-        The `place` of each candidate (possible token) is empty. The caller sets it.
+        """Return a candidate (the digest and a hint) for each finding. The `place` of each candidate is empty.
 
         Args:
             findings: The raw tokens, with line and column.
-            name: The name of the content. The path of each possible token (such as `a.zip!/b.txt`) begins with this
-                name.
+            name: The name of the content, with which the path of each candidate begins (such as `a.zip!/b.txt`).
         """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
@@ -237,7 +226,7 @@ class Detector:
 
 
 def _as_known(known: KnownContent, content: bytes, name: str) -> ScanResult:
-    """Return the cached result of an identical content, with `name` at the beginning of every path through archives."""
+    """Return the cached result of an identical content, for a content named `name`."""
     prefix = redact(name)
     candidates = tuple(
         replace(found, container=f"{prefix}{found.container}") if found.container else found

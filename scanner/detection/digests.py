@@ -1,4 +1,4 @@
-"""Digests of tokens. A digest replaces the raw token as soon as the token is found, imported or reported."""
+"""Digests of tokens, which replace the raw tokens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,7 @@ Digester = Callable[[bytes], str]
 
 
 def masked(hint: str, digest: str) -> str:
-    """Return the text that pages, mails and commands show in place of a token: its hint, or the beginning of its
-    digest.
-
-    A token that was imported by its digest has no hint.
-    """
+    """Return the text to show in place of a token: its hint, or the beginning of its digest if the hint is empty."""
     return hint or f"digest {digest[:8]}…"
 
 
@@ -25,10 +21,7 @@ def sha256_digest(token: bytes) -> str:
 
 
 def hmac_sha256_digester(key: bytes) -> Digester:
-    """Return a function that computes the HMAC-SHA-256 of a token under `key`.
-
-    Use this for a token store that hashes tokens with a pepper (a secret key).
-    """
+    """Return a function that computes the HMAC-SHA-256 of a token under `key`."""
     if not key:
         raise ValueError("the digest key is empty")
     return lambda token: hmac.new(key, token, hashlib.sha256).hexdigest()

@@ -38,10 +38,7 @@ PlaceKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The public place of a document, with an address that a person can open in a browser.
-
-    A place of kind `submission` has no address, because GitHub does not say where the submitted token was found. The
-    path and other texts may contain raw tokens until `redacted_place` has replaced them.
+    """The public place of a document. Its texts may contain raw tokens until `redacted_place` has replaced them.
 
     Attributes:
         repository: For example `owner/name`.
@@ -81,7 +78,7 @@ class Candidate:
     Attributes:
         digest: 64 lower-case hex digits.
         hint: A few letters of the token, such as `r8_Ab1…xyz9`.
-        place: The place of the document. Tokens in its texts are replaced by their hints.
+        place: The place of the document, without raw tokens.
         line: The line number, from 1; 0 if unknown.
         column: The column in bytes, from 1; 0 if unknown.
         encoding: The encodings of the token, outermost first, such as `plain` or `base64>gzip`.
@@ -98,5 +95,5 @@ class Candidate:
 
 
 def is_lfs_pointer(content: bytes) -> bool:
-    """Return whether the content is a Git LFS pointer, a small text that says where the file's real content is."""
+    """Return whether the content is a Git LFS pointer, which stands for a file that is stored elsewhere."""
     return len(content) < MAX_LFS_POINTER_BYTES and content.startswith(LFS_POINTER)

@@ -1,8 +1,4 @@
-"""Finds all raw tokens in the content of a document.
-
-It searches the text, decodes long texts in base64 and hex, and opens archives and compressed files. It searches the
-decoded and opened contents in the same way.
-"""
+"""Finds all raw tokens in a document, also in archives, compressed files and encoded texts inside it."""
 
 from __future__ import annotations
 
@@ -52,12 +48,10 @@ class Glance(NamedTuple):
     """The parts of the content that may contain a token.
 
     Attributes:
-        windows: The parts of the content in which a token, or a long text in base64 or hex, may begin. The iterator can
-            be used only once.
-        short_runs: The offsets of all base64 texts in the content, if the content itself was decoded from base64 or
-            hex. Otherwise empty.
-        codec: The codec if the content is UTF-16 or UTF-32, otherwise None.
-        kind: The container format if the content is an archive or a compressed file, otherwise None.
+        windows: The parts of the content to search. The iterator can be used only once.
+        short_runs: The offsets of all base64 texts, if the content itself was decoded from base64 or hex.
+        codec: The codec if the content is UTF-16 or UTF-32.
+        kind: The container format if the content is an archive or a compressed file.
     """
 
     windows: Iterator[Window]
@@ -86,15 +80,15 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
 
 
 def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False) -> list[Finding]:
-    """Return every token in the content and, if it is an archive or compressed file, in its members.
+    """Return every token in the content and, if it is a container, in its members.
 
-    Tokens in the content itself have no line and column yet. `located` adds the line and column.
+    Use `located` to add the line and column of tokens in the content itself.
 
     Args:
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Counts and limits the work of the scan.
-        depth: The number of containers and encodings that the content is inside of.
+        meter: Limits the work of the scan.
+        depth: The number of containers and encodings around the content.
         inside_run: Whether the content was decoded from base64 or hex.
     """
     seen = glance(content, inside_run=inside_run)
@@ -106,14 +100,14 @@ def findings_after(
 ) -> list[Finding]:
     """Return every token in content that `glance` has examined, and in its members if it is a container.
 
-    Tokens in the content itself have no line and column yet. `located` adds the line and column.
+    Use `located` to add the line and column of tokens in the content itself.
 
     Args:
         seen: The result of `glance` for the content.
         content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Counts and limits the work of the scan.
-        depth: The number of containers and encodings that the content is inside of.
+        meter: Limits the work of the scan.
+        depth: The number of containers and encodings around the content.
         inside_run: Whether the content was decoded from base64 or hex.
     """
     found = _text_findings_after(seen, content, meter, depth)
@@ -127,7 +121,7 @@ def findings_after(
 
 
 def text_findings(content: bytes, meter: Meter, depth: int = 0) -> list[Finding]:
-    """Return every token in a text, also in long base64 and hex texts inside it. Archives are not opened."""
+    """Return every token in a text, also in base64 and hex. Archives are not opened."""
     seen = glance(content)
     return [] if seen is None else _text_findings_after(seen, content, meter, depth)
 
@@ -157,15 +151,12 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
 
 
 def _admitted(findings: Iterable[Finding], meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens that are within the document's limits. Count the tokens above the limits as unread."""
+    """Yield the tokens that are within the document's limits."""
     return (finding for finding in findings if meter.admits(finding.token))
 
 
 def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in decoded base64 and hex texts.
-
-    If a limit on the cost of the scan is reached, count the rest as unread and return the tokens found until then.
-    """
+    """Return the tokens in decoded base64 and hex texts."""
     found: list[Finding] = []
     try:
         for run in runs:
@@ -180,11 +171,7 @@ def _in_runs(runs: Iterator[Run], meter: Meter, depth: int) -> list[Finding]:
 
 
 def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a decoded base64 or hex text.
-
-    A picture or font is searched for tokens in plain text only, because the beginnings of encoded tokens occur there by
-    chance.
-    """
+    """Return the tokens in a decoded base64 or hex text."""
     decoded = run.decoded
     if not meter.limits.opens and needs_opening(decoded):
         return [Finding(UNOPENED, 0, len(decoded))]
@@ -202,7 +189,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
 
 
 def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in the members of a container. Count unreadable members instead of raising an exception."""
+    """Return the tokens in the members of a container."""
     meter = container.meter
     found: list[Finding] = []
     damaged, expanded = meter.unread["damaged"], meter.expanded
@@ -241,10 +228,7 @@ def _in_member(kind: ContainerKind, member: Member, meter: Meter, depth: int, *,
 
 
 def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) -> list[Finding]:
-    """Return the tokens in a member (a file or part) of a container.
-
-    The tokens have a line and a column in the member, unless the container was decoded from base64 or hex.
-    """
+    """Return the tokens in a member (a file or part) of a container."""
     source: Source = member.source
     if not isinstance(source, bytes):
         head, stop = _first_piece(source, meter)
@@ -260,11 +244,7 @@ def _in_source(member: Member, meter: Meter, depth: int, *, inside_run: bool) ->
 
 
 def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedError | None]:
-    """Read the next piece of a stream.
-
-    Returns:
-        The bytes, and the error if a limit was reached while reading (otherwise None).
-    """
+    """Read the next piece of a stream. Return the bytes, and the error if a limit was reached."""
     pieces: list[bytes] = []
     missing = meter.limits.piece_bytes
     try:
@@ -281,14 +261,7 @@ def _first_piece(source: Readable, meter: Meter) -> tuple[bytes, LimitReachedErr
 
 
 def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a large member of a container. The member is read in several pieces.
-
-    Args:
-        head: The first piece of the member.
-        rest: The stream of the bytes after the first piece.
-        meter: Counts and limits the work of the scan.
-        depth: The number of containers and encodings that the member is inside of.
-    """
+    """Return the tokens in a large member of a container, which begins with `head`."""
     kind = container_kind(head)
     if kind is not None:
         stream = Chained(head, rest)
@@ -303,10 +276,7 @@ def _in_large(member: Member, head: bytes, rest: Readable, meter: Meter, depth: 
 
 
 def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens in a long text that is read piece by piece.
-
-    The lines and columns of the tokens are positions in the whole text.
-    """
+    """Return the tokens in a long text that is read piece by piece."""
     found: list[Finding] = []
     carried = lines = columns = 0
     stop: LimitReachedError | None = None
@@ -328,10 +298,7 @@ def _in_pieces(piece: bytes, rest: Readable, meter: Meter, depth: int) -> list[F
 
 
 def _in_markup(source: bytes, found: list[Finding], meter: Meter, depth: int) -> list[Finding]:
-    """Return the tokens that are interrupted by markup tags, except the tokens in `found`.
-
-    Word processors write tags inside a word if parts of the word are formatted differently.
-    """
+    """Return the tokens that are interrupted by markup tags, except the tokens in `found`."""
     pieces = []
     at = 0
     for tag in _TAG.finditer(source):

@@ -1,4 +1,4 @@
-"""Raw tokens with their positions in the content. Only `scanner.detection` and `scanner.isolation` use this type."""
+"""Raw tokens with their positions in the content, for `scanner.detection` and `scanner.isolation` only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Finding(NamedTuple):
         start: The offset of the encoded token's first byte in the content.
         end: The offset after the encoded token's last byte.
         encoding: The encodings of the token, outermost first.
-        members: The names of the archive members that lead to the token, outermost first.
+        members: The path through archives, outermost first.
         line: The line number in the innermost member, from 1; 0 until `located()` sets it.
         column: The column in bytes, from 1; 0 until `located()` sets it.
     """
@@ -32,15 +32,13 @@ class Finding(NamedTuple):
 
 
 class Segments:
-    """Converts offsets in a joined text into offsets in the original text. The joined text consists of parts of the
-    original.
-    """
+    """Converts offsets in a joined text into offsets in the original text."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Prepare to convert offsets in a text that was joined from pieces.
+        """Prepare to convert offsets.
 
         Args:
-            pieces: The start and end of each piece in the original text, in ascending order.
+            pieces: The start and end of each joined piece in the original text, in ascending order.
         """
         self._starts: list[int] = []
         self._sums: list[int] = []
@@ -51,7 +49,7 @@ class Segments:
             total += end - start
 
     def origin(self, offset: int) -> int:
-        """Return the offset in the original text of the byte at `offset` in the joined text."""
+        """Return the offset in the original text for `offset` in the joined text."""
         if not self._starts:
             return offset
         at = max(0, bisect_right(self._sums, offset) - 1)
@@ -73,13 +71,11 @@ def located(
 ) -> Iterator[Finding]:
     """Yield the findings with their lines and columns set, in the order of their offsets.
 
-    Lines and columns count from 1, columns in bytes.
-
     Args:
         findings: Findings in `content`, in any order.
         content: A text, or a part of a larger text.
-        lines_before: The number of newlines in the larger text before `content`.
-        column_before: The number of bytes between the last newline before `content` and the start of `content`.
+        lines_before: The number of line feeds in the larger text before `content`.
+        column_before: The number of bytes before `content` in its first line.
     """
     line, at, line_start = lines_before + 1, 0, -column_before
     for finding in sorted(findings, key=lambda found: found.start):
@@ -95,9 +91,8 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """Return the findings without duplicates.
-
-    If two findings of the same token overlap, keep the one with the simpler encoding.
+    """Return the findings without duplicates. Of two equal tokens that overlap, keep the one with the simpler
+    encoding.
     """
     if len(findings) < 2:
         return findings

@@ -12,27 +12,24 @@ from scanner.detection.patterns.token_formats import has_right_checksum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on the cost of scanning one document.
-
-    If a limit is reached, the rest is not read and is counted in `ScanResult.unread`. The name in brackets is the
-    reason under which it is counted.
+    """Limits on the cost of scanning one document. In brackets: the reason under which unread parts are counted.
 
     Attributes:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: A second limit on bytes that are decompressed and decoded, as a multiple of the document's size
-            (`expansion_ratio`). It does not apply to the first `ratio_floor` bytes.
+        ratio: The bytes after `ratio_floor` that are decompressed and decoded, as a multiple of the document's size
+            (`expansion_ratio`).
         entries: Files in archives, compressed streams, and git objects (`entries`).
         seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
         member_bytes: The size of the largest part of a container that is held in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
-        decoding_steps: Codes and records decoded one by one in Python, up to 0.8 µs each (`decoding_steps`).
-        work: Steps of matching and decoding, about ten nanoseconds each (`work`). The limit is lower for a small
-            document: `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
+        decoding_steps: Codes and records that are decoded in Python, up to 0.8 µs each (`decoding_steps`).
+        work: Steps of matching and decoding, about ten nanoseconds each (`work`). A small document may take only
+            `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
         opens: Whether to open archives and compressed data that are written in base64 or hex. If not, the token
-            `UNOPENED` is returned in their place. The value is False for text that will be logged or stored.
+            `UNOPENED` is returned in their place.
     """
 
     depth: int = 10
@@ -52,7 +49,7 @@ class Limits:
     opens: bool = True
 
     def reduced(self, seconds: float | None, expanded_bytes: int | None) -> Limits:
-        """Return a copy of these limits, with at most `seconds` and `expanded_bytes`. None leaves a limit as it is."""
+        """Return a copy with at most `seconds` and `expanded_bytes`. None leaves a limit as it is."""
         return replace(
             self,
             seconds=self.seconds if seconds is None else min(max(seconds, 0.0), self.seconds),
@@ -65,9 +62,7 @@ STEPS_PER_RUN = 1_000
 
 
 class LimitReachedError(Exception):
-    """A limit on the cost of scanning a document is reached. `reason` names the limit, and is a key of
-    `ScanResult.unread`.
-    """
+    """A limit on the cost of scanning a document is reached. `reason` names the limit, for example `entries`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -106,29 +101,24 @@ class Meter:
         self.unread[reason] += count
 
     def note_limit(self, stop: LimitReachedError) -> None:
-        """Count an unread part of the document, under the reason of the limit that was reached.
-
-        If several nested archives end because of the same limit, count the limit only once.
-        """
+        """Count an unread part of the document, under the reason of the limit that was reached."""
         if not self.unread[stop.reason]:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
         """Count `size` bytes that were read from an archive or a compressed stream.
 
-        Each byte also raises the document's limit on work by `work_per_byte` steps.
-
         Raises:
-            LimitReachedError: a limit on the cost of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Count `size` bytes that were decoded from base64 or hex. The limit on work is not raised.
+        """Count `size` bytes that were decoded from base64 or hex.
 
         Raises:
-            LimitReachedError: a limit on the cost of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         self._expand(size)
         self.spend(STEPS_PER_RUN + size)
@@ -148,7 +138,7 @@ class Meter:
         """Count steps of work (matching and decoding), of about ten nanoseconds each.
 
         Raises:
-            LimitReachedError: the limit on the work of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         self.work += steps
         if self.work > self._most_work:
@@ -157,8 +147,7 @@ class Meter:
     def admits(self, token: bytes) -> bool:
         """Count one more occurrence of `token`, and return whether the caller may keep it.
 
-        An occurrence above a limit is counted as unread. A string with a wrong checksum is not a token, so it is not
-        kept and not counted.
+        A string with a wrong checksum is not kept and not counted.
         """
         if not has_right_checksum(token):
             return False
@@ -176,11 +165,11 @@ class Meter:
 
     @property
     def full(self) -> bool:
-        """Whether the limit on different tokens is reached, so that no new token may be kept."""
+        """Whether the limit on different tokens is reached."""
         return len(self._tokens) >= self.limits.findings
 
     def turn_away(self, tokens: list[bytes]) -> None:
-        """Count tokens as unread, because the document has reached its limit on different tokens."""
+        """Count tokens as unread, because they exceed the limit on different tokens."""
         known = sum(token in self._tokens for token in tokens)
         for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
             if count:
@@ -190,7 +179,7 @@ class Meter:
         """Count one more file of an archive, compressed stream or git object.
 
         Raises:
-            LimitReachedError: a limit on the cost of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
@@ -198,13 +187,10 @@ class Meter:
         self.take(0)
 
     def step(self, steps: int) -> None:
-        """Count codes or records that are decoded one by one in Python.
-
-        Args:
-            steps: The number of codes or records.
+        """Count `steps` codes or records that are decoded one by one in Python.
 
         Raises:
-            LimitReachedError: a limit on the cost of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         self.decoded += steps
         if self._spent is None and self.decoded > self.limits.decoding_steps:

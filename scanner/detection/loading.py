@@ -1,4 +1,4 @@
-"""Prepares confined processes: imports all modules that they need, because they cannot open files of code later."""
+"""Imports all modules that a sandboxed process needs, because the process cannot open files of code later."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii",
 
 
 def load_decoders() -> None:
-    """Import every decoder with its libraries and codecs, and prepare the search for the active token formats."""
+    """Import every decoder with its libraries, and prepare the search for the active token formats."""
     for package in (detection, containers, encodings, git, patterns):
         for found in pkgutil.iter_modules(package.__path__):
             import_module(f"{package.__name__}.{found.name}")
@@ -31,9 +31,9 @@ def load_decoders() -> None:
 
 
 def confine_quick_search(formats: str, memory_bytes: int) -> None:
-    """Prepare this process for `plain_only`, and confine it to reading files.
+    """Prepare this process for `plain_only`, and prevent it from writing files and using a network.
 
-    The process then ignores Ctrl-C, because its parent process ends it.
+    The process then ignores Ctrl-C.
 
     Args:
         formats: The token formats, as text that `parse_formats` can read.

@@ -25,10 +25,7 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of scanning content in pieces.
-
-    The `place` of each candidate (possible token) is empty. The caller sets it.
-    """
+    """The result of scanning content in pieces. The `place` of each candidate is empty."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)
@@ -43,7 +40,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     Args:
         detector: Scans each piece.
         start: The beginning of the content.
-        read: A function that returns at most the given number of further bytes of the content, or none at its end.
+        read: Returns at most the given number of further bytes, or none at the end.
     """
     pieces = Pieces()
     head = start[:_HEAD]
@@ -78,7 +75,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
 
 
 def _parts(start: bytes, read: Callable[[int], bytes]) -> Iterator[bytes]:
-    """Yield the content in parts. A part of `start` has at most twice PIECE bytes, later parts have at most PIECE."""
+    """Yield the content in parts of about PIECE bytes."""
     for begin in range(0, len(start), 2 * PIECE):
         yield start[begin : begin + 2 * PIECE]
     del start

@@ -1,8 +1,4 @@
-"""A quick search for tokens in the content of a document, without opening archives or decoding long texts.
-
-This search is enough for most contents, because they have no tokens or only tokens in plain text. The other contents
-must be read in depth by a confined process.
-"""
+"""A quick search for tokens, without opening archives or decoding long texts."""
 
 from __future__ import annotations
 
@@ -72,7 +68,7 @@ class PlainVerdict(NamedTuple):
 
     @property
     def needs_reader(self) -> bool:
-        """Whether a confined process must open archives or decode texts in the content."""
+        """Whether archives must be opened or texts decoded in the content."""
         return bool(self.reason)
 
 
@@ -84,8 +80,7 @@ NOT_EXAMINED = PlainVerdict(reason="not_examined")
 def plain_only(content: bytes) -> PlainVerdict:
     """Search the content quickly for tokens. Never raises an exception.
 
-    The work is linear in the size. The search ends as soon as it is clear that a confined process must open archives or
-    decode texts in the content.
+    The search ends when archives must be opened or texts decoded.
     """
     if is_ascii_text(content):
         kind = signed_kind(content)
@@ -133,10 +128,7 @@ def plain_only(content: bytes) -> PlainVerdict:
 
 
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
-    """Return the tokens that begin where the matcher found the first bytes of a token.
-
-    Return None if a confined process must read the content to find out whether there is a token.
-    """
+    """Return the tokens at a match, or None if the content must be read in depth."""
     start, needle = hit
     kind = needle.kind
     if kind == "run":
@@ -150,14 +142,7 @@ def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
 
 
 def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture | None:
-    """Return the base64 PNG picture around offset `spot` if its texts have no token, otherwise None.
-
-    Args:
-        content: The bytes that contain the base64.
-        first: The smallest offset at which the picture may begin.
-        spot: An offset inside a long base64 text.
-        looks: The maximum number of chunks of the picture.
-    """
+    """Return the base64 PNG picture around offset `spot` if its texts have no token, otherwise None."""
     begin = run_start(content, first, spot)
     while begin < spot and content[begin] in b"\r\n":
         begin += 1
@@ -166,7 +151,7 @@ def _plain_picture(content: bytes, first: int, spot: int, looks: int) -> Picture
 
 
 def _has_dull_texts(picture: bytes) -> bool:
-    """Return whether all text chunks of a PNG picture are uncompressed (`tEXt`) and certainly have no token."""
+    """Return whether all text chunks of a PNG picture are uncompressed and have no token."""
     at = len(PNG)
     while at < len(picture):
         size, kind = int.from_bytes(picture[at : at + 4]), picture[at + 4 : at + 8]
@@ -180,8 +165,7 @@ def _has_dull_texts(picture: bytes) -> bool:
 def fallback_tokens(content: bytes) -> list[Finding]:
     """Return the first MAX_FALLBACK_TOKENS different tokens in plain text.
 
-    Call this if the archives and encoded texts in the content could not be read, so that at least the plain tokens are
-    found.
+    Call this if the archives and encoded texts in the content could not be read.
     """
     found: dict[bytes, Finding] = {}
     for match in plain_matches(content):

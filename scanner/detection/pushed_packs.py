@@ -1,7 +1,4 @@
-"""Scan of git packs that were pushed to GitHub: small packs in this process, others in a confined process.
-
-A confined process can be killed, but using it for every push would be too slow.
-"""
+"""Scan of git packs that were pushed to GitHub: small packs in this process, others in a sandboxed process."""
 
 from __future__ import annotations
 
@@ -78,7 +75,7 @@ Known = Callable[[Collection[str]], Collection[str] | None]
 
 
 class _TooCostly(Exception):
-    """The pack costs more than this process may spend on one pack, so a confined process has to scan it."""
+    """The pack costs more than this process may spend on one pack."""
 
 
 def scan_pack(
@@ -96,16 +93,14 @@ def scan_pack(
     Args:
         detector: Scans objects. Its `reader` scans costly packs.
         content: The pack, or its beginning if it is larger than the limit.
-        limits: Limits for scanning the pack in a confined process.
-        budget: The limit on the cost of the push. When it is used up, only tokens in plain text are found.
+        limits: Limits for scanning the pack in a sandboxed process.
+        budget: The limit on the cost of the push. After it is used up, only tokens in plain text are found.
         hash_name: `sha1` or `sha256`.
-        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
-            pack.
-        known: Asks the token store about tokens above the limits on the number of tokens. If None, these tokens are
-            only counted.
+        wants: The ids of the requested objects.
+        known: Asks the token store about tokens above the limits. If None, these tokens are only counted.
 
     Raises:
-        ReadersUnavailable: no confined process can be started.
+        ReadersUnavailable: no sandboxed process can be started.
     """
     try:
         return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))
@@ -117,11 +112,7 @@ def scan_pack(
 def _in_process(
     detector: Detector, content: bytes, limits: PackLimits, budget: ScanBudget, hash_name: str, wants: Collection[str]
 ) -> PackScan[Candidate]:
-    """Scan the pack in this process, and return the possible tokens.
-
-    Raises:
-        _TooCostly: the pack exceeds a limit of this process, so a confined process has to scan it.
-    """
+    """Scan the pack in this process, and return the possible tokens."""
     count = int.from_bytes(content[8:12], "big") if content[:4] == b"PACK" else 0
     if len(content) > IN_PROCESS.pack_bytes or count > IN_PROCESS.objects:
         raise _TooCostly
@@ -136,7 +127,7 @@ def _in_process(
 
 
 class _Looks:
-    """Scans a pack's objects in this process. Raises `_TooCostly` if the objects exceed a limit."""
+    """Scans a pack's objects in this process, up to a limit."""
 
     def __init__(self, detector: Detector, budget: ScanBudget) -> None:
         self._detector, self._budget = detector, budget
@@ -210,14 +201,7 @@ def _in_reader(
 
 
 def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> list[PackHit[Candidate]]:
-    """Ask the token store about the tokens in `scan.beyond`, which are above the limits on the number of tokens.
-
-    Add the number of unknown tokens to `scan.unknown`. Count tokens as unread if the token store did not answer in
-    time.
-
-    Returns:
-        The objects with tokens that the store knows.
-    """
+    """Ask the token store about the tokens in `scan.beyond`. Return the objects with known tokens."""
     hits: list[PackHit[Candidate]] = []
     deadline = time.monotonic() + LOOK_UP_SECONDS
     left, room = sum(item.tokens.count(b"\n") + 1 for item in scan.beyond), MAX_CONFIRMED
@@ -242,7 +226,7 @@ def _confirmed(detector: Detector, scan: PackScan[Finding], known: Known) -> lis
 
 
 def _batches(beyond: list[TokensBeyond]) -> Iterator[list[tuple[TokensBeyond, list[Finding]]]]:
-    """Yield the tokens in batches of LOOKED_UP_AT_ONCE. Remove them from the list at the same time, to free memory."""
+    """Yield the tokens in batches of LOOKED_UP_AT_ONCE, and remove them from the list."""
     beyond.reverse()
     batch: list[tuple[TokensBeyond, list[Finding]]] = []
     room = LOOKED_UP_AT_ONCE
@@ -282,11 +266,7 @@ def _with_candidates(detector: Detector, answer: PackAnswer) -> PackScan[Candida
 
 
 def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject]:
-    """Return a list with the object if it was not read completely, otherwise an empty list.
-
-    Args:
-        result: The result of scanning the object.
-    """
+    """Return a list with the object if it was not read completely, otherwise an empty list."""
     if not result.content_digest:
         return []
     reasons = tuple(sorted(result.unread))
@@ -294,8 +274,5 @@ def _not_read(item: DeferredObject, result: ScanResult) -> list[UnreadPackObject
 
 
 def _taken(result: ScanResult, limits: CandidateLimits) -> list[Candidate]:
-    """Return the possible tokens of an object that are within the limits.
-
-    The limits apply only to objects with many tokens.
-    """
+    """Return the possible tokens of an object that are within the limits."""
     return list(result.candidates) if len(result.candidates) <= MAX_CROWD else limits.take(result.candidates)

@@ -1,7 +1,4 @@
-"""Removal of tokens from strings before they are stored, logged or mailed.
-
-Archives and compressed data are not opened.
-"""
+"""Removal of tokens from strings before they are stored, logged or mailed. Archives are not opened."""
 
 from __future__ import annotations
 
@@ -57,9 +54,7 @@ _WITHHELD_RUN = b"[withheld]"
 def redact(text: str) -> str:
     """Return `text` with every token, plain or encoded, replaced by its first and last characters.
 
-    Base64 that would have to be decompressed or opened is replaced by `[withheld]`. If a limit is reached, the rest of
-    the text is replaced by `[withheld]` as well. The function never raises an exception, and redacting its result again
-    changes nothing.
+    Text that cannot be searched is replaced by `[withheld]`. Never raises an exception.
     """
     raw = text.encode("utf-8", "surrogatepass")
     return text if _is_clean(raw) else _redacted(text, raw, None)
@@ -68,7 +63,7 @@ def redact(text: str) -> str:
 class SharedRedaction:
     """Redacts tokens in many texts, with a limit of 0.1 s of work for all texts together.
 
-    After the limit is reached, every text that may contain a token is replaced by `[withheld]`.
+    After that, every text that may contain a token is replaced by `[withheld]`.
     """
 
     def __init__(self) -> None:
@@ -86,10 +81,7 @@ class SharedRedaction:
         return _WITHHELD if self._meter.unread else _redacted(text, raw, self._meter)
 
     def redact_all(self, texts: Sequence[str]) -> list[str]:
-        """Return the texts with every token replaced by its first and last characters.
-
-        This is faster than one call per text.
-        """
+        """Return the texts with every token replaced. This is faster than one call per text."""
         redacted: list[str] = []
         for start in range(0, len(texts), _TEXTS_AT_ONCE):
             some = texts[start : start + _TEXTS_AT_ONCE]
@@ -103,12 +95,7 @@ def _is_clean(raw: bytes) -> bool:
 
 
 def _redacted(text: str, raw: bytes, meter: Meter | None) -> str:
-    """Return the text with every token replaced by its first and last characters.
-
-    Args:
-        raw: The same text as bytes.
-        meter: Counts and limits the work. If None, a new meter is used each time that the text is searched.
-    """
+    """Return the text, whose bytes are `raw`, with every token replaced."""
     for round_number in range(_MAX_ROUNDS):
         masked = _masked(raw, meter or Meter(_LIMITS, 0))
         if masked == raw:
@@ -130,10 +117,7 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each part of the text to replace, in ascending order.
-
-    Parts may overlap.
-    """
+    """Yield the start, end and replacement of each part to replace. Parts may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:
@@ -154,7 +138,7 @@ def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _whole_characters(raw: bytes, start: int, end: int) -> tuple[int, int]:
-    """Return the start and end of a range of bytes, widened so that the range does not split a UTF-8 character."""
+    """Widen a range of bytes so that it does not split a UTF-8 character."""
     while start and raw[start] & 0xC0 == 0x80:
         start -= 1
     while end < len(raw) and raw[end] & 0xC0 == 0x80:

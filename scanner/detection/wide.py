@@ -20,17 +20,14 @@ _SHORT_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class WidePiece(NamedTuple):
-    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8.
-
-    `start` is the offset of the piece in the document.
-    """
+    """A piece of a UTF-16 or UTF-32 document, converted to UTF-8. `start` is its offset in the document."""
 
     text: bytes
     codec: str
     start: int
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the given findings (tokens), with offsets in the document instead of offsets in the piece."""
+        """Yield the given findings, with offsets in the document instead of offsets in the piece."""
         at = raw = 0
         for finding in sorted(inner, key=lambda found: found.start):
             raw += len(_wide(self.text[at : finding.start], self.codec))
@@ -45,10 +42,7 @@ def _wide(text: bytes, codec: str) -> bytes:
 
 
 def wide_codec(content: bytes) -> str | None:
-    """Return the name of the codec if the content is in UTF-16 or UTF-32, otherwise None.
-
-    The codec is recognised by the byte order mark, or by the positions of the zero bytes.
-    """
+    """Return the name of the codec if the content is in UTF-16 or UTF-32, otherwise None."""
     if b"\0" not in content[:8] and content[:2] not in _SHORT_MARKS:
         return None
     head = content[:_HEAD]
@@ -67,10 +61,7 @@ def wide_codec(content: bytes) -> str | None:
 
 
 def wide_pieces(content: bytes, codec: str) -> Iterator[WidePiece]:
-    """Yield a document in UTF-16 or UTF-32 as overlapping pieces in UTF-8.
-
-    Each piece begins 1 MB after the previous piece, and also contains the first 16 kB of the next piece.
-    """
+    """Yield a document in UTF-16 or UTF-32 as overlapping pieces in UTF-8, of about 1 MB."""
     for start in range(0, len(content), _PIECE):
         raw = content[start : start + _PIECE + _OVERLAP]
         yield WidePiece(raw.decode(codec, "replace").encode("utf-8", "replace"), codec, start)

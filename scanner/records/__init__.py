@@ -1,4 +1,1 @@
-"""Database access: tables, leases (time-limited claims of rows), jobs, the outbox of mails, and the audit.
-
-This package makes no decision about tokens or incidents.
-"""
+"""Database access: tables, leases (time-limited claims of rows), jobs, the outbox of mails, and the audit."""

@@ -1,8 +1,4 @@
-"""Announcements of disabled tokens, for API gateways that cache authentications.
-
-The transaction that disables a token also writes its announcement. Gateways can fetch the announcement later, for
-example after an outage. It is also added to the outbox, once for each configured channel, such as a webhook.
-"""
+"""Announcements of disabled tokens, for API gateways that cache authentications."""
 
 from __future__ import annotations
 
@@ -31,9 +27,9 @@ MAX_LISTED = 1000
 
 
 class CursorExpired(Exception):
-    """Raised if announcements after the cursor were deleted, or if the cursor is above the newest announcement's id.
+    """Raised if announcements after the cursor were deleted, or if the cursor is too high.
 
-    The gateway must empty its whole cache and continue from `start`, the cursor in this exception.
+    The gateway must empty its whole cache and continue from the cursor `start`.
     """
 
     def __init__(self, start: int) -> None:
@@ -58,7 +54,7 @@ class AnnouncementPage:
 
     Attributes:
         announcements: the announcements as JSON payloads, oldest first.
-        next_cursor: the cursor for the next request. Every later announcement gets an id above this cursor.
+        next_cursor: the cursor for the next request.
         has_more: whether more announcements can be fetched immediately.
     """
 
@@ -68,9 +64,8 @@ class AnnouncementPage:
 
 
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
-    """Add announcements of disabled tokens in the caller's transaction.
-
-    Leave out tokens whose incident was announced before. A token without an incident is always announced.
+    """Add announcements of disabled tokens in the caller's transaction, except for incidents that were announced
+    before.
 
     Returns:
         The number of new announcements.
@@ -96,7 +91,7 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
 
 
 def payload(row: Announcement) -> dict[str, Any]:
-    """Return the JSON payload of an announcement, which is the same on every channel."""
+    """Return the JSON payload of an announcement."""
     return {
         "id": row.id,
         "type": "token.disabled",
@@ -111,16 +106,15 @@ def payload(row: Announcement) -> dict[str, Any]:
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
     """Return the announcements with an id above `after`, oldest first.
 
-    Transactions may commit in another order than the order of their ids. So an announcement younger than
-    `SETTLED_SECONDS` does not move the cursor, and the next call returns it again.
+    The next call returns announcements younger than `SETTLED_SECONDS` again.
 
     Args:
+        session: The caller's transaction.
         after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
-        limit: The maximum number of announcements older than `SETTLED_SECONDS`. The last page also has all younger
-            announcements.
+        limit: The maximum number of announcements older than `SETTLED_SECONDS`.
 
     Raises:
-        CursorExpired: Announcements after the cursor were deleted, or the cursor is above the newest announcement's id.
+        CursorExpired: Announcements after the cursor were deleted, or the cursor is too high.
     """
     settled, oldest, newest = session.execute(
         select(
@@ -152,10 +146,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 
 
 def purge_expired(session: Session) -> None:
-    """Delete announcements, and sent messages about them, that are older than `RETENTION_DAYS`.
-
-    Keep the newest announcement, so that new ids continue from its id.
-    """
+    """Delete announcements, and sent messages about them, that are older than `RETENTION_DAYS`."""
     old = Announcement.announced_at < db_now(-RETENTION_DAYS * 86400)
     newest = select(func.max(Announcement.id)).scalar_subquery()
     session.execute(
@@ -178,10 +169,7 @@ def _row(token: DisabledToken, now: datetime) -> dict[str, Any]:
 
 
 def _queue(session: Session, channel: Channel, announcements: Sequence[Announcement], now: datetime) -> None:
-    """Add an outbox row (a message to be sent) for each announcement.
-
-    The rows are written in the state `frozen`, which means that their content is final.
-    """
+    """Add an outbox row (a message to be sent) for each announcement."""
     rows = [
         {
             "id": uuid.uuid4(),

@@ -1,8 +1,4 @@
-"""The audit: an append-only hash chain of entries that say who did what, and on which evidence.
-
-New entries are kept in memory until just before the transaction commits. Then they are written, and the end of the
-chain is locked until the commit. Concurrent transactions therefore cannot fork the chain and do not deadlock.
-"""
+"""The audit: an append-only hash chain of entries that say who did what, and on which evidence."""
 
 from __future__ import annotations
 
@@ -57,11 +53,9 @@ def record(
 def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTEM) -> None:
     """Add audit entries in the caller's transaction, in the given order. They are written when the transaction commits.
 
-    After the commit, they are also written to the security log.
-
     Raises:
         TypeError: The evidence is not JSON.
-        RuntimeError: The caller is inside a savepoint. A rollback to the savepoint would not remove the entries.
+        RuntimeError: The caller is inside a savepoint, whose rollback would not remove the entries.
     """
     if not entries:
         return
@@ -86,9 +80,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
 
 
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
-    """Remove the audit entries that match the condition. Keep their hashes, so that the chain can still be verified.
-
-    The ids of the removed entries are recorded in new audit entries.
+    """Remove the audit entries that match the condition, except their hashes. Record the ids in new entries.
 
     Returns:
         The number of removed entries.
@@ -109,8 +101,6 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
     """Delete the oldest audit entries, at most `limit`, if they were written before `horizon`.
-
-    Keep the id and the hash of the last deleted entry, because the remaining chain begins after it.
 
     Returns:
         The number of deleted entries.
@@ -136,7 +126,7 @@ def purge(session: Session, horizon: db_now, *, limit: int) -> int:
 
 
 def _write_waiting(session: Session) -> None:
-    """Append this transaction's new audit entries to the hash chain. Called just before the transaction commits."""
+    """Append this transaction's new audit entries to the hash chain."""
     if session.in_nested_transaction():
         return
     waiting: list[dict[str, Any]] = session.info[_WAITING]
@@ -154,10 +144,7 @@ def _write_waiting(session: Session) -> None:
 
 
 def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append audit entries by one call of the database function `audit_append`.
-
-    With one statement, the lock on the end of the chain is held only for this statement and the commit.
-    """
+    """Append audit entries by one call of the database function `audit_append`."""
     entries = [
         {
             **row,
@@ -171,7 +158,7 @@ def _append_in_database(session: Session, rows: Sequence[Mapping[str, Any]]) -> 
 
 
 def _append(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Append audit entries on SQLite, where the transaction already holds the write lock of the whole database."""
+    """Append audit entries on SQLite."""
     head = session.execute(select(AuditHead.last_id, AuditHead.last_hash).where(AuditHead.id == HEAD_ID)).one()
     last_id, last_hash = head.last_id, head.last_hash
     for row in rows:

@@ -45,7 +45,7 @@ def content_hash(entry: Mapping[str, Any]) -> str:
 
 
 def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
-    """Return the hash of an audit entry in the chain. The function `audit_append` on PostgreSQL computes the same hash.
+    """Return the hash of an audit entry in the chain. The database function `audit_append` computes the same hash.
 
     Args:
         previous_hash: The hash of the previous entry in the chain.
@@ -56,7 +56,7 @@ def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
 
 
 def _canonical(value: Any) -> Any:
-    """Return the JSON value with each number in one standard form, because PostgreSQL returns 1e2 as 100."""
+    """Return the JSON value with each number in one standard form."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -16,8 +16,7 @@ from scanner.records.models import Base
 class AuditEntry(Base):
     """An entry of the audit: who did what, when and on which evidence. `hash` chains each entry to the previous one.
 
-    Only `records.audit` writes this table. `nonce` is random, so that nobody can guess the content of a removed entry
-    and confirm the guess by the entry's hash.
+    Only `records.audit` writes this table.
     """
 
     __tablename__ = "audit"
@@ -39,11 +38,7 @@ class AuditEntry(Base):
 
 
 class AuditHead(Base):
-    """The two ends of the audit's hash chain, in one row.
-
-    They are the newest entry and the last entry that was deleted because of its age. The remaining chain begins after
-    the last deleted entry.
-    """
+    """The newest audit entry and the last deleted one, in one row."""
 
     __tablename__ = "audit_head"
 
@@ -56,10 +51,7 @@ class AuditHead(Base):
 
 
 class RemovedAuditEntry(Base):
-    """The hashes of an audit entry that was erased together with an account's data.
-
-    A database trigger refuses to delete an audit entry whose hashes are not in this table.
-    """
+    """The hashes of an audit entry that was erased together with an account's data."""
 
     __tablename__ = "audit_removed"
 

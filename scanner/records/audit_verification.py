@@ -18,10 +18,7 @@ ROWS_PER_PAGE = 2000
 
 
 class AuditBroken(Exception):
-    """Raised if an audit entry was changed, removed, inserted or moved.
-
-    The message is one line that names the entry.
-    """
+    """Raised if an audit entry was changed, removed, inserted or moved. The message names the entry."""
 
 
 @dataclass(slots=True)
@@ -30,8 +27,8 @@ class VerifiedChain:
 
     Attributes:
         entries: how many entries were verified.
-        removed: how many entries r8scan erased with an account's data; their hashes were verified.
-        purged: how many entries r8scan deleted because of their age.
+        removed: how many entries were erased with an account's data.
+        purged: how many entries were deleted because of their age.
         last_id: the id of the newest entry.
         last_hash: the hash of the newest entry.
     """
@@ -45,15 +42,7 @@ class VerifiedChain:
 
 @dataclass(slots=True)
 class _Walk:
-    """The progress of a verification of the audit.
-
-    Attributes:
-        previous_id: the id of the latest checked entry.
-        previous_hash: the hash of the latest checked entry.
-        removed_ids: the ids of removed entries. Only the hashes of these entries were kept.
-        named_ids: the ids of removed entries that are recorded in other entries.
-        last_purge: the evidence in the latest entry that records a deletion of old entries.
-    """
+    """The progress of a verification of the audit."""
 
     previous_id: int
     previous_hash: str
@@ -120,7 +109,7 @@ def _check_end(walk: _Walk, head: AuditHead) -> None:
 
 
 def _rows(session: Session, after: int) -> Iterator[dict[str, Any]]:
-    """Yield the rows of audit entries and of removed entries with an id above `after`, in the order of their ids."""
+    """Yield the audit entries and the removed entries with an id above `after`, by id."""
     columns = tuple(AuditEntry.__table__.columns)
     kept_columns = tuple(RemovedAuditEntry.__table__.columns)
     while True:

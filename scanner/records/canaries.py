@@ -1,7 +1,4 @@
-"""Database functions for canary tokens, which r8scan plants in public to prove that it finds leaks.
-
-Each function works in the caller's transaction.
-"""
+"""Database functions for canary tokens, which r8scan plants in public to prove that it finds leaks."""
 
 from __future__ import annotations
 
@@ -41,7 +38,7 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
     Args:
         session: The writing transaction.
         way: How the canary will be planted, such as in a push.
-        slot: The number of the interval in which it is planted. Each interval has one canary.
+        slot: The number of the interval in which it is planted.
     """
     values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}
     added = session.execute(insert_or_nothing(session, Canary).values(**values).returning(Canary.id))
@@ -55,10 +52,7 @@ def newest(session: Session, way: CanaryWay) -> Canary | None:
 
 
 def waiting(session: Session, way: CanaryWay) -> list[int]:
-    """Return the ids of planted canaries that no source has found yet, oldest first, at most `MAX_SETTLED`.
-
-    Include canaries whose digest is unknown: a worker may publish a token and be killed before it stores the digest.
-    """
+    """Return the ids of planted canaries that no source has found yet, oldest first, at most `MAX_SETTLED`."""
     is_found = or_(
         select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),
         select(Incident.id).where(Incident.digest == Canary.digest).exists(),
@@ -68,10 +62,9 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 
 
 def since_success(session: Session, way: CanaryWay) -> list[Canary]:
-    """Return the newest successful canary that was planted in this way, and all later ones, oldest first.
+    """Return the newest successful canary of this way, and all later ones, oldest first, at most `MAX_SETTLED`.
 
-    A canary is successful if its token was found and then disabled (in mode `observe`: found). If there is no
-    successful canary, return all that were planted in this way. Return at most `MAX_SETTLED`.
+    If no canary was successful, return all.
     """
     successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
     last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
@@ -120,9 +113,6 @@ def decided() -> Select[Canary, Incident]:
 
 def end(session: Session) -> list[str]:
     """Close the canaries for which r8scan has decided what to do, and delete their incidents.
-
-    The incidents are deleted so that no statistic counts them. The audit keeps a record of the actions. An incident
-    about a canary that was closed earlier is deleted as well.
 
     Returns:
         The digests of the canaries whose incidents were deleted.

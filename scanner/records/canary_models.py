@@ -13,13 +13,10 @@ from scanner.records.states import CanaryState, CanaryWay, Decision, column_of
 
 
 class Canary(Base):
-    """A canary: a token that r8scan plants in public to prove that it finds leaks.
-
-    The row never contains the raw token.
+    """A token that r8scan plants in public to prove that it finds leaks. The row never contains the raw token.
 
     Attributes:
-        slot: The number of the planting interval, counted from the epoch. It is unique for each way of planting, so
-            that two workers plant only one canary in an interval. Negative for a canary that an operator asked for.
+        slot: The number of the planting interval, or a negative number if an operator asked for the canary.
         digest: The digest of the token. None until the token has been generated.
         place: The public URL of the token, if it has one.
         source: The source that saw the token first.

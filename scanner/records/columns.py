@@ -34,10 +34,7 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A database column type for a time in UTC.
-
-    SQLite stores the time as sortable text. A time without a zone raises ValueError.
-    """
+    """A database column type for a time in UTC. A time without a zone raises ValueError."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -63,11 +60,7 @@ name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."
 
 
 def storable_text(value: str) -> str:
-    """Return the text with a visible escape in place of each character that PostgreSQL rejects.
-
-    NUL becomes `\\x00`, and a lone surrogate such as U+D800 becomes `\\ud800`. A byte that Python could not decode as
-    UTF-8 is kept in a string as a special surrogate, and becomes `\\xff`.
-    """
+    """Return the text with a visible escape, such as `\\x00`, in place of each character that PostgreSQL rejects."""
     if value.isascii() and "\0" not in value:
         return value
     return _UNSTORABLE.sub(_escaped, value)
@@ -81,10 +74,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def storable_json(value: Any) -> str:
-    """Return the value as JSON that both databases accept. SQLAlchemy calls this function for every JSON column.
-
-    Infinity and NaN, which JSON cannot express, become text.
-    """
+    """Return the value as JSON that both databases accept. Infinity and NaN become text."""
     try:
         text = json.dumps(value, allow_nan=False)
     except ValueError:
@@ -105,7 +95,7 @@ def _storable(value: Any) -> Any:
 
 
 class _StorableText(TypeDecorator[str]):
-    """A column type for untrusted text. It replaces characters that PostgreSQL rejects by visible escapes."""
+    """A column type for untrusted text, which replaces characters that PostgreSQL rejects."""
 
     impl = types.String
     cache_ok = True
@@ -141,11 +131,7 @@ Id = BigInteger().with_variant(Integer(), "sqlite")
 
 
 class db_now(FunctionElement[datetime]):  # noqa: N801 - named like an SQL function
-    """The SQL expression for the database's time at the start of the statement, plus `seconds`.
-
-    Workers on several machines use the database's clock, not their own. PostgreSQL's `clock_timestamp()` is not
-    suitable: its value may differ from row to row, so a comparison with it cannot use an index.
-    """
+    """The SQL expression for the database's time at the start of the statement, plus `seconds`."""
 
     type = UtcDateTime()
     inherit_cache = True
@@ -204,8 +190,7 @@ def insert_or_nothing(session: Session, model: type[DeclarativeBase]) -> Insert:
 def is_among(session: Session, column: InstrumentedAttribute[Any], texts: Collection[str]) -> ColumnElement[bool]:
     """Return the SQL condition that the column is equal to one of the texts.
 
-    The texts must not have characters that PostgreSQL rejects. All texts are passed as one parameter, because
-    SQLAlchemy is slow with one parameter for each text.
+    The texts must not have characters that PostgreSQL rejects.
     """
     if session.get_bind().dialect.name == "postgresql":
         return column == any_(literal(list(texts), postgresql.ARRAY(types.Text())))

@@ -15,11 +15,10 @@ from scanner.records.states import Decision, ReportState, RequestedAction, colum
 
 
 class Report(Base):
-    """A statement by a person or a usage rule that a token is compromised. It is committed before r8scan acts on it.
+    """A statement by a person or a usage rule that a token is compromised.
 
-    Reports with the same `digest`, `sign` (what was observed) and `idempotency_key` are one report. `decision` is what
-    r8scan decided about the token. `is_braked` says whether the report counts towards the disable quota and waits when
-    the quota is exceeded. `url` is where the token was found, if the reporter said so.
+    `sign` is what was observed. `decision` is what r8scan decided about the token. `is_braked` says whether the report
+    counts towards the disable quota. `url` is where the token was found, if known.
     """
 
     __tablename__ = "reports"
@@ -59,9 +58,8 @@ class Brake(Base):
 
 
 class UsageHour(Base):
-    """How often, and from where, one token was used in one hour (UTC).
-
-    The lists are sorted and of limited length. For each list, `unkept` counts the values that were left out.
+    """How often, and from where, one token was used in one hour (UTC). `unkept` counts the values beyond each list's
+    limit.
     """
 
     __tablename__ = "usage_hours"
@@ -81,7 +79,7 @@ class UsageBaseline(Base):
     """The usage history of a token.
 
     `hour` is the newest hour with requests, and `hour_count` is the number of requests in that hour. The other columns
-    summarize the earlier hours with requests.
+    summarize the earlier hours.
     """
 
     __tablename__ = "usage_baselines"
@@ -96,10 +94,7 @@ class UsageBaseline(Base):
 
 
 class UsageBatch(Base):
-    """How much of a batch of usage records has been stored.
-
-    Digests are stored in ascending order. `cursor` has the first characters of the last stored digest.
-    """
+    """How much of a batch of usage records has been stored. `cursor` is the beginning of the last stored digest."""
 
     __tablename__ = "usage_batches"
 
@@ -109,10 +104,7 @@ class UsageBatch(Base):
 
 
 class RequestRate(Base):
-    """The number of anonymous requests to `r8scan serve` from one network in one minute.
-
-    The row with the key `*` counts the requests of all clients.
-    """
+    """The number of anonymous requests from one network in one minute. The key `*` stands for all clients."""
 
     __tablename__ = "request_rates"
 

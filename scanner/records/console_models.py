@@ -23,10 +23,9 @@ class ConsoleUser(Base):
 
 
 class ConsoleSession(Base):
-    """A session of the console.
+    """A session of the console. It ends when the password or the settings of the identity provider change.
 
-    `id` is the SHA-256 of the secret in the cookie, so nobody can sign in with a copy of the row. `credential` is a
-    hash of the user's password hash, or of the settings of the identity provider. The session ends when these change.
+    `id` is the SHA-256 of the secret in the cookie.
     """
 
     __tablename__ = "console_sessions"
@@ -43,10 +42,7 @@ class ConsoleSession(Base):
 
 
 class ConsoleKey(Base):
-    """The key that signs session cookies, in one row.
-
-    It is created at the first sign-in and shared by all web processes.
-    """
+    """The key that signs session cookies, in one row."""
 
     __tablename__ = "console_keys"
 

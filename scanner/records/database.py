@@ -33,11 +33,10 @@ class DatabaseUnavailable(Exception):
 
 
 def parse_url(url: str) -> URL:
-    """Return the database URL, completed with the name of the database driver that r8scan installs.
+    """Return the database URL with the name of the driver that r8scan installs.
 
     Raises:
-        ValueError: The URL names a database that r8scan does not support. The message is one line and does not contain
-            the password.
+        ValueError: The URL names an unsupported database. The message is one line without the password.
     """
     try:
         parsed = make_url(url)
@@ -56,12 +55,11 @@ def parse_url(url: str) -> URL:
 class Database:
     """Access to the database in two kinds of transactions: `read()` and `write()`.
 
-    If a connection is lost, SQLAlchemy raises its own exception. Call `is_unavailable` to recognize such an exception.
+    Call `is_unavailable` to recognize the exception for a lost connection.
 
     Args:
         url: The address of the database.
-        max_connections: The maximum number of connections that are open at the same time. With 0, each transaction
-            opens its own connection and closes it, so that a forked process inherits no connection.
+        max_connections: The maximum number of open connections. With 0, each transaction opens its own connection.
     """
 
     def __init__(self, url: str, *, max_connections: int = 10) -> None:
@@ -84,8 +82,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """Open a transaction that writes. It commits at the end of the `with` block; an exception rolls it back.
 
-        Keep the block short and do no other I/O in it. On SQLite, the transaction holds the write lock from its
-        beginning, because a transaction that starts by reading could not get the lock later.
+        Keep the block short and do no other I/O in it.
         """
         engine = self.engine.execution_options(r8scan_writes=True)
         with Session(engine, expire_on_commit=False) as session, session.begin():

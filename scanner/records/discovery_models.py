@@ -1,7 +1,4 @@
-"""The tables of repository search, new repositories and recall measurement.
-
-They contain time ranges to search again, new repositories without a push, and samples of pushes.
-"""
+"""The tables of repository search, new repositories and recall measurement."""
 
 from __future__ import annotations
 
@@ -19,8 +16,7 @@ class SearchWindow(Base):
     """A range of push times that repository search has searched and will search again.
 
     `start` and `end` are seconds since the epoch, both included. `seen` has the ids of the repositories that were
-    found, 8 bytes each. `total` is GitHub's count of results at the latest search. `looks` counts the searches after
-    the first.
+    found, 8 bytes each. `total` is GitHub's count of results. `looks` counts the searches after the first.
     """
 
     __tablename__ = "search_windows"
@@ -48,10 +44,7 @@ class NewRepository(Base):
 
 
 class PushMark(Base):
-    """A push in one of the sampled repositories, and the source that saw it.
-
-    The rows serve to estimate recall: the share of all pushes that a source sees.
-    """
+    """A push in one of the sampled repositories, and the source that saw it."""
 
     __tablename__ = "push_marks"
 
@@ -65,12 +58,8 @@ class PushMark(Base):
 class RecallMeasurement(Base):
     """The latest measurement of a source's recall: the share of the other sources' pushes that this source saw as well.
 
-    `shares` maps a delay, in seconds after a push, to four numbers. The first two are the number of pushes in the
-    sample, and the number of these pushes that the source saw within the delay. The last two are the lower and upper
-    bound of the share's 95 % confidence interval.
-
-    `total` has three numbers: the estimated number of pushes in a day, and the lower and upper bound of its confidence
-    interval. It is empty if the number cannot be estimated.
+    `shares` maps a delay in seconds to four numbers: all pushes, the pushes seen within the delay, and the bounds of
+    the share's 95 % confidence interval. `total` is the estimated number of pushes in a day with its bounds, or empty.
     """
 
     __tablename__ = "recall_measurements"

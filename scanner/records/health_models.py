@@ -14,8 +14,7 @@ from scanner.records.models import Base
 class Heartbeat(Base):
     """The heartbeat of a process of the service.
 
-    `seen_at` is when the process last made progress with its tasks, by the database's clock. A process that ends
-    normally deletes its row, so an old row means that the process was killed or hangs.
+    `seen_at` is when the process last made progress with its tasks, by the database's clock.
     """
 
     __tablename__ = "heartbeats"
@@ -34,10 +33,7 @@ class Heartbeat(Base):
 
 
 class NotifiedProblem(Base):
-    """A current problem of the service.
-
-    `told_at` is when the operator was notified; None while the problem is too new for a message.
-    """
+    """A current problem of the service. `told_at` is when the operator was notified, or None."""
 
     __tablename__ = "told_problems"
 

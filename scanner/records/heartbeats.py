@@ -64,10 +64,7 @@ def remove(session: Session, process: Process) -> None:
 
 
 def purge_expired(session: Session) -> None:
-    """Delete heartbeats that are more than a month old.
-
-    Also delete heartbeats that are more than a month in the future. A wrong clock has caused them.
-    """
+    """Delete heartbeats that are more than a month in the past or in the future."""
     session.execute(
         delete(Heartbeat).where(
             or_(Heartbeat.seen_at < db_now(-KEPT_SECONDS), Heartbeat.seen_at > db_now(KEPT_SECONDS))

@@ -59,15 +59,12 @@ def enqueue(
     visible_at: datetime | None = None,
     parent_id: int | None = None,
 ) -> int | None:
-    """Queue a job, unless a job with the same dedupe key is still waiting.
-
-    If one is waiting, make it at least as urgent as the new job would be.
+    """Queue a job, or make a waiting job with the same dedupe key at least as urgent.
 
     Args:
         session: The caller's transaction.
         kind: The kind of job.
-        target: What to read, as JSON. If the job reads several items, they are a list under the name of the kind, as in
-            `{"pushes": [...]}`.
+        target: What to read, as JSON, such as `{"pushes": [...]}`.
         source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
@@ -118,10 +115,7 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job for which an operator or a parent job waits. It is due now.
-
-    If a job with the same dedupe key is already waiting, make that job due now instead of queuing another one. It also
-    gets the new `source`, unless `parent_id` is given.
+    """Queue a job that is due now, or make a waiting job with the same dedupe key due now.
 
     Returns:
         The id of the new job, or of the waiting job.
@@ -145,7 +139,7 @@ def enqueue_urgent(
 def claim_next(database: Database, *kinds: JobKind) -> ClaimedJob | None:
     """Claim the most urgent due job of these kinds. Return None if there is none.
 
-    If a job has been claimed `MAX_FAILURES` times without progress, mark it as failed and claim the next job.
+    Jobs that were claimed `MAX_FAILURES` times without progress are marked as failed.
     """
     for _ in range(MAX_CLAIM_TRIES):
         with database.read() as session:
@@ -199,16 +193,13 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
 
 
 def _deadline() -> ColumnElement[Any]:
-    """Return an SQL expression for the end of a claim that begins now. The duration depends on the job's kind."""
+    """Return an SQL expression for the end of a claim that begins now."""
     by_kind = [(ScanJob.kind == kind, db_now(seconds)) for kind, seconds in time_limits.JOB_SECONDS.items()]
     return case(*by_kind, else_=db_now(time_limits.DEFAULT_SECONDS))
 
 
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
-    """Take a job back from a worker that exceeded the time limit.
-
-    The time-out counts as one more failure, so that a job that always hangs is split or given up sooner. The count
-    never reaches `MAX_FAILURES` here, because the next attempt may succeed by skipping an optional step.
+    """Take a job back from a worker that exceeded the time limit, and count a failure.
 
     Args:
         database: The job's database.
@@ -216,7 +207,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         seconds: The time limit, for the error message.
 
     Returns:
-        True, or False if the worker no longer held the job.
+        False if the worker no longer held the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
@@ -256,8 +247,8 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
 
     Args:
         database: The job's database.
-        max_seconds: The maximum duration of the block. None: the block may run without end while the job makes
-            progress.
+        job: The job.
+        max_seconds: The maximum duration of the block. None means no maximum while the job makes progress.
     """
     limit = time_limits.job_seconds(job.kind)
     with (
@@ -286,7 +277,7 @@ def finish(
 
 
 def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any]) -> None:
-    """Save how far the job has been read, and reset its count of failures (to 1, for the current claim).
+    """Save how far the job has been read, and reset its count of failures.
 
     Raises:
         LeaseLost: Another worker has claimed the job.
@@ -296,10 +287,7 @@ def checkpoint(database: Database, job: ClaimedJob, progress: Mapping[str, Any])
 
 
 def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Put the claimed job back into the queue, due in `delay` seconds.
-
-    A later request with the same dedupe key becomes a separate job.
-    """
+    """Put the claimed job back into the queue, due in `delay` seconds."""
     job.lease.write(session, state=JobState.QUEUED, leased_until=None, next_attempt_at=db_now(delay), error=error)
 
 
@@ -319,7 +307,7 @@ def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: st
 
 
 def cancel(session: Session, job_id: int) -> bool:
-    """Cancel an open job, even if a worker is reading it. Return False if there is no such open job."""
+    """Cancel an open job, even if a worker is reading it. Return False if no such job is open."""
     result = session.execute(
         update(ScanJob)
         .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN_STATES))
@@ -329,9 +317,8 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job and its child jobs, and return the ids of the cancelled jobs.
-
-    Child jobs that another job or an operator also asked for are not cancelled.
+    """Cancel a job and its child jobs, except those that others also asked for. Return the ids of the cancelled
+    jobs.
     """
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
@@ -382,10 +369,7 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Let a waiting job with this dedupe key serve the new request as well, and lock the waiting job's row.
-
-    The waiting job becomes at least as urgent as `priority`. Return False if no job with this key is waiting.
-    """
+    """Let a waiting job with this dedupe key serve the new request. Return False without one."""
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))
@@ -401,11 +385,7 @@ def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: in
 
 
 def _item_count(kind: str, target: Mapping[str, Any]) -> int:
-    """Return how many items the job reads.
-
-    A job that reads several items has a list of them in `target`, under the name of its kind. Any other job reads one
-    item.
-    """
+    """Return how many items the job reads."""
     items = target.get(kind)
     return len(items) if isinstance(items, list) else 1
 

@@ -1,8 +1,6 @@
-"""Leases on database rows: a worker claims a row, renews its lease while it works, and cannot write after the lease is
-lost.
+"""Leases on database rows: a worker claims a row, and cannot write after the lease is lost.
 
-A claim is a single UPDATE with a condition. It uses the database's clock. The row's `attempts` is the fencing token:
-each claim adds 1, and every later write requires that it is unchanged.
+The row's `attempts` is the fencing token: each claim adds 1, and a write requires that it is unchanged.
 """
 
 from __future__ import annotations
@@ -42,20 +40,14 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A time-limited right to write one database row.
-
-    It is valid while the row's `attempts` equals the lease's fencing token.
-    """
+    """A time-limited right to write one database row."""
 
     model: Leased
     key: Any
     attempts: int
 
     def holds(self) -> ColumnElement[bool]:
-        """Return the SQL condition that the lease is still valid.
-
-        Every write under the lease must include this condition.
-        """
+        """Return the SQL condition that the lease is still valid. Every write under the lease must include it."""
         return and_(_key_of(self.model) == self.key, self.model.attempts == self.attempts)
 
     def write(self, session: Session, **values: Any) -> None:
@@ -79,10 +71,7 @@ def _time_of(model: Leased) -> Any:
 
 
 def is_due(model: Leased, within_seconds: float = 0.0) -> ColumnElement[bool]:
-    """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`.
-
-    The condition ignores times that are too far in the future, because a wrong clock wrote them.
-    """
+    """Return the SQL condition that no worker holds the row and that the row is due now, or within `within_seconds`."""
     at = _time_of(model)
     free = or_(
         model.leased_until.is_(None),
@@ -110,9 +99,9 @@ def claim(
 def claim_all(
     session: Session, model: type[Row], keys: Collection[Any], *conditions: ColumnElement[bool], **values: Any
 ) -> list[Lease]:
-    """Claim the rows with these keys that are due and meet `conditions`. Set `values` in the claimed rows.
+    """Claim the rows with these keys that are due and meet `conditions`, and set `values` in them.
 
-    Rows that another transaction has locked are left out. Return the leases of the claimed rows.
+    Rows that another transaction has locked are left out. Return the leases.
     """
     key = _key_of(model)
     # Do not wait for rows that another worker has locked. Two workers could otherwise deadlock.
@@ -151,11 +140,11 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
 
     Args:
         database: The rows' database.
-        held: The leases, all of one table.
-        seconds_left: Seconds until the work counts as hung. If the table has a deadline column, it is set to that time.
+        held: The leases.
+        seconds_left: Seconds until the work counts as hung, for the table's deadline column.
 
     Returns:
-        Whether at least one of the leases is still held. False if all were lost or released.
+        Whether at least one of the leases is still held.
     """
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
@@ -180,16 +169,16 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 
 
 class HeldLeases:
-    """The leases that a worker holds on rows of one table for one piece of work, and the deadline of this work.
+    """The leases that a worker holds on rows of one table, and the deadline of its work.
 
-    `lost` is set when all leases are lost or the deadline has passed. The work must then stop. Threads can share the
+    `lost` is set when the work must stop, because all leases are lost or the deadline has passed. Threads can share the
     object.
 
     Args:
         held: The leases.
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
-        on_limit: Called when the work has exceeded its deadline. It records this in the row.
+        max_seconds: The maximum duration of the work. None means no maximum while it makes progress.
+        on_limit: Called when the work has exceeded its deadline.
         release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
         clock: Returns seconds from a monotonic clock.
     """
@@ -232,7 +221,7 @@ _all_held_lock = threading.Lock()
 
 
 def all_held() -> list[HeldLeases]:
-    """Return all leases that this process holds and renews. Used to find hung work."""
+    """Return all leases that this process holds and renews."""
     with _all_held_lock:
         return list(_all_held)
 
@@ -249,14 +238,12 @@ def keep_renewed(
 ) -> Iterator[HeldLeases]:
     """Renew leases in a thread while the `with` block runs, but not beyond the deadline of the work.
 
-    After the deadline, the leases expire even if the block still runs, so that hung work loses its rows.
-
     Args:
         database: The rows' database.
         held: The leases, all of one table.
         every: Seconds between renewals; `RENEW_SECONDS` by default.
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work. None: progress can extend the deadline without end.
+        max_seconds: The maximum duration of the work. None means no maximum while it makes progress.
         on_limit: Called when the work has exceeded its deadline.
         release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
     """
@@ -292,7 +279,7 @@ def keep_renewed(
 
 
 def _stop_at_limit(held_leases: HeldLeases) -> None:
-    """Set `lost`, so that the work stops, and call `on_limit`, which records that the work exceeded its deadline."""
+    """Set `lost`, so that the work stops, and call `on_limit`."""
     first = held_leases.held[0]
     extra = {"table": first.model.__tablename__, "row": str(first.key), "seconds": round(held_leases.age)}
     _log.error("work exceeded its time limit and loses its lease", extra=extra)

@@ -104,8 +104,7 @@ class ApiToken(Base):
 class Incident(Base):
     """One token that was found in public or reported. A token has at most one open incident.
 
-    `action` says what r8scan did about the token. The names of the token and the account are copies, so that a mail
-    does not change when the account is renamed. `evidence` lists the reports of the token under the key `signs`.
+    `action` says what r8scan did about the token. `evidence` lists the reports of the token under the key `signs`.
     """
 
     __tablename__ = "incidents"
@@ -171,10 +170,7 @@ class Incident(Base):
 
 
 class PlaceColumns:
-    """The columns that say where a token was found: the public place (such as a file) and the position in it.
-
-    No column may contain a raw token.
-    """
+    """The columns that say where a token was found. No column may contain a raw token."""
 
     kind: Mapped[str] = mapped_column(String(32))
     url: Mapped[str] = mapped_column(Text)
@@ -219,7 +215,7 @@ class Exposure(PlaceColumns, Base):
 
 
 class Sighting(PlaceColumns, Base):
-    """A text in the form of a token that is not confirmed: the token store was not asked or does not know it."""
+    """A text in the form of a token that the token store has not confirmed."""
 
     __tablename__ = "sightings"
     __table_args__ = (
@@ -238,8 +234,8 @@ class Sighting(PlaceColumns, Base):
 class Notification(Base):
     """A mail or other message in the outbox, to be sent.
 
-    `facts` are the data of the message. They no longer change once the state is `frozen`. `recipient` is a mail
-    address, or None if the account has no address. `attempts` counts the claims and is the fencing token of the lease.
+    `facts` are the data of the message. `recipient` is a mail address, or None if the account has no address.
+    `attempts` is the fencing token of the lease.
     """
 
     __tablename__ = "notifications"
@@ -279,10 +275,7 @@ class Notification(Base):
 
 
 class NotificationSubject(Base):
-    """An incident that a notification reports.
-
-    A unique key ensures that a recipient is told of an incident only once for the same reason.
-    """
+    """An incident that a notification reports, at most once to a recipient for the same reason."""
 
     __tablename__ = "notification_subjects"
     __table_args__ = (
@@ -315,8 +308,7 @@ class NotificationSubject(Base):
 class Announcement(Base):
     """A disabled token, announced to gateways that cache authentications. Ids only grow and are never reused.
 
-    `incident_id` is None if an operator disabled the token with the command line. It is not a foreign key, because
-    announcements are kept when their incident is deleted.
+    `incident_id` is None if an operator disabled the token with the command line.
     """
 
     __tablename__ = "announcements"
@@ -334,10 +326,8 @@ class Announcement(Base):
 class ScanJob(Base):
     """A unit of work for a worker: a list of `pushes`, a `repository` with its whole history, a `gist` and so on.
 
-    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress.
-
-    Until a worker begins the job (`begun_at`), it also serves further requests with the same `dedupe_key`. Afterwards
-    such a request becomes a separate job, because the worker may already have read past the requested content.
+    `attempts` is the fencing token of the lease. `failures` counts the claims since the last progress. Until `begun_at`
+    is set, further requests with the same `dedupe_key` use this job.
     """
 
     __tablename__ = "scan_jobs"

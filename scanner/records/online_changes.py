@@ -1,7 +1,6 @@
 """Changes to large PostgreSQL tables, made while the service works and before the migration that needs them.
 
-A migration is one transaction, which would lock the rows of a large table for minutes. Each step of this module commits
-separately and can be repeated, so an interrupted upgrade continues where it stopped.
+Each step can be repeated after an interruption.
 """
 
 from __future__ import annotations
@@ -59,10 +58,7 @@ JOB_LIST_INDEXES = {f"ix_scan_jobs_{name}_id": f"scan_jobs ({name}, id)" for nam
 
 
 def fill_list_columns(engine: Engine) -> None:
-    """Fill and index the columns that triggers copy from other tables.
-
-    The triggers of revision 0019 copy only into rows that are written later.
-    """
+    """Fill and index the columns that triggers copy from other tables."""
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
         for table, statements in (("exposures", (_EXPOSURES,)), ("notification_subjects", (_SUBJECTS, _OWNER_MAILS))):
@@ -75,7 +71,9 @@ def fill_list_columns(engine: Engine) -> None:
 def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
     """Build these indexes without blocking writers.
 
-    `indexes` maps names to definitions. The migration that follows creates the indexes on SQLite only.
+    Args:
+        indexes: The definition of each index by its name.
+        engine: The database.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))
@@ -105,7 +103,7 @@ def _in_batches(connection: Connection, table: str, statements: tuple[str, ...])
 
 
 def _build_index(connection: Connection, name: str, definition: str) -> None:
-    """Build the index without blocking writers. Replace an invalid index that an interrupted call left behind."""
+    """Build the index without blocking writers. Replace an invalid index."""
     is_valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
     found = connection.execute(is_valid, {"name": name}).scalar_one_or_none()
     if found is False:

@@ -1,7 +1,4 @@
-"""The outbox: messages to owners and the operator that wait to be sent.
-
-This module adds messages to the outbox. The package `notifications` sends them.
-"""
+"""The outbox: messages to owners and the operator that wait to be sent."""
 
 from __future__ import annotations
 
@@ -43,11 +40,7 @@ class OwnerNotice:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """Incidents to report to one recipient.
-
-    If a later message has the same `merge_key` and the mail has not been sent yet, the incidents of both are sent in
-    one mail.
-    """
+    """Incidents to report to one recipient. Messages with the same `merge_key` become one mail."""
 
     merge_key: str
     recipient: str
@@ -59,8 +52,7 @@ class _Message:
 def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window: float, domain: str) -> None:
     """Queue one mail for each recipient of each account, or add the incidents to a mail that has not been sent yet.
 
-    For an account without mail addresses, write a row in state `failed`, so that the operator sees that nobody was
-    notified.
+    An account without mail addresses gets a row in state `failed`.
 
     Args:
         session: The caller's transaction.
@@ -92,8 +84,6 @@ def notify_again(
 ) -> list[uuid.UUID]:
     """Queue another mail about an incident for each recipient, due now, even if a mail was sent before.
 
-    No other incident is added to these mails.
-
     Returns:
         The ids of the notifications.
     """
@@ -116,10 +106,9 @@ def notify_operator(
     window: float = 10,
     domain: str | None = None,
 ) -> None:
-    """Queue a mail to the operator. If the operator has no address, write a row in state `failed`.
+    """Queue a mail to the operator, or write a row in state `failed` if the operator has no address.
 
-    Incidents with the occasion `undeliverable` go into a separate daily digest, so that many of them neither delay nor
-    hide urgent messages.
+    Incidents with the occasion `undeliverable` go into a separate daily digest.
     """
     if operator_email is None:
         _fail(session, incident_ids, Channel.OPERATOR, None, occasion, NO_OPERATOR)
@@ -133,10 +122,7 @@ def notify_operator(
 
 
 def distinct_addresses(recipients: Collection[str]) -> list[str]:
-    """Return the addresses in sorted order, and only one of several addresses that differ only in case.
-
-    All common mail servers deliver such addresses to the same mailbox.
-    """
+    """Return the addresses in sorted order, and only one of several addresses that differ only in case."""
     by_mailbox = {normalized_address(recipient): recipient for recipient in sorted(recipients, reverse=True)}
     return sorted(by_mailbox.values())
 
@@ -157,7 +143,7 @@ def _merge_key(account_id: str | None, recipient: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Subject:
-    """A row for the table `notification_subjects`: a notification and an incident that it reports."""
+    """A row for the table `notification_subjects`."""
 
     notification_id: uuid.UUID
     incident_id: uuid.UUID
@@ -166,12 +152,7 @@ class _Subject:
 
 
 def _add(session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str) -> None:
-    """Add incidents to mails that have not been sent yet, or to new mails. Leave out incidents that were reported
-    before.
-
-    The number of SQL statements does not depend on the number of messages, because one transaction may report hundreds
-    of incidents.
-    """
+    """Add incidents to unsent or new mails, except incidents that were reported before."""
     if not messages:
         return
     incident_ids = {incident_id for message in messages for incident_id in message.incident_ids}
@@ -193,11 +174,7 @@ def _add(session: Session, channel: Channel, messages: Sequence[_Message], windo
 def _add_to_digest(
     session: Session, incident_ids: Collection[uuid.UUID], operator_email: str, window: float, domain: str
 ) -> None:
-    """Add incidents to the operator's daily digest mail, unless it contains them already.
-
-    A new digest is due in `window` seconds, but not within a day after the previous digest was queued. An incident can
-    also appear in a later digest, because a mail to another recipient may come back days later.
-    """
+    """Add incidents to the operator's daily digest mail, unless it contains them already."""
     message = _Message(f"digest:{operator_email}", operator_email, None, Occasion.UNDELIVERABLE, incident_ids)
     before = select(func.max(Notification.created_at), db_now()).where(
         Notification.channel == Channel.OPERATOR,
@@ -218,7 +195,7 @@ def _add_to_digest(
 def _reported(
     session: Session, channel: Channel, incident_ids: Collection[uuid.UUID]
 ) -> set[tuple[uuid.UUID, str, Occasion]]:
-    """Return (incident id, merge key, occasion) of each mail that reports one of these incidents on this channel."""
+    """Return (incident id, merge key, occasion) of each mail about one of these incidents."""
     statement = select(
         NotificationSubject.incident_id, NotificationSubject.merge_key, NotificationSubject.occasion
     ).where(NotificationSubject.incident_id.in_(incident_ids), NotificationSubject.channel == channel)
@@ -244,15 +221,7 @@ def _link(session: Session, channel: Channel, subjects: Sequence[_Subject]) -> N
 def _pending(
     session: Session, channel: Channel, messages: Sequence[_Message], window: float, domain: str
 ) -> dict[str, uuid.UUID]:
-    """Find or create the notification for each merge key, and lock it until the caller's transaction ends.
-
-    Messages with the same merge key become one mail. A new notification is due in `window` seconds. An existing one
-    keeps its due time if that is earlier. Rows are written in the order of their keys, so that two transactions do not
-    deadlock.
-
-    Returns:
-        The notification ids by merge key.
-    """
+    """Find or create the notification for each merge key, lock it, and return its id."""
     if not messages:
         return {}
     by_key = {message.merge_key: message for message in messages}
@@ -266,10 +235,7 @@ def _pending(
 
 
 def _insert_or_hasten(session: Session) -> Insert:
-    """Return an INSERT of pending notifications.
-
-    If the notification exists already, it becomes due at the earlier of the two times.
-    """
+    """Return an INSERT of pending notifications, which makes existing ones due earlier."""
     is_postgresql = session.get_bind().dialect.name == "postgresql"
     statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
     earlier = func.least if is_postgresql else func.min
@@ -303,10 +269,7 @@ def _fail(
     occasion: Occasion,
     error: str,
 ) -> None:
-    """Write one failed notification, because there is nobody to notify of these incidents.
-
-    Leave out incidents that already have a failed notification for this occasion.
-    """
+    """Write one failed notification, because there is nobody to notify of these incidents."""
     reported = _reported(session, channel, incident_ids)
     unreported = [
         incident_id for incident_id in sorted(set(incident_ids)) if (incident_id, "", occasion) not in reported

@@ -52,7 +52,7 @@ class NotErasable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class AccountSelector:
-    """The name or the id of an account, by which the data of the account is found. The token store assigns the `id`.
+    """The name or the id of an account whose data is erased. The token store assigns the `id`.
 
     `is_in_our_tables` says whether r8scan's own SQL tables are the token store.
     """
@@ -64,10 +64,7 @@ class AccountSelector:
 
 @dataclass(frozen=True, slots=True)
 class _Purged:
-    """The number of rows that one transaction deleted.
-
-    `other_rows` is the number of mails or the number of audit entries, whichever is larger.
-    """
+    """The number of rows that one transaction deleted."""
 
     incidents: int
     other_rows: int
@@ -79,6 +76,7 @@ def purge_expired(database: Database, *, keep_days: int, transactions: int = 100
     The age of an incident is the time since its token was last found in a new public place.
 
     Args:
+        database: The database.
         keep_days: How many days to keep rows.
         transactions: The maximum number of transactions. The next call deletes the remaining rows.
 
@@ -111,14 +109,15 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
     """Erase all data of the account, and record one audit entry with the counts.
 
     Args:
+        database: The database.
+        selector: The account.
         who: The operator, for the audit.
 
     Returns:
         The number of erased rows by table.
 
     Raises:
-        NotErasable: The account is unknown or ambiguous, one of its tokens still works, or the disable of one of its
-            tokens is not finished.
+        NotErasable: The account is unknown or ambiguous, or one of its tokens still works or is being disabled.
     """
     with database.read() as session:
         digests = _plan(session, selector).digests
@@ -132,8 +131,6 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
     """Delete the list of found tokens of every read object (such as a file) in which one of these digests was found.
 
-    A source may show such an object again. r8scan then reads the object again.
-
     Returns:
         The number of changed rows by table.
     """
@@ -144,10 +141,7 @@ def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
 
 
 def _hours(database: Database) -> Iterator[Sequence[ColumnElement[bool]]]:
-    """For each hour, yield the SQL conditions that select the objects that r8scan read in this hour.
-
-    The rows of one hour are close together on disk.
-    """
+    """For each hour, yield the SQL conditions that select the objects read in this hour."""
     with database.read() as session:
         oldest, newest = session.execute(select(func.min(ReadObject.read_at), func.max(ReadObject.read_at))).one()
     start: datetime | None = oldest
@@ -184,11 +178,7 @@ class _Plan:
 
 
 def _plan(session: Session, selector: AccountSelector) -> _Plan:
-    """Find the data to erase.
-
-    Raises:
-        NotErasable: The data cannot be erased now.
-    """
+    """Find the data to erase."""
     account = _account(session, selector)
     # If the token store is remote, r8scan has no row of the account in its database. The account's id is then stored
     # only in incidents.
@@ -212,14 +202,7 @@ def _account(session: Session, selector: AccountSelector) -> Account | None:
 
 
 def _account_ids(session: Session, selector: AccountSelector, account: Account | None) -> set[str]:
-    """Return the ids under which the incidents of the selected account are stored.
-
-    An incident keeps the name that its account had when the incident was opened. So an incident with the selected name
-    may belong to another account that has since been renamed. Leave out the ids of such other accounts.
-
-    Raises:
-        NotErasable: Incidents with this name belong to several accounts.
-    """
+    """Return the ids under which the incidents of the selected account are stored."""
     if selector.id:
         return {selector.id}
     if selector.is_in_our_tables and account is not None:
@@ -236,11 +219,7 @@ def _account_ids(session: Session, selector: AccountSelector, account: Account |
 
 
 def _disabled_tokens(session: Session, account: Account) -> set[str]:
-    """Lock the account's tokens and return their digests.
-
-    Raises:
-        NotErasable: One of the tokens still works.
-    """
+    """Lock the account's tokens and return their digests."""
     tokens = session.execute(
         select(ApiToken.digest, ApiToken.disabled_at).where(ApiToken.account_id == account.id).with_for_update()
     ).all()
@@ -272,17 +251,13 @@ def _erase(session: Session, selector: AccountSelector, forgotten: Counter[str],
 
 
 def _delete_announced(session: Session, digests: Sequence[str]) -> int:
-    """Delete the messages to gateways about these tokens, sent or not. Return their number."""
+    """Delete the messages to gateways about these tokens. Return their number."""
     of_digest = Notification.facts["digest"].as_string().in_(digests)
     return _delete(session, Notification, Notification.channel.in_(announcements.CHANNELS), of_digest)
 
 
 def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
-    """Delete the data gathered for mails about these incidents.
-
-    A mail to the operator that is not sent yet may report other incidents as well. Its data is gathered again when it
-    is sent.
-    """
+    """Delete the data gathered for mails about these incidents."""
     touched = select(NotificationSubject.notification_id).where(NotificationSubject.incident_id.in_(incident_ids))
     session.execute(
         update(Notification)
@@ -293,10 +268,7 @@ def _forget_facts(session: Session, incident_ids: Sequence[uuid.UUID]) -> None:
 
 
 def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
-    """Delete incidents together with their rows in other tables. Return the number of incidents.
-
-    SQLAlchemy's own cascades would first load every row.
-    """
+    """Delete incidents together with their rows in other tables. Return the number of incidents."""
     if not ids:
         return 0
     _delete(session, NotificationSubject, NotificationSubject.incident_id.in_(ids))
@@ -305,11 +277,7 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
 
 
 def _mails_without_incident(before: db_now | None = None) -> Select[uuid.UUID]:
-    """Return a statement that selects the ids of mails whose incidents were all deleted.
-
-    If `before` is given, select only mails that were created before this time. Messages to gateways are not selected,
-    because `announcements.purge_expired` deletes them.
-    """
+    """Select the ids of mails, older than `before`, whose incidents were all deleted."""
     has_subject = exists().where(NotificationSubject.notification_id == Notification.id)
     statement = select(Notification.id).where(Notification.channel.in_(MAIL_CHANNELS), ~has_subject)
     return statement if before is None else statement.where(Notification.created_at < before)

@@ -34,10 +34,7 @@ def upgrade(database: Database) -> tuple[str | None, str]:
 
 
 def upgrade_to(database: Database, revision: str) -> str | None:
-    """Upgrade the database to the given revision.
-
-    Return the revision before the upgrade, or None for an empty database.
-    """
+    """Upgrade the database to the given revision. Return the revision before, or None for an empty database."""
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
@@ -51,10 +48,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
 
 
 def _change_online(database: Database, before: str | None, revision: str) -> None:
-    """Make the changes to large tables that some revisions need before their migration.
-
-    For each such revision, first migrate to the revision before it. Stop at `revision`.
-    """
+    """Make the changes to large tables that some revisions need before their migration."""
     last = versions.wanted() if revision == "head" else revision
     for needed_by, change in online_changes.BEFORE.items():
         if (before or "") < needed_by <= last:
@@ -69,12 +63,7 @@ def _migrate(database: Database, revision: str) -> None:
 
 @contextmanager
 def _only_one(database: Database) -> Iterator[None]:
-    """Let only one process upgrade at a time. On SQLite, the database's own write lock is enough.
-
-    The lock belongs to a transaction and not to a session, because PgBouncer may give a session to another client. Each
-    attempt to get the lock is a new short transaction, because `CREATE INDEX CONCURRENTLY` in the upgrading process
-    waits for the end of older transactions.
-    """
+    """Let only one process upgrade at a time."""
     if not database.is_postgresql:
         yield
         return
@@ -102,7 +91,7 @@ def current_revision(database: Database) -> str | None:
 
 
 def newest_revision() -> str:
-    """Return the id of the newest migration, which the database must have for this version of r8scan."""
+    """Return the id of the newest migration."""
     head = ScriptDirectory.from_config(_config(None)).get_current_head()
     assert head is not None  # noqa: S101 - the package ships its migrations
     return head

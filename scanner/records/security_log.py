@@ -1,8 +1,4 @@
-"""The security log: one line for each security event, written when the transaction of the event has committed.
-
-The log has a line for every audit entry, and for events that the audit does not keep: new public places, announcements
-and refusals. Lines contain ids, names of sources and counts, but no mail addresses and no free text.
-"""
+"""The security log: one line for each security event, with ids and counts but no mail addresses."""
 
 from __future__ import annotations
 
@@ -82,7 +78,7 @@ def write(
     incident_id: uuid.UUID | None = None,
     level: int = logging.INFO,
 ) -> None:
-    """Write one line to the security log now. Use `write_after_commit` for an event that a transaction records.
+    """Write one line to the security log now.
 
     Args:
         kind: What happened, by its name in the audit, such as "token_disabled".
@@ -105,7 +101,7 @@ def write(
 def write_after_commit(
     session: Session, kind: str, fields: Mapping[str, Any], *, who: str | None, incident_id: uuid.UUID | None = None
 ) -> None:
-    """Write one line to the security log when the session's transaction commits. Write nothing if it is rolled back."""
+    """Write one line to the security log when the session's transaction commits, and nothing if it is rolled back."""
     if _WAITING not in session.info:
         session.info[_WAITING] = []
         event.listen(session, "after_commit", _write_waiting)

@@ -13,7 +13,7 @@ from scanner.records.models import Base
 
 
 class SourceState(Base):
-    """The state of a source: its read position, when its next poll is due, and its counts since it was first polled."""
+    """The state of a source: its read position, the time of its next poll, and its counts."""
 
     __tablename__ = "source_states"
 
@@ -35,7 +35,7 @@ class SourceState(Base):
 
 
 class RepositoryTips(Base):
-    """The newest commits that r8scan knows of a repository. They and all older commits need not be read again.
+    """The newest commits of a repository that need not be read again.
 
     Attributes:
         tips: For each of these commits, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
@@ -57,7 +57,7 @@ class RepositoryTips(Base):
 class ReadObject(Base):
     """An immutable object that was read completely: a git blob, a version of a gist or an hour of the event archive.
 
-    `hits` lists the texts in the object that look like tokens, as JSON. None: the list is not kept.
+    `hits` lists the texts in the object that look like tokens, as JSON, or is None.
     """
 
     __tablename__ = "read_objects"
@@ -78,10 +78,7 @@ class SeenEvent(Base):
 
 
 class Gap(Base):
-    """A span of time in which a source missed events.
-
-    `estimated` is an estimate of how many it missed, from the observed rate of events.
-    """
+    """A span of time in which a source missed events. `estimated` is an estimate of their number."""
 
     __tablename__ = "gaps"
 
@@ -109,7 +106,7 @@ class Tally(Base):
 class BudgetState(Base):
     """The quota of one credential for one GitHub resource: the number of remaining requests, and when it is reset.
 
-    `blocked_until` is the time before which no request may be sent, if there is one.
+    No request may be sent before `blocked_until`.
     """
 
     __tablename__ = "budgets"
@@ -141,9 +138,7 @@ class ResourceRate(Base):
 
 
 class CircuitState(Base):
-    """The circuit breaker of one host: how many requests failed in a row. Until `open_until`, no request is sent to the
-    host.
-    """
+    """The circuit breaker of one host. Until `open_until`, no request is sent to the host."""
 
     __tablename__ = "circuits"
 
@@ -154,10 +149,7 @@ class CircuitState(Base):
 
 
 class UnreadContent(Base):
-    """A document that was not read completely: the reasons, its SHA-256 and its redacted address.
-
-    `job_id` is not a foreign key, because the row is kept when its job is deleted. Commas separate the `reasons`.
-    """
+    """A document that was not read completely: the reasons, its SHA-256 and its redacted address."""
 
     __tablename__ = "unread_contents"
 

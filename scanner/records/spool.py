@@ -1,8 +1,4 @@
-"""The spool: files in the state folder that keep candidates and events while the database is unavailable.
-
-The files contain digests and public addresses, never a raw token. The file `REFUSED` grows by one byte for each entry
-that could not be written, so that `r8scan status` can show how many there were.
-"""
+"""The spool: files that keep candidates and events while the database is unavailable. They contain no raw token."""
 
 from __future__ import annotations
 
@@ -83,8 +79,8 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
     """Pass each entry to `take`, which stores it in the database, and delete its file.
 
     Args:
-        take: Stores an entry, given its kind and content. It must be idempotent: after a crash before the deletion it
-            receives the same entry again. An exception from `take` is passed on, and the remaining entries stay.
+        state_dir: The folder that contains the spool.
+        take: Stores an entry, given its kind and content. It may receive the same entry again after a crash.
         limit: The maximum number of entries.
 
     Returns:
@@ -110,7 +106,7 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
 
 
 def _usage(folder: Path) -> tuple[int, int]:
-    """Return the number of files in the folder and their total bytes, including partial and unreadable ones."""
+    """Return the number of files in the folder and their total bytes."""
     files = size = 0
     with os.scandir(folder) as entries:
         for entry in entries:

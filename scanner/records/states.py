@@ -1,4 +1,4 @@
-"""The values of all state columns, as enums. Code compares and assigns only these enums, never plain strings."""
+"""The values of all state columns, as enums."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from sqlalchemy import Enum as EnumColumn
 
 
 class IncidentState(StrEnum):
-    """The state of an incident. An open incident collects new public places of its token; a closed one does not.
-
-    A token has at most one open incident.
-    """
+    """The state of an incident. An open incident collects new public places of its token."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -106,7 +103,7 @@ class RequestedAction(StrEnum):
 
 
 class SightingState(StrEnum):
-    """Why a found candidate is not confirmed as a token: the token store was not asked yet, or does not know it."""
+    """Why a candidate is not confirmed as a token: the token store was not asked yet, or does not know it."""
 
     UNCHECKED = "unchecked"
     """The token store was not asked yet."""
@@ -139,10 +136,7 @@ class Channel(StrEnum):
 
 
 class Occasion(StrEnum):
-    """Why a notification reports an incident.
-
-    A recipient is notified of an incident only once for the same reason.
-    """
+    """Why a notification reports an incident."""
 
     DISABLED = "disabled"
     ALREADY_DISABLED = "already_disabled"
@@ -216,12 +210,7 @@ class Role(StrEnum):
 
 
 def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
-    """Return a VARCHAR column type for one of these enums. The database does not restrict the values.
-
-    Args:
-        length: The width of the column in characters. It is larger than the longest value, so that a new value needs no
-            migration.
-    """
+    """Return a VARCHAR column type for one of these enums, `length` characters wide."""
     return EnumColumn(enum, native_enum=False, length=length, values_callable=_values, validate_strings=True)
 
 

@@ -1,4 +1,4 @@
-"""Hourly counters by source and name. Many workers add to them at the same time, and `r8scan status` reads them."""
+"""Hourly counters by source and name, for `r8scan status`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,7 @@ MAX_NAME_LENGTH = 80
 
 
 def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
-    """Add the counts to the source's counters of this hour, in the caller's transaction.
-
-    Rows are written in the order of their names, so that two transactions do not deadlock.
-    """
+    """Add the counts to the source's counters of this hour, in the caller's transaction."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     totals: dict[str, int] = defaultdict(int)
     for name, count in counts.items():
@@ -36,10 +33,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
-    """Return the sums of the counters of this hour and of the `hours` before it.
-
-    The sums are grouped by source and then by the name of the counter.
-    """
+    """Return the sums of the counters of this hour and of the `hours` before it, by source and name."""
     statement = (
         select(Tally.source, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600 * hours))

@@ -1,7 +1,4 @@
-"""Time limits by kind of work: how long a worker may keep a row claimed before the work counts as hung.
-
-These limits are the last resort. Requests, git exchanges and reader processes have shorter deadlines.
-"""
+"""Time limits by kind of work: how long a worker may keep a row claimed before the work counts as hung."""
 
 from __future__ import annotations
 
@@ -41,10 +38,10 @@ TIME_LIMIT = "time_limit"
 
 
 def job_seconds(kind: JobKind) -> float:
-    """Return the time limit of a job of this kind: the seconds that it may run without progress."""
+    """Return how many seconds a job of this kind may run without progress."""
     return JOB_SECONDS.get(kind, DEFAULT_SECONDS)
 
 
 def poll_seconds(source: str) -> float:
-    """Return how long one poll of this source may take, in seconds."""
+    """Return how many seconds one poll of this source may take."""
     return POLL_SECONDS.get(source, DEFAULT_SECONDS)

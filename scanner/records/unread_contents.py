@@ -1,7 +1,4 @@
-"""The list of documents that were not read completely, for operators.
-
-The number and the age of its rows are limited.
-"""
+"""The list of documents that were not read completely, for operators."""
 
 from __future__ import annotations
 
@@ -33,10 +30,9 @@ class NotRead:
 
     Attributes:
         reasons: the reasons from `ScanResult.unread`.
-        digest: the SHA-256 of the document, in hex; empty for an object of a git history that could not be
-            decompressed.
-        size: the size of the document in bytes; 0 if it is not known.
-        place: where the document is, as JSON. Tokens in it are replaced by their hints.
+        digest: the SHA-256 of the document, in hex; empty if unknown.
+        size: the size of the document in bytes; 0 if unknown.
+        place: where the document is, as JSON without raw tokens.
     """
 
     reasons: tuple[str, ...]
@@ -69,9 +65,8 @@ def of_job(session: Session, job_id: int) -> list[UnreadContent]:
 
 
 def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int = MAX_ROWS) -> int:
-    """Delete records of unread documents older than `keep_days`, and the oldest ones beyond `max_rows`.
-
-    Return the number of deleted records.
+    """Delete records older than `keep_days`, and the oldest ones beyond `max_rows`. Return the number of deleted
+    records.
     """
     with database.write() as session:
         old = select(UnreadContent.id).where(UnreadContent.seen_at < db_now(-keep_days * 86400.0)).limit(ROWS_PER_PURGE)

@@ -1,7 +1,4 @@
-"""Compares the revision of the database's tables with the newest revision of this program.
-
-The module does not use alembic, whose import takes half a second.
-"""
+"""Compares the revision of the database's tables with the newest revision of this program."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ class WrongVersion(Exception):
 
 
 def wanted() -> str:
-    """Return the newest revision that this program knows: the highest number of a migration file."""
+    """Return the newest revision that this program knows."""
     return max(path.name[:4] for path in _MIGRATIONS.glob("*.py") if re.match(r"\d{4}_", path.name))
 
 
@@ -37,9 +34,7 @@ def present(session: Session) -> str | None:
 
 
 def check(database: Database) -> None:
-    """Check that the database has the tables of this version of r8scan.
-
-    If the database cannot be reached, return without an error, because it may become available later.
+    """Check that the database has the tables of this version of r8scan. Ignore a database that cannot be reached.
 
     Raises:
         WrongVersion: The database is newer or older than this program, or has no tables.

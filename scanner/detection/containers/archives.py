@@ -1,4 +1,4 @@
-"""Readers of package archives: ar (deb), cpio and rpm. They do not keep a whole file in memory."""
+"""Readers of package archives: ar (deb), cpio and rpm."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _cpio_entry_in_octal(stream: Readable, header: bytes) -> tuple[Bounded, byte
 
 
 def rpm_members(container: Container) -> Iterator[Member]:
-    """Yield the two headers of an rpm package, then its payload, which is a compressed cpio archive."""
+    """Yield the two headers of an rpm package, and then its content, a compressed cpio archive."""
     stream = readable(container.source)
     read_up_to(stream, 96)
     for name, padded in (("signature", True), ("header", False)):

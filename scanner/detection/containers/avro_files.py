@@ -1,4 +1,4 @@
-"""Reader of Avro object container files, which contain a schema and separately compressed blocks of records.
+"""Reader of Avro files, which contain a schema and compressed blocks of records.
 
 Format: https://avro.apache.org/docs/1.12.0/specification/#object-container-files.
 """
@@ -23,7 +23,7 @@ _CODECS = {
 
 
 class _Cursor:
-    """A read position in the file. A read beyond the end of the file raises UnreadableError."""
+    """A read position in the file."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self.content, self.at = content, at
@@ -35,7 +35,7 @@ class _Cursor:
         return self.content[self.at - size : self.at]
 
     def number(self) -> int:
-        """Read and return the next integer. Avro stores an integer in zigzag encoding, in at most ten bytes."""
+        """Read and return the next integer, which is in zigzag encoding."""
         value = shift = 0
         while shift < 70:
             byte = self.take(1)[0]
@@ -47,11 +47,11 @@ class _Cursor:
 
 
 def avro_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each block of the Avro file: the block's decompressed records.
+    """Yield the decompressed records of each block of the Avro file.
 
     Raises:
-        UnreadableError: the file is damaged, or its blocks are compressed by an unknown codec.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the file is damaged, or the compression method is unknown.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     cursor = _Cursor(content, len(MAGIC))
@@ -78,7 +78,7 @@ def avro_members(container: Container) -> Iterator[Member]:
 
 
 def _codec_of(cursor: _Cursor) -> bytes:
-    """Read the file's metadata and return the name of the compression codec, or b"" if the metadata names none."""
+    """Read the file's metadata and return the name of the compression method, or b"" if there is none."""
     codec = b""
     entries = 0
     while (count := cursor.number()) != 0:

@@ -1,4 +1,4 @@
-"""Readers of draw.io diagrams and of recorded HTTP traffic. Both are text files with compressed data in base64."""
+"""Readers of draw.io diagrams and of recorded HTTP traffic, two text formats with compressed data in base64."""
 
 from __future__ import annotations
 
@@ -21,15 +21,12 @@ _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]
 
 
 def has_diagram(content: bytes) -> bool:
-    """Return whether the content is a draw.io file, or a picture that contains the draw.io diagram it was made from."""
+    """Return whether the content is a draw.io file, or a picture that contains a draw.io diagram."""
     return b"diagram" in content[:_HEAD_BYTES] and b"mxfile" in content[:_HEAD_BYTES]
 
 
 def has_http_bodies(content: bytes) -> bool:
-    """Return whether the content has the JSON field `"encoding": "base64"`.
-
-    In recorded HTTP traffic, this field marks a body in base64.
-    """
+    """Return whether the content has the JSON field `"encoding": "base64"`, which marks a recorded HTTP body."""
     at = content.find(_FIELD)
     while at >= 0:
         at += len(_FIELD)
@@ -40,10 +37,7 @@ def has_http_bodies(content: bytes) -> bool:
 
 
 def diagram_members(container: Container) -> Iterator[Member]:
-    """Yield each diagram of a draw.io file.
-
-    A diagram is percent-encoded, then compressed by deflate, then encoded in base64.
-    """
+    """Yield each diagram of a draw.io file."""
     for match in _DIAGRAM.finditer(whole(container)):
         stream = Container("diagram", _decoded(match[1]), container.meter)
         container.meter.enter()

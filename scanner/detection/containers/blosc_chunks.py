@@ -1,7 +1,6 @@
-"""Reader of Blosc chunks. Zarr stores each chunk in a file of its own, and PyTables stores chunks inside HDF5 files.
+"""Reader of Blosc chunks, which Zarr stores as files and PyTables stores inside HDF5 files.
 
-The format of a chunk: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst. The Python package of Blosc
-is not used, because it starts threads and loads numpy.
+The format: https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def is_blosc_chunk(content: bytes) -> bool:
 
 
 def _chunk_size(content: bytes, at: int) -> int:
-    """Return the size in bytes of the Blosc chunk at offset `at`, or 0 if no chunk begins there."""
+    """Return the size in bytes of the Blosc chunk at offset `at`, or 0 if there is none."""
     if len(content) < at + 20:
         return 0
     version, codec_version, flags, element, plain, block, packed = _HEADER.unpack_from(content, at)
@@ -91,18 +90,7 @@ def _decompressed(container: Container, chunk: bytes) -> Member:
 
 
 def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Meter) -> bytes:
-    """Return the decompressed bytes of one block of a Blosc chunk.
-
-    A block may be stored in several parts: the first bytes of all elements, then the second bytes, and so on.
-
-    Args:
-        chunk: The whole chunk.
-        at: The offset of the block in the chunk.
-        size: The size of the decompressed block in bytes.
-        parts: The number of parts in which the block is stored.
-        codec: Blosc's number of the compression method.
-        meter: Counts and limits the work of the scan.
-    """
+    """Return the decompressed bytes of the block at offset `at` of a Blosc chunk."""
     pieces = []
     part_size = size // max(parts, 1)
     for _ in range(parts):
@@ -141,10 +129,7 @@ def _part(part: bytes, size: int, codec: int, meter: Meter) -> bytes:
 
 
 def embedded_blosc_chunks(container: Container) -> Iterator[Member]:
-    """Yield the decompressed content of each Blosc chunk inside a file that contains the name of the Blosc filter.
-
-    Such files are usually HDF5 files.
-    """
+    """Yield the decompressed content of each Blosc chunk inside a file, for example an HDF5 file."""
     content = whole(container)
     if b"blosc" not in content and b"BLOSC" not in content:
         return
@@ -165,14 +150,14 @@ def has_filters(content: bytes) -> bool:
 
 
 def has_unread_filter(content: bytes) -> bool:
-    """Return whether the content is an HDF5 file that uses LZF or szip, which this module cannot decompress."""
+    """Return whether the content is an HDF5 file that uses LZF or szip, which cannot be decompressed here."""
     return content.startswith(_HDF5) and any(name in content for name in _UNREAD_FILTERS)
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
     """Return the sizes, in bytes, of the elements to which an HDF5 file applies the shuffle filter.
 
-    The sizes are above one and in ascending order. At most eight are returned.
+    At most eight sizes are returned, in ascending order. All are above one.
     """
     if not content.startswith(_HDF5):
         return ()
@@ -183,10 +168,8 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 def unshuffled(content: bytes, size: int) -> bytes:
     """Undo HDF5's shuffle filter, and return the original content.
 
-    The filter stores the first byte of every element, then the second byte of every element, and so on.
-
     Args:
-        content: The shuffled bytes.
+        content: The first byte of every element, then the second byte of every element, and so on.
         size: The number of bytes in an element.
     """
     count = len(content) // size

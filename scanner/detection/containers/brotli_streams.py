@@ -1,4 +1,4 @@
-"""Recognition and decompression of Brotli streams (RFC 7932), which have no magic number and no checksum."""
+"""Recognition and decompression of Brotli streams (RFC 7932), which have no magic number."""
 
 from __future__ import annotations
 
@@ -58,9 +58,7 @@ def brotli_members(container: Container) -> Iterator[Member]:
 def chrome_cache_members(container: Container) -> Iterator[Member]:
     """Yield the body of an entry of Chrome's cache.
 
-    The header before the body may have padding, so several offsets are tried. If no Brotli stream begins at any of
-    them, yield the bytes after each offset as one member. The format:
-    https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
+    The format: https://chromium.googlesource.com/chromium/src/+/main/net/disk_cache/simple/simple_entry_format.h
     """
     content = whole(container)
     key = int.from_bytes(content[12:16], "little")
@@ -82,8 +80,7 @@ def chrome_cache_members(container: Container) -> Iterator[Member]:
 def is_firefox_cache(content: bytes) -> bool:
     """Return whether the content is an entry of Firefox's cache whose body is compressed with Brotli.
 
-    The last four bytes of an entry are the size of its body:
-    https://searchfox.org/mozilla-central/source/netwerk/cache2/CacheFileMetadata.h
+    The format: https://searchfox.org/mozilla-central/source/netwerk/cache2/CacheFileMetadata.h
     """
     size = int.from_bytes(content[-4:], "big")
     version = size + 4 + 2 * -(-size // _FIREFOX_CHUNK)
@@ -104,10 +101,7 @@ def _body(body: bytes, container: Container) -> Member:
 
 
 def woff2_members(container: Container) -> Iterator[Member]:
-    """Yield the decompressed tables of a WOFF2 font as one member.
-
-    The tables follow a directory whose entries have variable sizes: https://www.w3.org/TR/WOFF2/.
-    """
+    """Yield the decompressed tables of a WOFF2 font as one member: https://www.w3.org/TR/WOFF2/."""
     content = whole(container)
     at = 48
     for _ in range(int.from_bytes(content[12:14], "big")):

@@ -22,10 +22,9 @@ _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
 
 class Inflated:
-    """A stream of the decompressed bytes of a file.
+    """A stream of the decompressed bytes of a file, which may contain several compressed streams.
 
-    If the file has several compressed streams one after the other, they are all read, and other bytes between them are
-    skipped. After a damaged or truncated stream, reading continues with the next stream in the file.
+    Reading continues after a damaged stream. Other bytes between the streams are skipped.
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
@@ -52,7 +51,7 @@ class Inflated:
 
     @property
     def unused(self) -> int:
-        """The number of bytes that were read from the file but come after the end of the compressed stream."""
+        """The number of bytes that were read after the end of the compressed stream."""
         return len(self._pending)
 
     def read(self, size: int, /) -> bytes:
@@ -112,12 +111,7 @@ class Inflated:
         return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
-        """End the current stream after an error, and return `output`.
-
-        Args:
-            data: The compressed bytes that could not be decompressed.
-            output: The last bytes that were decompressed before the error.
-        """
+        """End the current stream after an error, and return `output`, the bytes before the error."""
         self._stream_output += len(output)
         self._count_damage()
         self._current = None
@@ -191,41 +185,29 @@ def bzip2_members(container: Container) -> Iterator[Member]:
 
 
 def xz_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an xz file.
-
-    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
-    """
+    """Yield the content of an xz file. A file that needs a dictionary above 64 MB counts as unsupported."""
     yield _member(container, decompressors.xz_codec())
 
 
 def lzma_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a `.lzma` file.
-
-    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
-    """
+    """Yield the content of a `.lzma` file. A file that needs a dictionary above 64 MB counts as unsupported."""
     yield _member(container, decompressors.lzma_codec())
 
 
 def lzip_members(container: Container) -> Iterator[Member]:
-    """Yield the content of an lzip file.
-
-    A file that needs a dictionary above 64 MB is not read, but counted as unsupported.
-    """
+    """Yield the content of an lzip file. A file that needs a dictionary above 64 MB counts as unsupported."""
     yield _member(container, decompressors.lzip_codec())
 
 
 def zstd_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Zstandard file.
-
-    A file that needs a window above 64 MB is not read, but counted as unsupported.
-    """
+    """Yield the content of a Zstandard file. A file that needs a window above 64 MB counts as unsupported."""
     yield _member(container, decompressors.zstd_codec())
 
 
 def magicless_zstd_members(container: Container) -> Iterator[Member]:
-    """Yield the content of a Zstandard frame without its magic number.
+    """Yield the content of a Zstandard frame that has no magic number.
 
-    A frame that needs a window above 64 MB is not read, but counted as unsupported.
+    A frame that needs a window above 64 MB counts as unsupported.
     """
     yield _member(container, decompressors.magicless_zstd_codec())
 
@@ -236,7 +218,7 @@ def _member(container: Container, codec: Codec) -> Member:
 
 
 def inner_name(name: str) -> str:
-    """Return the name of a decompressed file: `a.txt` for `a.txt.gz`, `a.tar` for `a.tgz`, else `content`."""
+    """Return the name of a decompressed file, for example `a.txt` for `a.txt.gz`. The default is `content`."""
     for suffix, instead in ((_SUFFIX, ""), (_SHORT_TAR, ".tar")):
         inner = suffix.sub(instead, name)
         if inner not in (name, ""):

@@ -1,7 +1,4 @@
-"""Readers of the compressed values in database dumps: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`).
-
-Uncompressed values need no reader, because the bytes of the dump itself are searched as well.
-"""
+"""Readers of the compressed values in database dumps: Redis (`dump.rdb`) and PostgreSQL (`pg_dump -Fc`)."""
 
 from __future__ import annotations
 
@@ -25,8 +22,7 @@ _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x0
 def redis_members(container: Container) -> Iterator[Member]:
     """Yield the strings of a Redis dump that are compressed with LZF.
 
-    Such a string begins with the byte 0xC3, its compressed length and its decompressed length:
-    https://rdb.fnordig.de/file_format.html.
+    The format: https://rdb.fnordig.de/file_format.html.
     """
     content = whole(container)
     at = content.find(_LZF)
@@ -51,10 +47,7 @@ def redis_members(container: Container) -> Iterator[Member]:
 
 
 def _length(content: bytes, at: int) -> tuple[int, int]:
-    """Return the length that is encoded at offset `at` of a Redis dump, and the offset after it.
-
-    The returned length is 0 if no length is encoded there.
-    """
+    """Return the encoded length at offset `at` (0 if there is none), and the offset after it."""
     first = content[at : at + 1]
     if not first or first[0] >= 0xC0:
         return 0, at + 1
@@ -68,7 +61,7 @@ def _length(content: bytes, at: int) -> tuple[int, int]:
 
 
 def postgresql_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each table of a PostgreSQL dump: the decompressed data of the table."""
+    """Yield the decompressed data of each table of a PostgreSQL dump."""
     content = whole(container)
     match = _FIRST_CHUNK.search(content)
     while match:
@@ -80,10 +73,7 @@ def postgresql_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the data chunks of a table, and the offset after them.
-
-    The chunks begin at offset `at` and end with a chunk of length zero.
-    """
+    """Return the data chunks of the table at offset `at`, and the offset after them."""
     chunks: list[bytes] = []
     while at + 5 <= len(content) and content[at] == 0:
         size = int.from_bytes(content[at + 1 : at + 5], "little")

@@ -19,7 +19,7 @@ _UNBOUNDED_STEP = 64
 
 
 class Decompressor(Protocol):
-    """The interface of all decompressors here, and of `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
+    """The interface of all decompressors, including `bz2.BZ2Decompressor` and `lzma.LZMADecompressor`."""
 
     @property
     def eof(self) -> bool: ...
@@ -38,7 +38,7 @@ class Codec(NamedTuple):
         make: A function that returns a new decompressor for one stream.
         magic: The first bytes of each stream. Empty if a file can contain only one stream.
         errors: The exceptions that `make` and the decompressor raise for bad input.
-        closed: Whether each stream ends with an end mark. If so, a stream without the mark is truncated.
+        closed: Whether a complete stream always has an end mark.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Codec(NamedTuple):
 
 
 class _Zlib:
-    """A decompressor of zlib, gzip and deflate. It also returns the output that precedes an error in the data."""
+    """A decompressor of zlib, gzip and deflate that also returns the output before an error."""
 
     def __init__(self, wbits: int) -> None:
         self._inner = zlib.decompressobj(wbits)
@@ -100,7 +100,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
 
 
 class BrokenStreamError(Exception):
-    """A stream is damaged. `output` contains the bytes that were decompressed before the error."""
+    """A stream is damaged. `output` is what was decompressed before the error."""
 
     def __init__(self, output: bytes) -> None:
         super().__init__("broken stream")
@@ -108,10 +108,7 @@ class BrokenStreamError(Exception):
 
 
 class _Stepped:
-    """Base class of decompressors whose library cannot limit its output.
-
-    They pass the input to the library in small pieces.
-    """
+    """Base class of decompressors whose library cannot limit its output."""
 
     def __init__(self) -> None:
         self._input = b""
@@ -164,7 +161,7 @@ class _Zstd(_Stepped):
 
 
 class _Deflate64(_Stepped):
-    """A decompressor of Deflate64, a variant of deflate that Windows uses in large zip files."""
+    """A decompressor of Deflate64, a variant of deflate in large zip files."""
 
     def __init__(self) -> None:
         import inflate64
@@ -221,7 +218,7 @@ class _Brotli:
 
 
 class _Lzip:
-    """A decompressor of one member of an lzip file: a header of 6 bytes, LZMA data, and a trailer of 20 bytes."""
+    """A decompressor of one member of an lzip file."""
 
     def __init__(self) -> None:
         self._head = b""
@@ -331,7 +328,7 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
 
     Args:
         properties: One byte for LZMA's parameters lc, lp and pb, then four bytes for the size of the dictionary.
-        before: The liblzma filters that were applied to the data before it was compressed.
+        before: The liblzma filters that were applied before compression.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -355,7 +352,7 @@ def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Cod
 
     Args:
         properties: One byte for the size of the dictionary.
-        before: The liblzma filters that were applied to the data before it was compressed.
+        before: The liblzma filters that were applied before compression.
 
     Raises:
         UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
@@ -376,7 +373,7 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Return the bytes that a damaged stream decompresses to before the error, without the first `delivered` bytes.
+    """Decompress a damaged stream again up to the error, and return the output after the first `delivered` bytes.
 
     Args:
         codec: The compression method of the stream.

@@ -1,8 +1,4 @@
-"""Finder of compressed streams and archives inside binary files of unknown format.
-
-The magic number of a compressed stream is short and also occurs by chance, so a stream is accepted only if its
-beginning is valid.
-"""
+"""Finder of compressed streams and archives inside binary files of unknown format."""
 
 from __future__ import annotations
 
@@ -82,9 +78,9 @@ def _automaton() -> BytesAhoCorasick:
 
 
 def holds_streams(content: bytes) -> bool:
-    """Return whether the content may have a compressed stream or archive inside it, at any offset.
+    """Return whether the content may contain a compressed stream or archive at any offset.
 
-    The test has a limit on its work. If it reaches the limit, return True, so that the content is read completely.
+    Also return True if the test reaches its limit.
     """
     if _is_raw_deflate(content) or packed_program(content) is not None:
         return True
@@ -103,10 +99,7 @@ def holds_streams(content: bytes) -> bool:
 
 
 def is_binary(content: bytes) -> bool:
-    """Return whether the content has control characters that do not occur in text.
-
-    Only the beginning of the content is tested and, if the content is a script, also its end.
-    """
+    """Return whether the beginning of the content, or the end of a script, has bytes that do not occur in text."""
     head = content[:HEAD_BYTES]
     # Test the end of a script as well, because an installer may be a long script with an archive after it.
     return bool(head.translate(None, _TEXT)) or (
@@ -115,14 +108,11 @@ def is_binary(content: bytes) -> bool:
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in binary content. The member's name says at which offset the stream begins.
-
-    If a zip or 7z archive is found, yield the members of the archive and stop.
+    """Yield each compressed stream in binary content. If there is a zip or 7z archive, yield its members and stop.
 
     Raises:
-        UnreadableError: the content has a RAR archive, HDF5 data in an unsupported compression, or a program that
-            unpacks itself in an unsupported format.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: a part cannot be read, for example a RAR archive or a program in an unknown packed format.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     if _is_raw_deflate(content):
@@ -169,13 +159,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
 
 
 def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iterator[Member]:
-    """Yield a stream of an HDF5 file unchanged, and then once for each size in `sizes`, with the shuffle filter undone.
-
-    Args:
-        member: The stream.
-        sizes: The possible sizes, in bytes, of the elements that were shuffled.
-        meter: Counts and limits the work of the scan.
-    """
+    """Yield a stream of an HDF5 file unchanged, and then with each possible shuffle filter undone."""
     if not sizes:
         yield member
         return
@@ -188,7 +172,7 @@ def _with_shuffled(member: Member, sizes: tuple[int, ...], meter: Meter) -> Iter
 
 
 class _Tail:
-    """A stream of the content's bytes, from the offset `at` to the end."""
+    """A stream of the content's bytes from offset `at` to the end."""
 
     def __init__(self, content: bytes, at: int) -> None:
         self._content = memoryview(content)
@@ -230,13 +214,7 @@ def _magics(content: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None]) -> bool:
-    """Return whether a valid stream or archive begins with the magic number at `at`.
-
-    Args:
-        content: The bytes to test.
-        at: The offset of the magic number.
-        spend: A function that is called with the work of each test. It raises an exception if too much work was done.
-    """
+    """Return whether a valid stream or archive with this magic number begins at offset `at`."""
     spend(_GUESS_STEPS)
     head = content[at : at + 64]
     if magic == b"PK\x03\x04":
@@ -265,11 +243,7 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
 
 
 def _begins_lzma(content: bytes, at: int) -> bool:
-    """Return whether a `.lzma` stream begins at `at`.
-
-    The fields of its header must be valid. It must decompress without an error to at least 1 kB, or to its end if it is
-    shorter.
-    """
+    """Return whether a `.lzma` stream begins at offset `at`."""
     head = content[at : at + _LZMA_HEAD]
     if len(head) < 18 or head[13] or not (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):
         return False
@@ -283,10 +257,7 @@ def _begins_lzma(content: bytes, at: int) -> bool:
 
 
 def _begins_zstd(content: bytes, at: int, spend: Callable[[int], None]) -> bool:
-    """Return whether a Zstandard frame (RFC 8878) with a valid header and first block begins at offset `at`.
-
-    Frames that need a dictionary are not accepted.
-    """
+    """Return whether a valid Zstandard frame (RFC 8878) without a dictionary begins at offset `at`."""
     head = content[at : at + 32]
     if len(head) < 12 or head[4] & 0x0B:
         return False
@@ -327,10 +298,7 @@ def _begins_with_text(content: bytes, at: int) -> bool:
 
 
 def _is_raw_deflate(content: bytes) -> bool:
-    """Return whether the content is text that is compressed as one deflate stream without a header.
-
-    Only the first 4 KiB are tested.
-    """
+    """Return whether the content is text in one deflate stream without a header, judged by 4 KiB."""
     if len(content) < 16 or content[0] & 6 not in (2, 4):
         return False
     inflater = zlib.decompressobj(-15)
@@ -343,7 +311,7 @@ def _is_raw_deflate(content: bytes) -> bool:
 
 
 def _begins_rar(head: bytes) -> bool:
-    """Return whether `head` begins with the RAR magic number and a header with a correct checksum."""
+    """Return whether `head` begins with the magic number and a valid header of RAR."""
     if head[6:7] == b"\0":
         # In RAR version 4, the header begins with the lower half of a checksum over the next eleven bytes.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")

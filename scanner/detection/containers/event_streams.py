@@ -1,6 +1,5 @@
-"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, or one JSON object per line.
-
-One event contains only a few letters of the answer, so a token is divided among several events.
+"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, or one JSON object per
+line.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _MAX_PATH = 200
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each JSON field that occurs in several events: the strings of that field, joined.
+    """Yield the joined strings of each JSON field that occurs in several events.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter

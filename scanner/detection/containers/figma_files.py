@@ -15,10 +15,10 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def figma_members(container: Container) -> Iterator[Member]:
-    """Yield each part of the Figma canvas, decompressed. Four bytes before each part contain its length.
+    """Yield each part of the Figma canvas, decompressed.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     at, number = _HEADER, 0

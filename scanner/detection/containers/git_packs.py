@@ -24,10 +24,7 @@ _DAMAGE = ("pack_damaged", "pack_truncated")
 
 
 class _DocumentBudget(WorkBudget):
-    """A limit on the work of reading a git pack that is part of a document.
-
-    The work is also counted by the meter of the document.
-    """
+    """A limit on the work of reading a git pack inside a document."""
 
     def __init__(self, meter: Meter) -> None:
         super().__init__(meter.room // 2)
@@ -53,11 +50,11 @@ def bundle_members(container: Container) -> Iterator[Member]:
 
 
 def pack_members(container: Container) -> Iterator[Member]:
-    """Yield every object of a git pack except trees. The type and id of the object are the member's name.
+    """Yield every object of a git pack except trees. The member's name is the type and id of the object.
 
     Raises:
-        UnreadableError: the rest of the pack is damaged. The objects before the damage were yielded.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the pack is damaged. The objects before the damage were yielded.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     most = meter.limits.member_bytes
@@ -79,6 +76,6 @@ def pack_members(container: Container) -> Iterator[Member]:
 
 
 def _hash_of(content: bytes) -> str:
-    """Return the name of the hash algorithm that gives the checksum at the end of the git pack."""
+    """Return the name of the hash algorithm of the checksum at the end of the git pack."""
     is_sha256 = hashlib.sha256(memoryview(content)[:-32]).digest() == content[-32:]
     return "sha256" if is_sha256 else "sha1"

@@ -15,7 +15,7 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 
 
 def is_rare_lzma(content: bytes) -> bool:
-    """Return whether the content is a `.lzma` file that contains text and has unusual properties or dictionary size.
+    """Return whether the content is text in a `.lzma` file with unusual properties or dictionary size.
 
     The format: https://github.com/tukaani-project/xz/blob/master/doc/lzma-file-format.txt
     """
@@ -26,7 +26,7 @@ def is_rare_lzma(content: bytes) -> bool:
 
 
 def is_magicless_zstd(content: bytes) -> bool:
-    """Return whether the content is a Zstandard frame (RFC 8878) that contains text and lacks the magic number."""
+    """Return whether the content is text in a Zstandard frame (RFC 8878) that has no magic number."""
     if len(content) < 16 or content[0] & 0x08:
         return False
     has_window, id_size, size_code = not content[0] & 0x20, (0, 1, 2, 4)[content[0] & 3], content[0] >> 6

@@ -1,7 +1,4 @@
-"""Reader of recorded HTTP messages whose bodies were sent in chunks (RFC 9112, section 7.1).
-
-The reader joins the chunks, because a token or a compressed body may be divided between two chunks.
-"""
+"""Reader of recorded HTTP messages whose bodies were sent in chunks (RFC 9112, section 7.1)."""
 
 from __future__ import annotations
 
@@ -22,12 +19,11 @@ def has_chunks(content: bytes) -> bool:
 
 
 def chunked_members(container: Container) -> Iterator[Member]:
-    """Yield each body that was sent in chunks, with its chunks joined.
-
-    Then yield other compressed streams in the content.
+    """Yield each body that was sent in chunks, with its chunks joined. Then yield other compressed streams in the
+    content.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     begin = done = 0
@@ -49,10 +45,7 @@ def chunked_members(container: Container) -> Iterator[Member]:
 
 
 def _chunks(content: bytes, at: int) -> tuple[list[bytes], int]:
-    """Return the chunks of an HTTP body that begin at offset `at`, and the offset after them.
-
-    A recording may end inside a chunk.
-    """
+    """Return the chunks of the HTTP body at offset `at`, and the offset after them."""
     chunks: list[bytes] = []
     while (size := _SIZE.match(content, at)) is not None:
         length = int(size[1], 16)

@@ -14,7 +14,7 @@ _BLOSCLZ_NEAR = 8191
 
 
 class _Output:
-    """The decoded bytes of one compressed block, with a limit on their number."""
+    """The decoded bytes of one compressed block, up to a limit."""
 
     def __init__(self, meter: Meter, before: bytes = b"") -> None:
         self.content = bytearray(before)
@@ -35,10 +35,7 @@ class _Output:
         self._pay(len(piece))
 
     def copy(self, distance: int, length: int) -> None:
-        """Append a copy of `length` bytes of the output, which begin `distance` bytes before its end.
-
-        If `length` is larger than `distance`, these bytes are repeated until `length` bytes were appended.
-        """
+        """Append `length` bytes that are copied from `distance` bytes before the end of the output."""
         start = len(self.content) - distance
         if distance <= 0 or start < 0:
             raise UnreadableError("damaged")
@@ -67,18 +64,18 @@ class _Output:
 
 
 def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
-    """Return the content of an LZ4 block.
+    """Return the decompressed content of an LZ4 block.
 
     The format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 
     Args:
         block: The compressed bytes.
-        meter: Counts and limits the work of the scan.
-        before: The last 64 kB of output before this block, to which the block may refer.
+        meter: Limits the work of the scan.
+        before: The last 64 kB of output before this block.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the block is damaged or its content is too large.
+        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter, before) as output:
         at = 0
@@ -116,8 +113,8 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
     The format is defined by `lzf_d.c` of liblzf.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the block is damaged or its content is too large.
+        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         while at < end:
@@ -144,8 +141,8 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
     The format: https://docs.kernel.org/staging/lzo.html.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the block is damaged or its content is too large.
+        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at, literals = 0, 0
@@ -183,17 +180,7 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
 
 def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int]:
-    """Return the length that an LZO instruction encodes, and the offset after its last byte.
-
-    If `length` is zero, the length is too large for the instruction itself. It is then `most`, plus 255 for each zero
-    byte from `at` on, plus the value of the next byte.
-
-    Args:
-        block: The compressed bytes.
-        at: The offset after the instruction.
-        length: The length in the instruction itself, or zero.
-        most: The largest length that the instruction itself can encode.
-    """
+    """Return the length that an LZO instruction encodes, and the offset after its last byte."""
     if length:
         return length, at
     begun = at
@@ -203,17 +190,7 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Decode an LZO instruction of two bytes, which copies bytes that were decoded before.
-
-    Args:
-        code: The first byte of the instruction.
-        following: The second byte of the instruction.
-        literals: The number of uncompressed bytes before the instruction. 4 means four or more.
-
-    Returns:
-        The length of the copy minus two; the distance back to the bytes to copy; a number whose lowest two bits say how
-        many uncompressed bytes follow.
-    """
+    """Return the copy length minus two, the distance, and the trailing literals of an LZO instruction."""
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code
     if literals == 4:
@@ -227,8 +204,8 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
     The format: https://github.com/google/snappy/blob/main/format_description.txt
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the block is damaged or its content is too large.
+        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at = 0
@@ -267,8 +244,8 @@ def blosclz_block(block: bytes, meter: Meter) -> bytes:
     The format is defined by `blosclz.c` of c-blosc.
 
     Raises:
-        UnreadableError: the block is damaged or its content is larger than the limit for one file.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        UnreadableError: the block is damaged or its content is too large.
+        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at, first = 0, 31

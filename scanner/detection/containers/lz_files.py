@@ -1,4 +1,4 @@
-"""Readers of files compressed with LZ4, LZO (`lzop`), Snappy or `compress` (`.Z`). They read block by block."""
+"""Readers of files compressed with LZ4, LZO (`lzop`), Snappy or `compress` (`.Z`)."""
 
 from __future__ import annotations
 
@@ -32,10 +32,7 @@ _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
 class _Pieces:
-    """A stream of the bytes that a generator yields.
-
-    If the generator raises an error for damaged data, the stream counts the damage and ends.
-    """
+    """A stream of the bytes that a generator yields. It ends where the data is damaged."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -120,10 +117,7 @@ def lzop_members(container: Container) -> Iterator[Member]:
 
 
 def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed blocks of a file that `lzop` wrote.
-
-    The format is defined by `lzop.c` in the source of https://www.lzop.org.
-    """
+    """Yield the decompressed blocks of an `lzop` file, a format defined by `lzop.c` (https://www.lzop.org)."""
     read_up_to(stream, 9)
     is_newer = _number(stream, 2) >= _LZO_NEWER
     # Skip the version of the library, the version of `lzop` that can read the file, the method and the level.
@@ -150,11 +144,7 @@ def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _number(stream: Readable, size: int) -> int:
-    """Read and return a big-endian integer of `size` bytes.
-
-    Raises:
-        UnreadableError: the file ends inside the integer.
-    """
+    """Read and return a big-endian integer of `size` bytes."""
     field = read_up_to(stream, size)
     if len(field) < size:
         raise UnreadableError("damaged")
@@ -201,10 +191,7 @@ def compress_members(container: Container) -> Iterator[Member]:
 
 
 def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed bytes of a `.Z` file.
-
-    The file consists of LZW codes of 9 to 16 bits, least significant bit first, in groups of eight codes.
-    """
+    """Yield the decompressed bytes of a `.Z` file, which consists of LZW codes of 9 to 16 bits."""
     head = read_up_to(stream, 3)
     if len(head) < 3:
         raise UnreadableError("damaged")

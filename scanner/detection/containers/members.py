@@ -24,9 +24,9 @@ class Member(NamedTuple):
 
     Attributes:
         source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
-        encoding: The compression or encoding that the reader has undone, such as `gzip`; empty for a file of an
+        encoding: The compression or encoding that the reader has undone, such as `gzip`. Empty for a file of an
             archive.
-        text_of_markup: Whether the part may be XML. If so, its text is scanned a second time without the tags.
+        text_of_markup: Whether the part may be XML. XML is scanned a second time without its tags.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Member(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A file that contains other files or compressed data. `meter` counts and limits the work of reading it."""
+    """A file that contains other files or compressed data. `meter` limits the work of reading it."""
 
     name: str
     source: Source
@@ -47,10 +47,7 @@ Reader = Callable[[Container], Iterator[Member]]
 
 
 class UnreadableError(Exception):
-    """The rest of a container cannot be read.
-
-    `reason` says why, for example `damaged`. The error is counted under this reason in `ScanResult.unread`.
-    """
+    """The rest of a container cannot be read. `reason` says why, for example `damaged`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -58,9 +55,7 @@ class UnreadableError(Exception):
 
 
 class Chained:
-    """A stream that first returns bytes that were already read from another stream, and then the rest of that
-    stream.
-    """
+    """A stream that first returns the given bytes, and then the rest of another stream."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)
@@ -72,7 +67,7 @@ class Chained:
 
 
 class Bounded:
-    """A stream of the next `size` bytes of another stream. `left` is the number of bytes that are still to be read."""
+    """A stream of the next `size` bytes of another stream. `left` is the number of bytes that are not read yet."""
 
     def __init__(self, stream: Readable, size: int) -> None:
         self._stream = stream
@@ -90,7 +85,7 @@ class Bounded:
 
 
 class Paid:
-    """A stream that reads another stream and counts each byte, to limit the work of the scan."""
+    """A stream that reads another stream and counts the bytes, to limit the work of the scan."""
 
     def __init__(self, meter: Meter, stream: Readable) -> None:
         self._meter = meter
@@ -103,7 +98,7 @@ class Paid:
 
 
 def readable(source: Source) -> Readable:
-    """Return the source as a stream. Bytes are not copied."""
+    """Return the source as a stream, without copying bytes."""
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
@@ -138,7 +133,7 @@ def read_up_to(stream: Readable, size: int) -> bytes:
 def shown_name(name: str | bytes) -> str:
     """Return a member's name as text of at most 300 characters.
 
-    Replace invalid bytes by U+FFFD or `?`, and control characters by spaces.
+    Replace invalid bytes, and control characters.
     """
     text = name.decode("utf-8", "replace") if isinstance(name, bytes) else name
     text = text.encode("utf-8", "replace").decode("utf-8")

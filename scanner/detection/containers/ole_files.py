@@ -19,10 +19,7 @@ _STREAM, _ROOT = 2, 5
 
 
 class _Header(NamedTuple):
-    """The fields of an OLE file's header ([MS-CFB] 2.2) that this module uses.
-
-    `sector_bytes`, `mini_sector_bytes` and `mini_cutoff` are sizes in bytes. The other fields are sector numbers.
-    """
+    """The fields of an OLE file's header that are used here ([MS-CFB] 2.2). Sizes are in bytes."""
 
     sector_bytes: int
     mini_sector_bytes: int
@@ -41,13 +38,11 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream (inner file) of an OLE compound file.
-
-    If a part of a stream is missing, yield the part before it, and count the damage.
+    """Yield each stream (inner file) of an OLE compound file. A damaged stream is yielded up to the damage.
 
     Raises:
         UnreadableError: the header is damaged.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     file = _CompoundFile(content, meter)
@@ -63,7 +58,7 @@ def ole_members(container: Container) -> Iterator[Member]:
 
 
 class _CompoundFile:
-    """An OLE compound file: a small file system whose streams (files) are chains of sectors."""
+    """An OLE compound file: a small file system whose files are chains of sectors."""
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         self._content, self._meter = content, meter
@@ -74,10 +69,7 @@ class _CompoundFile:
         self._mini = b""
 
     def entries(self) -> list[_Entry]:
-        """Return the entries of the OLE file's directory.
-
-        Also read the stream that contains all small files, because `stream` takes small files from it.
-        """
+        """Return the entries of the OLE file's directory. Call this before `stream`."""
         sector = self._header.sector_bytes
         directory = self._sectors(self._chain(self._header.first_directory, self._fat, len(self._content), sector))
         entries = []
@@ -94,7 +86,7 @@ class _CompoundFile:
         return entries
 
     def stream(self, entry: _Entry) -> bytes:
-        """Return the bytes of a stream (inner file), or fewer than `entry.size` if its chain of sectors is broken."""
+        """Return the bytes of a stream (inner file), or fewer if the file is damaged."""
         # A chain of sectors may lead in a circle, and the declared size of a stream may be wrong. But no stream is
         # larger than the file.
         most = min(entry.size, len(self._content))
@@ -106,10 +98,7 @@ class _CompoundFile:
         return b"".join(self._mini[number * size : (number + 1) * size] for number in chain)[: entry.size]
 
     def _fat_sectors(self) -> list[int]:
-        """Return the numbers of the sectors that hold the allocation table.
-
-        The header lists the first 109 of these sectors, and a chain of further sectors lists the rest.
-        """
+        """Return the numbers of the sectors that hold the allocation table."""
         # Keep a repeated sector only once, so that the table is never larger than the file.
         found = dict.fromkeys(self._header.difat)
         sector, seen = self._header.first_difat, set[int]()
@@ -124,14 +113,7 @@ class _CompoundFile:
         return [number for number in found if number < _END_OF_CHAIN]
 
     def _chain(self, start: int, table: array[int], size: int, sector_bytes: int) -> list[int]:
-        """Return the sector numbers of the chain that begins at `start`.
-
-        Args:
-            start: The number of the first sector.
-            table: For each sector number, the number of the next sector.
-            size: The size of the stream in bytes. It limits the result, because a chain may be a cycle.
-            sector_bytes: The size of a sector in bytes.
-        """
+        """Return the sector numbers of the chain that begins at sector `start`."""
         most = min(len(table), size // sector_bytes + 1)
         chain: list[int] = []
         while start < len(table) and len(chain) < most:

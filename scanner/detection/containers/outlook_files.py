@@ -1,6 +1,6 @@
 """Reader of Outlook's mail stores (PST and OST files), in which each byte is replaced according to a fixed table.
 
-Outlook calls this "compressible encryption", but there is no key: [MS-PST] 5.1.
+Outlook calls this "compressible encryption": [MS-PST] 5.1.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PLAIN_BYTES = bytes.fromhex(
 
 
 def is_outlook_store(content: bytes) -> bool:
-    """Return whether the content is an Outlook mail store, judged by a field of its header."""
+    """Return whether the content is an Outlook mail store."""
     return content[8:10] in (b"SM", b"SO") and len(content) > _METHOD_IN_ANSI
 
 
@@ -37,7 +37,7 @@ def outlook_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the store is encrypted with a key for each block ("high encryption").
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content = whole(container)
     version = int.from_bytes(content[10:12], "little")

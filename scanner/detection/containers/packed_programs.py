@@ -1,4 +1,4 @@
-"""Recognition of programs that unpack their own compressed code, in a format that the detector cannot read."""
+"""Recognition of programs that unpack their own code and that the detector cannot decompress."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ _INNO_SETUP = b"Inno Setup Setup Data ("
 
 
 def packed_program(content: bytes) -> str | None:
-    """Return the name of the packer that compressed a program, or None if the content is not such a program.
-
-    Most packers write a mark at a certain offset. The same mark at another offset does not count, because tools that
-    unpack such programs contain the mark as well.
-    """
+    """Return the name of the packer that compressed a program, or None if the content is not such a program."""
     if content[:2] == b"MZ":
         at = content.find(_NSIS)
         if at >= 0 and at % _NSIS_ALIGNMENT == _NSIS_PLACE:

@@ -25,11 +25,7 @@ _MAX_TEXT_BYTES = 4 << 20
 
 
 def pdf_members(container: Container) -> Iterator[Member]:
-    """Yield the decoded streams of a PDF, and the text that each stream shows on a page.
-
-    Some fonts number their glyphs in their own way. Texts in such fonts come last, because the numbering may be in any
-    stream.
-    """
+    """Yield the decoded streams of a PDF, and the text that each stream shows on a page."""
     content = whole(container)
     decryption = _decryption(content)
     meter = container.meter
@@ -79,10 +75,7 @@ def _decryption(content: bytes) -> Decryption | None:
 
 
 def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield three values for each stream that is not empty.
-
-    They are the bytes before the stream, which contain its dictionary, and the offsets of its start and end.
-    """
+    """Yield, for each stream that is not empty, the bytes before it and its start and end offsets."""
     at = last = 0
     while match := _STREAM.search(content, at):
         begin = match.end()

@@ -1,7 +1,4 @@
-"""Decryption of PDFs that open without a password: the standard security handler with an empty user password.
-
-The algorithms are in ISO 32000-1, 7.6, and for revision 6 in ISO 32000-2.
-"""
+"""Decryption of PDFs that open without a password (ISO 32000-1, 7.6, and ISO 32000-2)."""
 
 from __future__ import annotations
 
@@ -47,10 +44,10 @@ class Decryption(NamedTuple):
 
         Args:
             stream: The encrypted bytes.
-            dictionary: The bytes between the previous object and the stream, which contain the object number.
+            dictionary: The bytes before the stream, which contain the object number.
 
         Raises:
-            UnreadableError: the object has no number, or the encryption library does not accept the object's key.
+            UnreadableError: the object has no number or an invalid key.
         """
         plain = b"/XRef" in dictionary or (not self.metadata and b"/Metadata" in dictionary)
         if self.method == "Identity" or plain:
@@ -73,7 +70,7 @@ class Decryption(NamedTuple):
 
 
 class _Decrypted:
-    """A stream that decrypts another stream while it is read. It also returns the padding of the last block."""
+    """A stream that decrypts another stream while it is read."""
 
     def __init__(self, stream: Readable, decryptor: CipherContext) -> None:
         self._stream = stream
@@ -122,14 +119,7 @@ def decryption_of(content: bytes) -> Decryption:
 
 
 def _is_key(key: bytes, user: bytes, identifier: bytes, revision: int) -> bool:
-    """Return whether `key` is the document's key (ISO 32000-1, algorithms 4 and 5).
-
-    Args:
-        key: The key that was computed from the empty password.
-        user: The value `U` of the encryption dictionary, to compare with.
-        identifier: The first part of the document's `ID`.
-        revision: The revision of the security handler.
-    """
+    """Return whether `key` is the document's key (ISO 32000-1, algorithms 4 and 5)."""
     if revision < 3:
         return _rc4(key).update(_PADDING) == user[:32]
     value = _md5(_PADDING + identifier)

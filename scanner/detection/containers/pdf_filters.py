@@ -29,7 +29,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
     Args:
         stream: The encoded bytes.
         filters: The names of the filters, in the order in which they are undone.
-        meter: Counts the work while the returned stream is read.
+        meter: Limits the work of reading the returned stream.
     """
     if len(filters) > _MAX_FILTERS:
         return None
@@ -44,7 +44,7 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
 
 class _Decoded:
-    """A stream of the bytes that a decoder yields. Each byte is counted, to limit the work of the scan."""
+    """A stream of the bytes that a decoder yields."""
 
     def __init__(self, pieces: Iterator[bytes], meter: Meter) -> None:
         self._pieces = pieces
@@ -63,10 +63,7 @@ class _Decoded:
 
 
 def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decoded bytes of ASCII85.
-
-    Five letters encode four bytes, `z` encodes four zeros, and `~` ends the data.
-    """
+    """Yield the bytes that are encoded in ASCII85."""
     held = b""
     ended = False
     while not ended and (chunk := stream.read(_CHUNK)):
@@ -82,17 +79,14 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _whole_groups(letters: bytes) -> tuple[bytes, bytes]:
-    """Split ASCII85 letters into the complete groups of five and the letters after them. Return both parts."""
+    """Split ASCII85 letters into the complete groups of five and the rest."""
     last = letters.rfind(b"z") + 1
     end = len(letters) - (len(letters) - last) % 5
     return letters[:end], letters[end:]
 
 
 def _groups(letters: bytes, meter: Meter) -> Iterator[bytes]:
-    """Yield the bytes that groups of five ASCII85 letters encode. The last group may be shorter.
-
-    Stop at a group that encodes a number of more than 32 bits.
-    """
+    """Yield the bytes that groups of five ASCII85 letters encode. Stop at an invalid group."""
     pieces: list[bytes] = []
     for part in _ZEROS.split(letters):
         if part.startswith(b"z"):
@@ -184,12 +178,7 @@ def _lzw(stream: Readable, meter: Meter) -> Iterator[bytes]:
 
 
 def _entry(code: int, table: list[bytes], previous: bytes) -> bytes | None:
-    """Return the string that an LZW code stands for, or None if the code is invalid or marks the end of the data.
-
-    Args:
-        table: The strings of the codes from 258 on.
-        previous: The string of the previous code.
-    """
+    """Return the string that an LZW code stands for, or None if the code is invalid."""
     if code < 256:
         return bytes((code,))
     if 0 <= code - 258 < len(table):

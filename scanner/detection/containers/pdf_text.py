@@ -1,4 +1,4 @@
-"""Reader of the text on a PDF's pages, including text in fonts with their own numbering of glyphs."""
+"""Reader of the text on a PDF's pages, including text in fonts with their own character codes."""
 
 from __future__ import annotations
 
@@ -36,18 +36,14 @@ _MAX_GLYPH_BYTES = 8 << 20
 
 
 class _CMap(NamedTuple):
-    """A map from the character codes of a font in a PDF to characters. `width` is the number of bytes in a code."""
+    """A map from a PDF font's character codes to characters. `width` is the number of bytes in a code."""
 
     width: int
     letters: dict[int, str]
 
 
 class TextOfDocument:
-    """The texts of a PDF, and the maps of its fonts from codes to characters.
-
-    Which font uses which map is often unknown, so every map is tried on every string. A wrong map only produces wrong
-    letters.
-    """
+    """The texts of a PDF, and the maps from its fonts' character codes to characters."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -57,7 +53,7 @@ class TextOfDocument:
         self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream of the PDF. Yield the texts in it that can be read without a font's map."""
+        """Add one decoded stream of the PDF, and yield the texts in it that need no map."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -75,7 +71,7 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and text of each stream, once for each font's map. Call this after all streams were added."""
+        """Yield the name and text of each stream, once for each map. Call this after all streams were added."""
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))
@@ -152,13 +148,7 @@ def _by_map(strings: list[bytes], cmap: _CMap) -> str:
 
 
 def _whole_codes(codes: bytes) -> bytes:
-    """Replace the incomplete two-byte code at the end by U+FFFD (the replacement character), and return the result.
-
-    A single line feed marks the end of a text object, and is returned unchanged.
-
-    Args:
-        codes: Two-byte codes with an odd number of bytes.
-    """
+    """Replace an incomplete two-byte code at the end by U+FFFD. Return a single line feed unchanged."""
     return codes if codes == b"\n" else codes[:-1] + b"\xff\xfd"
 
 

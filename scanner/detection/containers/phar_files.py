@@ -20,7 +20,7 @@ def phar_members(container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the list of files is damaged.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     end = _STUB_END.search(content)

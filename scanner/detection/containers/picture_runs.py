@@ -47,8 +47,7 @@ def picture_at(
         text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.
 
     Returns:
-        The picture, or None if no picture begins there, the lines of its base64 differ in length, or it exceeds a
-        limit.
+        The picture, or None if it is invalid or exceeds a limit.
     """
     if not content.startswith(_START, begin):
         return None
@@ -77,7 +76,7 @@ def picture_at(
 
 
 class _Letters:
-    """A base64 text in lines of equal length. Any part of it can be decoded separately."""
+    """A base64 text in lines of equal length, of which any part can be decoded."""
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
@@ -94,10 +93,7 @@ class _Letters:
         return self._begin + letter + letter // self._line * self._break
 
     def bytes_at(self, start: int, size: int) -> bytes:
-        """Return `size` bytes of the decoded base64 from offset `start` on.
-
-        Return fewer at the end, and none if the base64 is invalid.
-        """
+        """Return `size` decoded bytes from offset `start` on, or fewer at the end."""
         first = start // 3 * 4
         last = -(-(start + size) // 3) * 4
         part = self._content[self._place(first) : self._place(last)]
@@ -111,5 +107,5 @@ class _Letters:
         return decoded[skipped : skipped + size]
 
     def end_of(self, size: int) -> int:
-        """Return the offset in the content after the base64 letters that encode the first `size` bytes."""
+        """Return the offset in the content after the base64 letters of the first `size` bytes."""
         return min(self._place(-(-size // 3) * 4), len(self._content))

@@ -18,7 +18,7 @@ from scanner.detection.containers.picture_runs import PNG, TEXTS
 
 
 def png_members(container: Container) -> Iterator[Member]:
-    """Yield one member for each text chunk. The chunk's type and keyword are the member's name."""
+    """Yield each text chunk. The member's name is the chunk's type and keyword."""
     stream = readable(container.source)
     if read_up_to(stream, 8) != PNG:
         raise UnreadableError("damaged")

@@ -1,4 +1,4 @@
-"""Recognition of containers by their bytes, never by their names, and the choice of the reader for each format."""
+"""Recognition of containers by their bytes, and the choice of the reader for each format."""
 
 from __future__ import annotations
 
@@ -17,16 +17,7 @@ from scanner.detection.containers.zip_ends import has_directory
 
 
 class _Format(NamedTuple):
-    """A container format: the function that reads it, and the properties of the format.
-
-    Attributes:
-        module: The name of the reader's module in this package.
-        reader: The name of the reader function.
-        streamed: Whether the reader goes through the container once from start to end. If so, the container may be
-            larger than the limit for files that are held in memory.
-        compressed: Whether the container is a single compressed stream, such as a gzip file. If so, it counts as an
-            encoding and not as an archive.
-    """
+    """A container format: the function that reads it, and the properties of the format."""
 
     module: str
     reader: str
@@ -86,14 +77,12 @@ _MAX_ASCII_TEST = 256 << 10
 
 
 def is_ascii_text(content: bytes) -> bool:
-    """Return whether the content is ASCII text without zero bytes. Return False for every content above 256 kB."""
+    """Return whether the content is ASCII text without zero bytes and not larger than 256 kB."""
     return len(content) <= _MAX_ASCII_TEST and content.isascii() and b"\0" not in content
 
 
 def signed_kind(content: bytes) -> ContainerKind | None:
-    """Recognize a container format by the first bytes of the content. Return None if no format begins with these
-    bytes.
-    """
+    """Return the container format that the first bytes of the content identify, or None."""
     for signature in SIGNATURES.get(content[:2], ()):
         if content.startswith(signature.magic) and (signature.proof is None or signature.proof(content)):
             return signature.kind
@@ -134,7 +123,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
 
 
 def is_streamed(kind: ContainerKind) -> bool:
-    """Return whether the reader of this format goes through the container once, and keeps only one piece in memory."""
+    """Return whether the reader of this format keeps only one piece of the container in memory."""
     return _FORMATS[kind].streamed
 
 
@@ -148,8 +137,8 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
 
     Raises:
         UnreadableError: the rest of the container cannot be read.
-        LimitReachedError: a limit on the cost of scanning the document is reached.
-        Exception: a library failed on malformed bytes; libraries raise exceptions of many types.
+        LimitReachedError: the scan reached a cost limit.
+        Exception: a library failed on malformed bytes. The exception may have any type.
     """
     chosen = _FORMATS[kind]
     # Import the reader only now, because it may import a library, and most contents are not containers.

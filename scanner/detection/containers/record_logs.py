@@ -1,7 +1,6 @@
-"""Reader of LevelDB's log files, which consist of blocks of 32 kB. A record may be divided between two blocks.
+"""Reader of LevelDB's log files, in which programs such as Chrome store values of web pages.
 
-Chrome and Electron programs store values of web pages in such logs, and Weights & Biases stores experiments. The
-format: https://github.com/google/leveldb/blob/main/doc/log_format.md
+The format: https://github.com/google/leveldb/blob/main/doc/log_format.md
 """
 
 from __future__ import annotations
@@ -19,9 +18,7 @@ _WANDB_HEADER = 7
 
 
 def is_record_log(content: bytes) -> bool:
-    """Return whether the content is a LevelDB log with a record that begins in the first block and continues in the
-    second.
-    """
+    """Return whether the content is a LevelDB log with a record that continues from the first block in the second."""
     at = _start(content)
     if len(content) <= _BLOCK or content[at + 6] not in (_FULL, _FIRST):
         return False
@@ -36,10 +33,10 @@ def is_record_log(content: bytes) -> bool:
 
 
 def record_log_members(container: Container) -> Iterator[Member]:
-    """Yield the joined records of a LevelDB log as one member, without the headers of blocks.
+    """Yield the records of a LevelDB log as one member, without the headers of blocks.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     at = _start(content)

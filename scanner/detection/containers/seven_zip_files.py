@@ -1,4 +1,4 @@
-"""Reader of 7z archives. It decompresses each block of files as a stream, so only the dictionary needs much memory."""
+"""Reader of 7z archives. It decompresses blocks of files as streams, to save memory."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _PASSED_OVER = (b"\x0a", b"\x0b")
 
 
 def seven_zip_members(container: Container) -> Iterator[Member]:
-    """Yield every file of a 7z archive. If a block of files is damaged, the files of other blocks are still yielded."""
+    """Yield every file of a 7z archive. Damage is counted, and ends only the block of files that contains it."""
     content = whole(container)
     meter = container.meter
     header = _header_of(content, meter)
@@ -97,7 +97,7 @@ def seven_zip_members(container: Container) -> Iterator[Member]:
 
 
 def _header_of(content: bytes, meter: Meter) -> HeaderReader:
-    """Return a reader of the 7z archive's header, after decompressing the header if necessary."""
+    """Return a reader of the 7z archive's header, which may be compressed."""
     if len(content) < _SIGNATURE_HEADER_SIZE:
         raise UnreadableError("damaged")
     offset, size = int.from_bytes(content[12:20], "little"), int.from_bytes(content[20:28], "little")
@@ -125,17 +125,13 @@ def _header_of(content: bytes, meter: Meter) -> HeaderReader:
 
 
 class _Block:
-    """A solid block of a 7z archive: compressed bytes that contain one or more files."""
+    """A block of a 7z archive: compressed bytes that contain one or more files."""
 
     def __init__(self, content: bytes, at: int, size: int, meter: Meter) -> None:
         self._content, self._at, self._size, self._meter = content, at, size, meter
 
     def opened(self, folder: Folder) -> Readable:
-        """Return a stream of the block's decompressed bytes.
-
-        Raises:
-            UnreadableError: the block is encrypted or damaged, or a compression method is not supported.
-        """
+        """Return a stream of the block's decompressed bytes."""
         if self._at > len(self._content):
             raise UnreadableError("damaged")
         if any(coder.method == AES for coder in folder.coders):
@@ -191,7 +187,7 @@ def _delta(coder: Coder) -> tuple[dict[str, int], ...]:
 
 
 class _Branches:
-    """A stream of executable code that undoes a branch filter (BCJ), which was applied before compression."""
+    """A stream of executable code that undoes a branch filter (BCJ)."""
 
     def __init__(self, stream: Readable, decoder: str, size: int) -> None:
         import bcj

@@ -1,7 +1,4 @@
-"""Parser of the headers of 7z archives. Every count in a header is checked before memory is allocated.
-
-The format: https://py7zr.readthedocs.io/en/latest/archive_format.html
-"""
+"""Parser of the headers of 7z archives: https://py7zr.readthedocs.io/en/latest/archive_format.html"""
 
 from __future__ import annotations
 
@@ -48,12 +45,12 @@ class Coder(NamedTuple):
 
 
 class Folder(NamedTuple):
-    """The description of a solid block of a 7z archive (compressed bytes that contain one or more files).
+    """The description of a block of a 7z archive (compressed bytes that contain one or more files).
 
     Attributes:
         coders: The block's compressions and filters, in the order in which they are undone.
         sizes: The size in bytes of each coder's output.
-        packed_streams: The number of separate byte ranges in the archive that together contain the block.
+        packed_streams: The number of byte ranges in the archive that contain the block.
     """
 
     coders: tuple[Coder, ...]
@@ -62,7 +59,7 @@ class Folder(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The solid blocks of a 7z archive.
+    """The blocks of a 7z archive.
 
     Attributes:
         position: The offset of the first block, counted from the end of the signature header.
@@ -104,7 +101,7 @@ class HeaderReader:
         return self.take(1)[0]
 
     def number(self) -> int:
-        """Read and return an integer. Its first byte says how many more bytes it has, at most eight."""
+        """Read and return an integer."""
         first = self.byte()
         value = 0
         for index in range(8):
@@ -115,11 +112,11 @@ class HeaderReader:
         return value
 
     def count(self, most: int) -> int:
-        """Read and return a number of items. Count the items as work, because a few bytes may declare 50,000 files.
+        """Read and return a number of items, and count the items as work.
 
         Raises:
             UnreadableError: the number exceeds `most`.
-            LimitReachedError: a limit on the cost of scanning the document is reached.
+            LimitReachedError: the scan reached a cost limit.
         """
         count = self.number()
         if count > most:
@@ -133,7 +130,7 @@ class HeaderReader:
         return [bool(field[at >> 3] & (0x80 >> (at & 7))) for at in range(count)]
 
     def checksums(self, count: int) -> list[bool]:
-        """Skip the checksums of `count` streams. Return, for each stream, whether it has a checksum."""
+        """Skip the checksums of `count` streams, and return which streams have a checksum."""
         defined = [True] * count if self.byte() else self.bits(count)
         self.take(4 * sum(defined))
         return defined
@@ -218,12 +215,7 @@ def _folders(header: HeaderReader, most: int) -> tuple[tuple[Folder, ...], list[
 
 
 def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
-    """Read the description of a solid block.
-
-    Returns:
-        Three values: the coders (compressions and filters), the positions of the coders in the order in which they are
-        undone, and the number of compressed byte ranges of the block.
-    """
+    """Read the description of a block: its compressions, their order, and its number of byte ranges."""
     count = header.number()
     if not 0 < count <= _MAX_CODERS:
         raise UnreadableError("unsupported_compression")
@@ -266,14 +258,7 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
 def _substreams(
     header: HeaderReader, folders: tuple[Folder, ...], with_checksum: list[bool], most: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Return one tuple for each solid block: the sizes of its files in bytes.
-
-    Args:
-        header: The header, read up to the sizes of the files.
-        folders: The blocks.
-        with_checksum: For each block, whether its checksum is already known.
-        most: The largest allowed number of files.
-    """
+    """Return, for each block, the sizes of its files in bytes."""
     counts = [1] * len(folders)
     kind = header.byte()
     if kind == _SUBSTREAM_COUNT:

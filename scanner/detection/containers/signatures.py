@@ -1,7 +1,4 @@
-"""The signatures by which container formats are recognized: their first bytes, and tests of their headers.
-
-Short magic numbers also occur at the beginning of ordinary text, so they count only if a valid header follows.
-"""
+"""The signatures of container formats: their first bytes, and tests of their headers."""
 
 from __future__ import annotations
 
@@ -75,8 +72,7 @@ class Signature(NamedTuple):
     Attributes:
         magic: The first bytes.
         kind: The container format.
-        proof: A function that returns whether the rest of the content has the format. None if testing the first bytes
-            is enough.
+        proof: Tests the rest of the content. None if the first bytes are enough.
         name: The name of the format, if r8scan cannot read it.
     """
 
@@ -97,11 +93,7 @@ def _is_zlib(content: bytes) -> bool:
 
 
 def _is_lzma(content: bytes) -> bool:
-    """Return whether the content begins with a valid header of a `.lzma` file.
-
-    The dictionary must have a usual size, the content's size must be unknown or below 2^40, and the stream must begin
-    with a zero.
-    """
+    """Return whether the content begins with a usual header of a `.lzma` file."""
     dictionary, size = int.from_bytes(content[1:5], "little"), content[5:13]
     usual = dictionary >= 4096 and (dictionary & (dictionary - 1) == 0 or dictionary.bit_count() == 2)
     return len(content) > 13 and usual and content[13] == 0 and (size == b"\xff" * 8 or size[5:] == bytes(3))
@@ -115,7 +107,7 @@ _CPIO = re.compile(rb"07070[12][0-9A-Fa-f]{104}|070707[0-7]{70}")
 
 
 def _is_cpio(content: bytes) -> bool:
-    """Return whether the content begins with a valid cpio header: digits, and a name that ends with a zero byte."""
+    """Return whether the content begins with a valid cpio header."""
     if _CPIO.match(content) is None:
         return False
     octal = content[5:6] == b"7"
@@ -138,10 +130,7 @@ _SQUASHFS_STREAMS = (b"\1\0", b"\4\0", b"\6\0")
 
 
 def _is_squashfs(content: bytes) -> bool:
-    """Return whether a squashfs header is valid. It contains the block size and its base-2 logarithm, which must match.
-
-    Format: https://dr-emann.github.io/squashfs/.
-    """
+    """Return whether a squashfs header is valid: https://dr-emann.github.io/squashfs/."""
     order: Literal["little", "big"] = "big" if content[:4] == b"sqsh" else "little"
     logarithm = int.from_bytes(content[22:24], order)
     return len(content) >= 96 and logarithm <= 20 and int.from_bytes(content[12:16], order) == 1 << logarithm
@@ -171,10 +160,7 @@ def _is_json_stream(content: bytes) -> bool:
 
 
 def _is_event_stream(content: bytes) -> bool:
-    """Return whether the content is a stream of JSON events.
-
-    The format: https://html.spec.whatwg.org/multipage/server-sent-events.html.
-    """
+    """Return whether the content is a stream of JSON events (`text/event-stream`)."""
     start = content.find(b"data:", 0, 1024)
     return start >= 0 and content[start + 5 : start + 7].strip()[:1] == b"{" and b"\ndata:" in content[start:]
 
@@ -289,7 +275,7 @@ def encrypted_members(container: Container) -> Iterator[Member]:
 
 
 def unsupported_members(container: Container) -> Iterator[Member]:
-    """Raise UnreadableError, because r8scan cannot read the format. The reason contains the format's name."""
+    """Raise UnreadableError with the format's name, because r8scan cannot read the format."""
     head = read_up_to(readable(container.source), 4096)
     for signature in SIGNATURES.get(head[:2], ()):
         if signature.kind == "unsupported" and head.startswith(signature.magic):

@@ -1,4 +1,4 @@
-"""Reader of SQLite databases. It parses the file's pages itself and runs no SQL.
+"""Reader of SQLite databases. It parses the file itself and runs no SQL.
 
 The format: https://www.sqlite.org/fileformat2.html
 """
@@ -35,14 +35,7 @@ class _Value(NamedTuple):
 
 
 class _Page(NamedTuple):
-    """A b-tree page of a SQLite database file.
-
-    Attributes:
-        kind: The number of the page's type in the file format, for example 13 for a leaf page of a table.
-        start: The offset of the page in the file.
-        cells: The offset in the file of each cell. A cell is a record, or a reference to a child page.
-        right_child: The number of the last child page.
-    """
+    """A b-tree page of a SQLite database file. `start` and `cells` are offsets in the file."""
 
     kind: int
     start: int
@@ -51,9 +44,9 @@ class _Page(NamedTuple):
 
 
 def sqlite_members(container: Container) -> Iterator[Member]:
-    """Yield the texts in the tables of a database, about 1 MB per member and one value per line.
+    """Yield the texts in the tables of a database, one value per line, including deleted rows.
 
-    A long or binary value is yielded as a separate member. Pages with deleted rows are read as well.
+    A long or binary value is a member of its own.
     """
     database = _Database(whole(container), container.meter)
     owners = database.owners()
@@ -74,7 +67,7 @@ def sqlite_members(container: Container) -> Iterator[Member]:
 
 
 def _free_space(database: _Database, free: list[int], indexes: list[int], meter: Meter) -> Iterator[Member]:
-    """Yield the bytes of deleted rows of a SQLite database as one member. The rows may be partly overwritten."""
+    """Yield the bytes of deleted rows of a SQLite database as one member."""
     pieces = [piece for piece in database.remains(free, indexes) if len(piece.strip(b"\0")) >= min_token_length()]
     if not pieces:
         return
@@ -109,11 +102,7 @@ def _members_of(name: str, values: Iterator[_Value], meter: Meter) -> Iterator[M
 
 
 class _Database:
-    """The pages of a SQLite database file.
-
-    Attributes:
-        damaged: Whether a part of the file was found to be damaged.
-    """
+    """The pages of a SQLite database file."""
 
     def __init__(self, content: bytes, meter: Meter) -> None:
         if len(content) < 100:
@@ -138,11 +127,7 @@ class _Database:
         self._reads = bytearray(self.page_count + 1)
 
     def owners(self) -> dict[int, str | None]:
-        """Return a mapping from each page number to the name of the table that the page belongs to.
-
-        The name is None for pointer maps and for pages of indexes, because indexes only repeat content of the tables.
-        The pages of one table are in the order of its b-tree.
-        """
+        """Return the table name of each page number. The name is None for pages of indexes."""
         schema = self._tree(1, ())
         owners: dict[int, str | None] = dict.fromkeys(schema, "sqlite_schema")
         roots: list[tuple[int, str | None]] = []
@@ -164,12 +149,7 @@ class _Database:
         return owners
 
     def _tree(self, root: int, others: Collection[int]) -> list[int]:
-        """Return the page numbers of a b-tree, level by level.
-
-        Args:
-            root: The number of the tree's root page.
-            others: The numbers of pages that belong to other trees. They are left out.
-        """
+        """Return the page numbers of a b-tree, without the pages in `others`."""
         numbers: dict[int, None] = {}
         level = [root]
         while level:
@@ -191,10 +171,7 @@ class _Database:
         return list(numbers)
 
     def _schema_row(self, kind: int, cell: int) -> tuple[int, str | None] | None:
-        """Return the root page number and the table name in a row of sqlite_schema. The name is None for an index.
-
-        Return None if the row has no root page.
-        """
+        """Return the root page number and table name in a row of sqlite_schema."""
         columns = self._columns(self._payload(kind, cell)[0])
         if len(columns) < 4:
             return None
@@ -250,12 +227,7 @@ class _Database:
                         yield _Value(is_text, self._text(content) if is_text else content)
 
     def remains(self, free: list[int], indexes: list[int]) -> Iterator[bytes]:
-        """Yield the unused bytes of each page of a SQLite database, and the overflow pages of deleted rows.
-
-        Args:
-            free: The numbers of the pages that belong to no table or index.
-            indexes: The numbers of the pages of indexes.
-        """
+        """Yield the unused bytes of each page, and the overflow pages of deleted rows."""
         content = self._content
         for number in indexes:
             index = self.page(number)
@@ -290,13 +262,7 @@ class _Database:
             yield self._chain(number.to_bytes(4, "big"), overflow)
 
     def _chain(self, first: bytes, overflow: set[int]) -> bytes:
-        """Return the bytes of a chain of overflow pages, and remove the pages from `overflow`.
-
-        Args:
-            first: Four bytes that may be the number of the chain's first page. If this page is not in `overflow`, the
-                four bytes themselves are returned.
-            overflow: The numbers of the pages that may belong to a chain.
-        """
+        """Return the bytes of a chain of overflow pages, and remove the pages from `overflow`."""
         pieces: list[bytes] = []
         number = int.from_bytes(first, "big")
         while number in overflow:
@@ -313,7 +279,7 @@ class _Database:
         return content.decode(self.encoding, "replace").encode("utf-8", "replace")
 
     def _payload(self, kind: int, cell: int) -> tuple[bytes, int]:
-        """Return a cell's whole record, and how many bytes of the record are on the cell's own page."""
+        """Return a cell's whole record, and the number of its bytes on the cell's page."""
         content, usable = self._content, self.usable
         size, at = self._varint(cell + 4 if kind == _INTERIOR_INDEX else cell)
         if kind == _LEAF_TABLE:
@@ -359,7 +325,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record may have a value as long as a token, judged by the record's header."""
+    """Return whether a record's header declares a value that is as long as a token."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)
@@ -367,10 +333,7 @@ def _has_long_value(record: bytes) -> bool:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return the variable-length integer at offset `at`, and the offset after it.
-
-    If the integer is truncated, the returned offset is the end of the data.
-    """
+    """Return the variable-length integer at offset `at`, and the offset after it."""
     value = 0
     for _ in range(8):
         if at >= len(data):

@@ -1,7 +1,6 @@
 """Reader of tar archives: ustar, the older form without a magic number, GNU and PAX extensions.
 
-`tarfile` is not used, because its PAX parser takes quadratic time in some supported versions of Python. The format:
-https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
+The format: https://www.gnu.org/software/tar/manual/html_node/Standard.html and POSIX `pax`.
 """
 
 from __future__ import annotations
@@ -29,17 +28,13 @@ _NAMES = (b"path", b"GNU.sparse.name")
 def tar_members(container: Container) -> Iterator[Member]:
     """Yield every file and the target of every link in a tar archive, in order.
 
-    Sparse files are yielded without their holes. If a header is damaged, the bytes up to the next valid header are
-    skipped and counted as damaged. After the end of the archive, the reader looks for another archive.
+    Damage is counted, and reading continues at the next valid header. Sparse files are yielded without their holes.
     """
     yield from _Archive(container).members()
 
 
 class _Archive:
-    """A reader of the stream of a tar archive.
-
-    It remembers the path and the size that an extended header gives for the next file.
-    """
+    """A reader of the stream of a tar archive."""
 
     def __init__(self, container: Container) -> None:
         self._stream: Readable = readable(container.source)
@@ -70,7 +65,7 @@ class _Archive:
             yield from self._entry(header, size)
 
     def _size(self, header: bytes) -> int | None:
-        """Return the size in bytes that the header of an entry declares, or None if the field is not a number."""
+        """Return the size in bytes that an entry's header declares, or None if it is invalid."""
         declared = self._extended.get(b"size")
         if declared is not None and header[156:157] not in (_PAX, _PAX_OF_ALL, _GNU_NAME, _GNU_LINK):
             return int(declared) if declared.isdigit() and len(declared) < 20 else None
@@ -98,7 +93,7 @@ class _Archive:
         self._skip(data, size)
 
     def _skip(self, data: Bounded, size: int) -> None:
-        """Skip the rest of an entry's data and its padding. Count the data as damaged if it is truncated."""
+        """Skip the rest of an entry's data and its padding."""
         data.skip()
         padding = -size % BLOCK
         # Missing padding does not count as damage, because many programs omit the padding after the last file.
@@ -135,8 +130,7 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the paths and the size in a PAX header by their keys, and the number of bytes before the first invalid
-    record.
+    """Return the paths and the size in a PAX header by their keys, and the number of bytes that are valid.
 
     A record is `LENGTH KEY=VALUE\\n`, where LENGTH is the size of the whole record in bytes.
     """
@@ -158,7 +152,7 @@ def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
 
 
 def is_tar_header(header: bytes) -> bool:
-    """Return whether 512 bytes are the header of an entry in a tar archive, judged by the checksum."""
+    """Return whether 512 bytes are a tar header with a correct checksum."""
     field = header[148:156]
     if len(header) < BLOCK or not _OCTAL.issuperset(field):
         return False
@@ -172,18 +166,12 @@ def is_tar_header(header: bytes) -> bool:
 
 
 def _is_almost_header(block: bytes) -> bool:
-    """Return whether a block looks like a tar header with a wrong checksum.
-
-    It has tar's magic number, a name, and a size in octal digits.
-    """
+    """Return whether a block looks like a tar header with a wrong checksum."""
     return block[257:262] == b"ustar" and block[0] != 0 and block[124] != 0x80 and _number(block[124:136]) is not None
 
 
 def _number(field: bytes) -> int | None:
-    """Return the number in a field of a tar header, or None if the field is invalid or the number is negative.
-
-    The field has octal digits or, if its first bit is set, a binary number (base 256).
-    """
+    """Return the number in a field of a tar header, or None if the field is invalid."""
     if field[0] == 0x80:
         return int.from_bytes(field[1:], "big")
     digits = field.partition(b"\0")[0].strip(b" ")

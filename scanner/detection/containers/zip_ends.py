@@ -1,7 +1,4 @@
-"""Search for the central directory of a zip archive, backwards from the end of the content.
-
-There may be a program before the archive and a signature after it.
-"""
+"""Search for the central directory of a zip archive, backwards from the end of the content."""
 
 from __future__ import annotations
 
@@ -29,10 +26,7 @@ A comment of up to 64 kB and the signature of a program may follow the end recor
 
 
 def is_local_header(content: bytes, at: int) -> bool:
-    """Return whether the local header of a file in a zip archive begins at `at`.
-
-    The magic number also occurs in programs. So the fields of the header are tested as well.
-    """
+    """Return whether the local header of a file in a zip archive begins at offset `at`."""
     head = content[at : at + _LOCAL_SIZE + 1]
     if len(head) <= _LOCAL_SIZE or not head.startswith(_LOCAL_MAGIC):
         return False
@@ -63,7 +57,7 @@ def has_directory(content: bytes) -> bool:
 
 
 def directory(content: bytes) -> tuple[int, int, int] | None:
-    """Return the offsets of a zip's central directory (start and end), and the number of bytes before the archive.
+    """Return the start and end offsets of a zip's central directory, and the number of bytes before the archive.
 
     Return None if there is no directory.
     """

@@ -1,7 +1,6 @@
-"""Reader of zip archives.
+"""Reader of zip archives, including archives with a damaged central directory.
 
-It finds the files by the central directory or, if that is damaged, by the local header before each file. The format:
-https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+The format: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
 
 from __future__ import annotations
@@ -36,12 +35,7 @@ _UNKNOWN_32 = 0xFFFFFFFF
 
 
 class _Entry(NamedTuple):
-    """A file in a zip archive.
-
-    Attributes:
-        data: The offset of the file's compressed bytes.
-        checksum: The CRC-32 of the file's content, or None if it is not known.
-    """
+    """A file in a zip archive. `data` is the offset of its compressed bytes."""
 
     name: bytes
     flags: int
@@ -52,13 +46,11 @@ class _Entry(NamedTuple):
 
 
 def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Member]:
-    """Yield every file of a zip archive.
-
-    A damaged file is counted. Its readable part and the files after it are still yielded.
+    """Yield every file of a zip archive, and the readable part of damaged files.
 
     Args:
         container: The zip archive.
-        is_part: Whether the content is a part of another file, so that a missing central directory is not damage.
+        is_part: Whether a missing central directory is not damage, because the archive is a part of another file.
     """
     content = whole(container)
     archive = _Archive(container, content)
@@ -83,13 +75,7 @@ class _Archive:
         self.directory_is_broken = False
 
     def members_by_directory(self, begin: int, end: int, in_front: int) -> Iterator[Member]:
-        """Yield the files that the central directory in `content[begin:end]` lists.
-
-        Args:
-            begin: The offset of the directory's start.
-            end: The offset of the directory's end.
-            in_front: The number of bytes before the archive. The directory's offsets do not include these bytes.
-        """
+        """Yield the files that the central directory in `content[begin:end]` lists."""
         content, at = self._content, begin
         while at < end:
             if not content.startswith(_CENTRAL_MAGIC, at) or at + _CENTRAL.size > end:
@@ -113,7 +99,7 @@ class _Archive:
             yield from self._member(_Entry(name, flags, method, data, packed, checksum))
 
     def _data_of(self, local: int) -> int | None:
-        """Return the offset of a file's compressed bytes, or None if there is no local header at the offset `local`."""
+        """Return the offset of a file's compressed bytes, or None without a local header at `local`."""
         content = self._content
         if not content.startswith(_LOCAL_MAGIC, local) or local + _LOCAL.size > len(content):
             return None
@@ -122,7 +108,7 @@ class _Archive:
         return int(local + _LOCAL.size + name_size + extra_size)
 
     def members_by_local_headers(self) -> Iterator[Member]:
-        """Yield the files that have a local header but were not found in the central directory."""
+        """Yield the files that have a local header but are not in the central directory."""
         content = self._content
         at = content.find(_LOCAL_MAGIC)
         while 0 <= at <= len(content) - _LOCAL.size:
@@ -166,11 +152,7 @@ class _Archive:
         yield Member(shown_name(name), _Checked(stream, entry.checksum, self._container), text_of_markup=True)
 
     def _opened(self, entry: _Entry) -> Readable:
-        """Return a stream of a file's decompressed bytes.
-
-        Raises:
-            UnreadableError: the compression method is unknown.
-        """
+        """Return a stream of a file's decompressed bytes."""
         stream = io.BytesIO(self._content)
         stream.seek(entry.data)
         packed = Bounded(stream, entry.packed_size or len(self._content))
@@ -211,7 +193,7 @@ _CODECS = {
 
 
 class _Checked:
-    """A stream of a file's bytes. At the end, it counts the file as damaged if the checksum is wrong."""
+    """A stream of a file's bytes that tests the checksum at the end."""
 
     def __init__(self, stream: Readable, checksum: int | None, container: Container) -> None:
         self._stream = stream
@@ -232,16 +214,7 @@ class _Checked:
 
 
 def _wide_sizes(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, int]:
-    """Return the compressed size of a file in a zip64 archive, and the offset of its local header.
-
-    The extra field contains only the values that do not fit into the entry's 32-bit fields.
-
-    Args:
-        extra: The entry's extra field.
-        unpacked: The value of the entry's 32-bit field for the size of the file.
-        packed: The value of the entry's 32-bit field for the compressed size.
-        offset: The value of the entry's 32-bit field for the offset of the local header.
-    """
+    """Return the compressed size of a file in a zip64 archive, and its local header's offset."""
     at = 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<HH", extra, at)

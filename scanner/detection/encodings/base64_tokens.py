@@ -1,8 +1,7 @@
 """Search for tokens that are encoded once in base64.
 
-In base64, a group of four letters encodes three bytes. A token may begin at the first, second or third byte of a group,
-so there is one pattern for each of these three alignments. The patterns allow line breaks and quotes between any two
-letters. The module `runs` decodes long base64 texts, and base64 that was encoded again.
+Four base64 letters encode three bytes, so each token format has three patterns. For example, the base64 of `r8_` is
+`cjhf`, and the base64 of `=r8_` is `PXI4Xw`.
 """
 
 from __future__ import annotations
@@ -58,13 +57,7 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """A builder of patterns that match the base64 of a token's characters after the prefix.
-
-    Four base64 letters (a group) encode three bytes.
-
-    Args:
-        alphabet: The characters that may follow the prefix.
-    """
+    """A builder of base64 patterns. For example, `fourth` matches the fourth letter in `cjhf`."""
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
@@ -73,21 +66,15 @@ class _Body:
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern of the first letter in a group of four base64 letters (three bytes)."""
+        """Return the pattern of the first letter in a group such as `cjhf`."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
-        """Return the pattern of the second letter in a group of four base64 letters, if only the group's first byte
-        belongs to the token.
-        """
+        """Return the pattern of the last base64 letter of a token, such as `g` in `eg==`."""
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the second and third letter in a group of four base64 letters (three bytes).
-
-        Args:
-            tops: The possible values of the top two bits of the group's third byte. The third letter encodes them.
-        """
+        """Return the pattern of the second and third letter in a group such as `cjhf`."""
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
             lower.setdefault(frozenset(byte & 15 for byte in self._bytes if byte >> 4 == upper), []).append(upper)
@@ -99,24 +86,16 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the fourth letter in a group of four base64 letters (three bytes).
-
-        Args:
-            top: The top two bits of the group's third byte. The third letter encodes them.
-        """
+        """Return the pattern of the fourth letter in a group such as `cjhf`."""
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern of the last three letters in a group of four base64 letters (three bytes)."""
+        """Return the pattern of the last three letters in a group such as `cjhf`."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the last two letters in a group of four base64 letters (three bytes).
-
-        Args:
-            before: The second byte of the group, which is the last byte of the token's prefix.
-        """
+        """Return the pattern of the last two letters in a group such as `cjhf`."""
         ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
@@ -126,13 +105,7 @@ def _encoded(letters: bytes) -> bytes:
 
 
 def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
-    """Return a quick pattern that matches wherever an encoded token may begin, and seldom elsewhere.
-
-    Args:
-        needle: The base64 letters that depend only on the token's prefix.
-        next_letters: The letters that can come directly after the needle.
-        following: A pattern of the first letters after the needle.
-    """
+    """Return a quick pattern that matches wherever an encoded token may begin, and seldom elsewhere."""
     letters = following.replace(CALLED_JOINTS, rb"(?:" + _BREAK + rb")?").replace(b"(?P<unit>", b"(?:")
     another = rb"(?!%b)%b" % (_PLAIN_BREAK, _NO_LETTER)
     line = rb"\n?+%b{1,11}+|%b%b{1,11}+" % (_LETTER, _PLAIN_BREAK, _LETTER)
@@ -149,16 +122,14 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class Base64Form:
-    """The patterns for a token of one format in base64, if the token begins at a certain byte of a group of three.
+    """The patterns for tokens of one format in base64. For example, the base64 of `r8_` begins with the needle `cjhf`.
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
         token: The pattern of the decoded token.
-        pattern: The pattern of the whole encoded token. It captures each base64 letter in the group `unit`.
-        lead: Letters that complete the first group of four letters. They are put before the needle, so that it can be
-            decoded.
-        likely: A quick pattern that is tried before `pattern`, because the needle often occurs by chance. It is
-            compiled by `re`, which is three times as fast here as `regex`.
+        pattern: The pattern of the whole encoded token, with a group `unit` for each base64 letter.
+        lead: Base64 letters to put before an encoded token so that it can be decoded.
+        likely: A quick pattern that is tried before `pattern`.
     """
 
     needle: bytes
@@ -169,7 +140,7 @@ class Base64Form:
 
 
 def _letters_after(needle: bytes, patterns: TokenPatterns, alignment: int) -> bytes:
-    """Return the base64 letters that can follow the needle (the letters that depend only on the token's prefix)."""
+    """Return the base64 letters that can follow the needle."""
     at = -(-8 * alignment // 6) + len(needle)
     lead = bytes(alignment) + patterns.form.prefix.encode()
     return bytes({base64.b64encode(lead + bytes((first, 0, 0)))[at] for first in patterns.form.alphabet.encode()})
@@ -197,22 +168,15 @@ def _forms_of(patterns: TokenPatterns) -> tuple[Base64Form, ...]:
 
 @derived_from_formats
 def base64_forms() -> tuple[Base64Form, ...]:
-    """Return the base64 patterns of each active token format, for each position that a token can have in a group of
-    three bytes.
-    """
+    """Return the base64 patterns of each active token format."""
     return tuple(form for patterns in token_patterns() for form in _forms_of(patterns))
 
 
 def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -> Iterator[Finding]:
     """Yield the tokens whose encoded prefix begins at offset `start`.
 
-    Args:
-        content: The bytes to search.
-        start: The offset of the first base64 letter of the prefix.
-        meter: Counts the work of long comparisons that find no token.
-
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     for form in base64_forms():
         if form.likely.match(content, start) is None:
@@ -228,7 +192,7 @@ def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> It
     """Yield the tokens whose encoded prefix begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     for form in base64_forms():
         last = begin - FAILED_LOOK_STEPS

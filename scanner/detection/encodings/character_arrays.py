@@ -1,4 +1,4 @@
-"""Search for tokens in arrays of characters, such as `'r', '8', '_'` over any number of lines."""
+"""Search for tokens in arrays of characters, such as `'r', '8', '_'`."""
 
 from __future__ import annotations
 
@@ -35,10 +35,7 @@ def array_starts_in(content: bytes, begin: int, end: int) -> Iterator[int]:
 
 @derived_from_formats
 def _first_letters() -> re.Pattern[bytes]:
-    """Return the pattern of the first letter of a token in an array of characters.
-
-    The second letter must follow in quotes.
-    """
+    """Return the pattern of the first two letters of a token in an array of characters."""
     pairs = {(patterns.form.prefix[0], patterns.form.prefix[1]) for patterns in token_patterns()}
     ways = (
         rb"%b(?=%b[^0-9A-Za-z\"']{1,%d}+[bBuUL]?%b%b%b)"

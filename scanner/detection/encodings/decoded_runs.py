@@ -1,4 +1,4 @@
-"""The result of decoding a run: a long text of base64 or hex letters, or bytes that are written as text."""
+"""The result of decoding a long encoded text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Run(NamedTuple):
     raw: bytes
 
     def outside(self, inner: list[Finding]) -> Iterator[Finding]:
-        """Yield the given findings (tokens), with offsets in the content instead of offsets in the decoded bytes."""
+        """Yield the given findings, with offsets in the content instead of offsets in the decoded bytes."""
         segments = self._segments() if inner and self.encoding in ("base64", "hex") else None
         for finding in inner:
             if segments is None or finding.members:

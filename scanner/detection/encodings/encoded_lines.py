@@ -36,7 +36,7 @@ class EncodedLines(NamedTuple):
 
 
 def lines_at(content: bytes, begin: int) -> EncodedLines | None:
-    """Return the decoded uuencoded block or git patch whose header line begins at `begin`, or None if there is none."""
+    """Return the decoded uuencoded block or git patch whose header begins at `begin`, or None if there is none."""
     for header, lines, decode, name in (
         (_UU_HEADER, _UU_LINES, _uudecoded, "uuencode"),
         (_PATCH_HEADER, _PATCH_LINES, _patch_decoded, "git-patch"),
@@ -53,7 +53,7 @@ def lines_at(content: bytes, begin: int) -> EncodedLines | None:
 
 
 def _uudecoded(line: bytes) -> bytes:
-    """Return the bytes that one uuencoded line encodes. The line's first letter encodes the number of bytes."""
+    """Return the bytes that one uuencoded line encodes."""
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
@@ -71,10 +71,7 @@ def _padded(line: bytes, size: int) -> bytes:
 
 
 def _patch_decoded(line: bytes) -> bytes:
-    """Return the bytes that one line of a git binary patch encodes, as defined in git's `base85.c`.
-
-    The line's first letter encodes the number of bytes.
-    """
+    """Return the bytes that one line of a git binary patch encodes (git's `base85.c`)."""
     size = line[0] - 64 if line[0] < 97 else line[0] - 70
     try:
         return base64.b85decode(line[1 : 1 + len(line[1:]) // 5 * 5])[:size]

@@ -1,8 +1,4 @@
-"""Search for encoded tokens in several string literals or values, in base64 or in hexadecimal digits.
-
-The parts of a token may be encoded one by one, as in `atob("…") + atob("…")`. Or the text of an encoded token may be
-divided, as in `s += "…"; s += "…";`.
-"""
+"""Search for tokens that are encoded in several parts, such as `atob("…") + atob("…")` or `s += "…"; s += "…";`."""
 
 from __future__ import annotations
 
@@ -28,14 +24,7 @@ _STARTS = frozenset(b"\"'`=: ")
 
 
 class _Encoding(NamedTuple):
-    """An encoding in which the parts of a token may be written.
-
-    Attributes:
-        name: The encoding's name in a finding.
-        first: The pattern of the first part.
-        part: The pattern of each further part. It also matches the byte before the part.
-        decode: A function that returns the bytes that a part encodes. It raises ValueError if the part is not valid.
-    """
+    """An encoding in which the parts of a token may be written."""
 
     name: str
     first: re.Pattern[bytes]
@@ -64,10 +53,10 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
         content: The bytes to search.
         start: The offset of the token's encoded prefix.
         name: `base64` or `hex`.
-        meter: Counts and limits the work of the scan.
+        meter: Limits the work of the scan.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     encoding = _ENCODINGS[name]
     yield from _divided(content, start, encoding, meter)
@@ -85,19 +74,7 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
 def _joined(
     content: bytes, start: int, end: int, body: bytes, form: TokenFormat, encoding: _Encoding
 ) -> Iterator[Finding]:
-    """Yield the token whose first part is encoded in `content[start:end]`.
-
-    Decode the next words of the content. A word is a part of the token if it decodes to letters of the token's
-    alphabet. Skip all other words.
-
-    Args:
-        content: The bytes to search.
-        start: The offset of the first encoded part.
-        end: The offset after the first encoded part.
-        body: The letters of the first part after the token's prefix.
-        form: The format of the token.
-        encoding: The encoding of the parts.
-    """
+    """Yield the token whose first part is encoded in `content[start:end]`."""
     for word in encoding.part.finditer(content, end, min(len(content), start + _SPAN)):
         letters = _decoded(word[1], encoding)
         if len(letters) < _MIN_PART or letters.translate(None, form.alphabet.encode()):
@@ -110,10 +87,7 @@ def _joined(
 
 
 def _divided(content: bytes, start: int, encoding: _Encoding, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token whose encoded text is divided among several string literals.
-
-    The first literal begins at `start`.
-    """
+    """Yield the token whose encoded text begins at `start` and is divided into several literals."""
     first = _LITERAL_REST.match(content, start)
     if first is None:
         return

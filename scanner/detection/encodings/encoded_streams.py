@@ -1,7 +1,4 @@
-"""Decoder of compressed streams that are written in hexadecimal digits, in escapes, or as a list of numbers.
-
-Python's `repr` and generators of source code, such as `go-bindata` and `xxd -i`, write streams in these ways.
-"""
+"""Decoder of compressed streams that are written as text, for example `\\x1f\\x8b` or `0x1f, 0x8b`."""
 
 from __future__ import annotations
 
@@ -46,13 +43,7 @@ _NAMED_ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b
 
 
 class _Writing(NamedTuple):
-    """A way to write bytes as text.
-
-    Attributes:
-        name: The name of the encoding.
-        pattern: The pattern of the whole text.
-        decode: A function that returns the bytes that a text encodes.
-    """
+    """A way to write bytes as text, for example in hexadecimal digits."""
 
     name: str
     pattern: regex.Pattern[bytes]
@@ -69,7 +60,7 @@ def _from_list(numbers: bytes) -> bytes:
 
 
 def _literal(quote: bytes) -> _Writing:
-    """Return the pattern and the decoder for bytes that are written in string literals with this quotation mark."""
+    """Return how bytes are written in string literals with this quotation mark."""
     # The end of one string literal and the beginning of the next, if both make one string, for example in `"a" "b"` or
     # `"a" + "b"`.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
@@ -99,9 +90,7 @@ _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
 def _writing_at(content: bytes, begin: int) -> _Writing | None:
-    """Return the pattern and the decoder for the text at offset `begin`, or None if it is not written in a known
-    way.
-    """
+    """Return how the text at offset `begin` is written, or None if that is unknown."""
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING
@@ -113,16 +102,14 @@ def _writing_at(content: bytes, begin: int) -> _Writing | None:
 def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter | None = None) -> EncodedLines | None:
     """Return the compressed stream that is written as text at `begin`, or None if there is none.
 
-    The returned bytes are still compressed.
-
     Args:
         content: The bytes to search.
-        begin: The offset of the first digit, escape or number.
-        inflate: Whether to test that the beginning can be decompressed. If not, only the length is tested.
-        meter: Counts and limits the work of the scan.
+        begin: The offset at which the text begins.
+        inflate: Whether to test that the stream's beginning can be decompressed.
+        meter: Limits the work of the scan.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     writing = _writing_at(content, begin)
     if writing is None:
@@ -147,18 +134,13 @@ def _spend(meter: Meter | None, steps: int) -> None:
 
 
 def _head(content: bytes, begin: int, letters: int, writing: _Writing) -> bytes:
-    """Return the bytes that `content[begin:begin + letters]` encode."""
+    """Return the bytes that `content[begin:begin + letters]` encodes."""
     head = writing.pattern.match(content, begin, begin + letters)
     return writing.decode(head[0]) if head is not None else b""
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """Return whether a compressed stream begins with `head`.
-
-    Returns:
-        True if one does. False if `head` may be the beginning of a stream but is too short to tell. None if no stream
-        begins with `head`.
-    """
+    """Return whether a compressed stream begins with `head`: None means no, False means unknown."""
     inflater = zlib.decompressobj(47)
     try:
         output = inflater.decompress(head, _PROOF_BYTES)

@@ -1,7 +1,4 @@
-"""Search for tokens in hex dumps.
-
-A token in a dump usually continues on the next line, after a column of text and the next line's offset.
-"""
+"""Search for tokens in hex dumps."""
 
 from __future__ import annotations
 
@@ -59,15 +56,12 @@ _WORDS = tuple(
 
 @derived_from_formats
 def max_lines() -> int:
-    """Return the maximum number of lines of a hex dump that one token takes.
-
-    Each line is assumed to show at least eight bytes.
-    """
+    """Return the maximum number of lines of a hex dump that one token takes."""
     return max_token_length() // 8 + 7
 
 
 class _Block:
-    """Consecutive lines of one hex dump: the bytes that they show, and the offset in the content of each byte."""
+    """Consecutive lines of one hex dump: the bytes, and the offset of each byte in the content."""
 
     def __init__(self) -> None:
         self._digits: list[bytes] = []
@@ -88,11 +82,7 @@ class _Block:
             self._words += reversed(here[at : at + size])
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the tokens in the dumped bytes.
-
-        If no token is found, search again with the bytes of each word reversed, because `od -x`, `xxd -e` and debuggers
-        print words in little-endian order.
-        """
+        """Yield the tokens in the dumped bytes, in either byte order."""
         orders = [self._digits]
         if self._words != self._digits:
             orders.append(self._words)
@@ -105,19 +95,15 @@ class _Block:
 
 
 def line_start(content: bytes, start: int) -> int:
-    """Return the offset at which the line that contains offset `start` begins.
-
-    If that line is longer than any line of a dump, return an offset a little before `start` instead.
+    """Return the offset at which the line around `start` begins. For a very long line, return an offset before
+    `start`.
     """
     newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
     return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
 
 
 def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens in the hex dump around offset `start`, at which the digits of a token's prefix begin.
-
-    At most `max_lines()` lines are read.
-    """
+    """Yield the tokens in the hex dump around offset `start`, where the digits of a token's prefix begin."""
     line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
     # Begin with the previous line, because the first letters of the token may be at its end.
@@ -138,7 +124,9 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens in a C array of little-endian hexadecimal words.
 
-    `start` is the offset of the last six digits of the first word. They encode the beginning of a token's prefix.
+    Args:
+        content: The bytes to search.
+        start: The offset of the last six digits of the first word.
     """
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
@@ -154,17 +142,16 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     """Yield the tokens in every dump that begins in `content[begin:end]`.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
 
 def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Decode the hex dump whose second line contains offset `second`, and yield its bytes.
+    """Yield the decoded bytes of the hex dump whose second line contains offset `second`.
 
-    If the dump shows words of several bytes and no token is found, yield the bytes again with each word reversed. The
-    dump is recognized by the numbers 0 and 16 at the beginning of its first two lines.
+    If the byte order is unknown, yield the bytes in both orders.
     """
     first = _first_line(content, second)
     if first is None:
@@ -196,10 +183,7 @@ def begins_whole_dump(content: bytes, second: int) -> bool:
 
 
 def _first_line(content: bytes, second: int) -> Match | None:
-    """Return the first line of a hex dump whose second line contains offset `second`, or None if there is no dump.
-
-    Each line of the dump must show 16 bytes.
-    """
+    """Return the first line of the hex dump whose second line contains `second`, or None."""
     line = line_start(content, second)
     if content[line - 1 : line] != b"\n":
         return None
@@ -211,7 +195,7 @@ def _first_line(content: bytes, second: int) -> Match | None:
 
 
 def _number(line: Match) -> int:
-    """Return the number at the beginning of a line of a hex dump, or -1 if the line does not begin with a number."""
+    """Return the number at the beginning of a hex dump's line, or -1 if there is none."""
     offset = _offset(line)
     return int(offset, 16) if offset else -1
 
@@ -223,15 +207,7 @@ def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]
 
 
 def _lines(content: bytes, begin: int, end: int, count: int | None, pattern: Pattern = _LINE) -> Iterator[Match | None]:
-    """Yield a match for each line, or None for a line that is not part of a hex dump.
-
-    Args:
-        content: The bytes to read.
-        begin: The offset of the first line.
-        end: The offset at which to stop.
-        count: The maximum number of lines, or None for no limit.
-        pattern: The pattern of a line.
-    """
+    """Yield a match for each line, or None for a line that is not part of a hex dump."""
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
         yield _line_at(content, at, min(at + MAX_LINE, end), pattern)
@@ -270,14 +246,7 @@ def _found(lines: Iterator[Match | None]) -> Iterator[Finding]:
 
 
 def _size(line: Match, following: Match | None) -> int:
-    """Return the maximum number of bytes that a line of a hex dump shows.
-
-    Some formats write this number in the line. Otherwise, it is the difference between the line's offset and the next
-    line's offset.
-
-    Args:
-        following: The next line, or None if there is none.
-    """
+    """Return the maximum number of bytes that a line of a hex dump shows."""
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:

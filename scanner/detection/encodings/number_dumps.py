@@ -1,8 +1,4 @@
-"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`.
-
-A dump is recognized by the offset at the beginning of its second line. `od` can also print the same bytes in several
-formats, one line below the other (`od -t x1c`).
-"""
+"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`."""
 
 from __future__ import annotations
 
@@ -29,21 +25,14 @@ _Parser = Callable[[bytes], bytes]
 
 
 class _Numbers(NamedTuple):
-    """The way in which one kind of dump writes its numbers.
-
-    Attributes:
-        field: The pattern of one number.
-        base: The base of the numbers.
-        size: The number of bytes that each number stands for. They are in little-endian order, as on nearly all
-            machines.
-    """
+    """The way in which one kind of dump writes its numbers."""
 
     field: re.Pattern[bytes]
     base: int
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes that a line shows. The offset at the beginning of the line must have been removed."""
+        """Return the bytes that a line, without its offset, shows."""
         found = b""
         for field in line.split():
             value = int(field, self.base) if self.field.fullmatch(field) else -1
@@ -54,10 +43,7 @@ class _Numbers(NamedTuple):
 
 
 def _characters(line: bytes) -> bytes:
-    """Return the bytes that a line of `od -c` or `od -a` shows.
-
-    The offset at the beginning of the line must have been removed.
-    """
+    """Return the bytes that a line of `od -c` or `od -a`, without its offset, shows."""
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
     # A field of several letters, such as `\n` or `nul`, is not a character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
@@ -81,11 +67,9 @@ _PARSERS: tuple[_Parser, ...] = (
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     """Yield the decoded bytes of a dump, once for each possible meaning of its numbers.
 
-    The same digits may be octal or decimal.
-
     Args:
         content: The bytes that contain the dump.
-        second: The offset in the content at which the dump's second line begins.
+        second: The offset at which the dump's second line begins.
     """
     if content.startswith(DUMP_OFFSETS[-1], second):
         yield from whole_dumps_at(content, second)
@@ -116,7 +100,7 @@ class _First(NamedTuple):
 
 
 def _first_line(content: bytes, second: int) -> _First | None:
-    """Return the first line of the dump whose second line begins at offset `second`, or None if there is no dump."""
+    """Return the first line of the dump whose second line begins at `second`, or None."""
     end, parsers = second - 1, _PARSERS
     for _ in range(_MAX_FORMATS):
         begin = content.rfind(b"\n", max(0, end - _MAX_LINE), end) + 1

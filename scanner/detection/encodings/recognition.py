@@ -1,8 +1,4 @@
-"""Decides whether a token begins at an offset, and in which encoding it is written.
-
-The offsets come from the matcher, which searches for the first bytes of a token in each encoding. Archives and long
-base64 texts are read by other modules, `engine` and `runs`.
-"""
+"""Decides whether a token begins at an offset, and in which encoding it is written."""
 
 from __future__ import annotations
 
@@ -77,7 +73,7 @@ A token is shorter even if all its letters are escaped and on separate lines.
 
 @derived_from_formats
 def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
-    """Return the patterns of tokens in plain text. The keys are the first bytes of the tokens' prefixes."""
+    """Return the patterns of tokens in plain text, by the first bytes of the tokens' prefixes."""
     found: dict[bytes, tuple[Pattern, ...]] = {}
     for patterns in token_patterns():
         needle = plain_needle(patterns.form.prefix.encode())
@@ -86,7 +82,7 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
 
 
 def ends_word(content: bytes, start: int) -> bool:
-    """Return whether a word ends with the letter at `start`, because markup such as `<p>` follows this letter."""
+    """Return whether a word ends with the letter at `start`, because markup such as `<p>` follows."""
     return all(match(content, start + 1) for match in _ends_of_words())
 
 
@@ -98,15 +94,13 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
     """Yield every token that begins at an offset where the matcher found the first bytes of a token.
 
-    Tokens in plain text come first.
-
     Args:
         content: The bytes to search.
         window: A part of the content, and the offsets in it that the matcher found.
-        meter: Counts and limits the work of the scan. The search for plain text is not counted.
+        meter: Limits the work of the scan.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     if "token" in window.crowded:
         yield from plain_tokens(content, window.begin, window.end, meter)
@@ -131,7 +125,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens in plain text that start in `content[begin:end]`.
 
-    If the document has reached its limit of tokens, only count the tokens, which is several times faster.
+    After the document's limit of tokens is reached, only count them.
     """
     for patterns in token_patterns():
         if meter.full:
@@ -177,10 +171,7 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token at `start` if its last letter has the high bit set.
-
-    The serializer Kryo writes strings like this.
-    """
+    """Yield the token at `start` if its last letter has the high bit set, as in Kryo."""
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
@@ -189,18 +180,14 @@ def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator
 def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = None) -> Iterator[Finding]:
     """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
-    At most MAX_ENCODED_BYTES are read for each token.
-
     Args:
         content: The bytes to search.
         start: The offset of the first bytes of the token.
-        kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed, because they do
-            not stand for the encoding of a single token.
-        meter: Counts and limits the additional work of expensive searches. The caller counts the usual work,
-            `LOOK_STEPS`.
+        kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed.
+        meter: Limits the work of expensive searches. The caller counts the usual work, `LOOK_STEPS`.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     if kind == "token":
         return _token_at(content, start, meter)
@@ -253,10 +240,7 @@ def _hex_finding(match: Match, patterns: TokenPatterns) -> Iterator[Finding]:
 
 
 def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str) -> Iterator[Finding]:
-    """Yield a finding if the decoded `token` is a token of the format.
-
-    This test is needed because the patterns of encoded tokens also match some texts that are no tokens.
-    """
+    """Yield a finding if the decoded `token` is a token of the format."""
     if patterns.plain.fullmatch(token):
         yield Finding(token, match.start(), match.end(), (encoding,))
 
@@ -309,7 +293,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the token in UTF-16 whose hexadecimal digits begin at `start`, as in scripts of SQL Server."""
+    """Yield the token in UTF-16 whose hexadecimal digits begin at `start`."""
     for patterns in token_patterns() if start >= 0 else ():
         match = patterns.wide_hexadecimal.match(content, start)
         if match is not None:
@@ -318,7 +302,7 @@ def _wide_hex_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def _is_after_address(content: bytes, start: int) -> bool:
-    """Return whether the line around offset `start` begins with a memory address, as GDB's `x/8xb` writes it."""
+    """Return whether the line around `start` begins with a memory address, as in GDB."""
     line = content.rfind(b"\n", max(0, start - MAX_LINE), start) + 1
     return _ADDRESS.match(content, line, start) is not None
 
@@ -342,10 +326,7 @@ def _wide_at(content: bytes, start: int) -> Iterator[Finding]:
 
 @derived_from_formats
 def _wide_patterns() -> tuple[tuple[Pattern, int, str], ...]:
-    """Return the patterns of tokens in UTF-16 and UTF-32.
-
-    Each item has the pattern, the number of bytes per character, and the name of the encoding.
-    """
+    """Return the patterns of tokens in UTF-16 and UTF-32, with character size and encoding name."""
     return tuple(
         wide for patterns in token_patterns() for wide in ((patterns.utf16, 2, "utf-16"), (patterns.utf32, 4, "utf-32"))
     )
@@ -365,10 +346,7 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
 
 
 def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens of one encoding that begin in `content[begin:end]`.
-
-    The whole range is searched with patterns. This is faster where the first bytes of encoded tokens occur very often.
-    """
+    """Yield the tokens of one encoding that begin in `content[begin:end]`."""
     steps = _LIST_SEARCH_STEPS if kind == "list" else _SEARCH_STEPS
     meter.spend(steps * (end - begin) * len(token_patterns()))
     if kind == "token":

@@ -1,4 +1,4 @@
-"""Decoding of long base64 texts, and a test whether a compressed stream begins in one."""
+"""Decoding of long base64 texts, and a test whether they contain a compressed stream."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ _NO_LETTERS = bytes(byte for byte in range(256) if byte not in BASE64_LETTERS)
 def decoded_base64(raw: bytes) -> bytes:
     """Return the bytes that a base64 text encodes, in the standard or the URL-safe alphabet.
 
-    Line breaks, quotes and other separators are ignored. A single letter at the end is also ignored if it encodes no
-    whole byte.
+    Other characters are ignored.
     """
     if b"\\" in raw:
         # Remove escaped line breaks. If their backslash was doubled, one backslash is left, which `translate` removes.
@@ -48,7 +47,7 @@ def begins_stream(head: bytes, *, inflate: bool, proof: int = PROOF_BYTES) -> bo
 
     Args:
         head: The first decoded bytes.
-        inflate: Whether to test that a zlib or gzip stream can be decompressed. If not, only its header is tested.
+        inflate: Whether to test that a zlib or gzip stream can be decompressed.
         proof: The number of bytes that the test must decompress, unless the stream ends earlier.
     """
     if head[:4] == b"H4sI":

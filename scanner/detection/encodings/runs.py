@@ -1,4 +1,4 @@
-"""Search for runs: long texts in base64 or hex. The module `engine` scans the decoded bytes of each run."""
+"""Search for long texts in base64 or hex, which are called runs."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return the maximum number of letters of a token of `length` bytes that is encoded twice in base64."""
+    """Return the most letters that a token of `length` bytes has when encoded twice in base64."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length
@@ -109,7 +109,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
     if "run" in window.crowded:
@@ -166,14 +166,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
 
 
 def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLines]:
-    """Yield the decoded bytes of the uuencoded block, git patch or dump of bytes at offset `begin`.
-
-    For a dump, `begin` is the start of its second line. A dump whose numbers are ambiguous is yielded several times,
-    once for each meaning of the numbers.
-
-    Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
-    """
+    """Yield the decoded bytes of the uuencoded block, git patch or dump at offset `begin`."""
     if content[begin : begin + 2] != _DUMP_START:
         if (lines := lines_at(content, begin)) is not None:
             yield lines
@@ -191,10 +184,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every decoded base64 text in a part of the content.
-
-    Use this for a part with very many base64 texts.
-    """
+    """Yield every decoded base64 text in a part of the content that has very many."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _LONGER_RUN.finditer(content, begin, end):
@@ -209,10 +199,7 @@ def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]
 
 
 def _group_start(content: bytes, start: int, letters: int) -> int:
-    """Return the offset that is `letters` base64 letters before offset `start`, where a group of four letters begins.
-
-    Other bytes, such as line breaks, are not counted. At most `_MAX_GAP` bytes are examined.
-    """
+    """Return the offset that is `letters` base64 letters before `start`."""
     begin = start
     while letters and begin and start - begin < _MAX_GAP:
         begin -= 1
@@ -226,8 +213,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     Args:
         content: The bytes to search.
         start: The offset at which the matcher found base64 letters.
-        lead: Where a group of four base64 letters begins, relative to `start`: a number from -3 to 0. For example, -2
-            means two letters before `start`.
+        lead: Where a group of four base64 letters begins. For example, -2 means two letters before `start`.
     """
     begin = _group_start(content, start, -lead)
     raw = _RUN.match(content, begin, begin + _NESTED_LOOK)
@@ -235,11 +221,7 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
 
 
 def stream_begins_at(content: bytes, begin: int) -> bool:
-    """Return whether encoded data that may contain a token begins at offset `begin`.
-
-    The data may be a compressed stream in base64 or hex, an archive in base64, a uuencoded block, a git patch or a dump
-    of bytes. For a dump, `begin` is the start of its second line.
-    """
+    """Return whether encoded data that may contain a token begins at offset `begin`, for example a stream in base64."""
     if content[begin : begin + 2] in LINE_STARTS:
         return lines_at(content, begin) is not None
     if content[begin : begin + 2] == _DUMP_START:
@@ -257,7 +239,7 @@ def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bo
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a base64 text began well before `begin`, on the same line or on the line before."""
+    """Return whether a base64 text began well before `begin`, at most one line earlier."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True
@@ -267,7 +249,7 @@ def _is_inside_run(content: bytes, begin: int) -> bool:
 
 
 def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
-    """Return the decoded base64 text that begins at `begin`, or None if it is not a compressed stream."""
+    """Return the compressed stream in base64 that begins at `begin`, or None."""
     begins: bool | None = None
     for letters in _HEAD_LETTERS:
         head = _RUN.match(content, begin, begin + letters)
@@ -297,7 +279,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
     """Yield the decoded base64 or hex texts of at least `min_run_length()` letters around the given offsets.
 
     Raises:
-        LimitReachedError: a limit on the cost of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     covered = -1
     for spot in spots:
@@ -330,13 +312,13 @@ def run_spots(content: bytes) -> list[int]:
 
 
 def _in_long_lines(content: bytes, begin: int, end: int) -> bool:
-    """Return whether a base64 text has more than 44 letters per line on average. A list of words has fewer."""
+    """Return whether a base64 text has more than 44 letters per line on average."""
     breaks = content.count(b"\n", begin, end) + content.count(b"\\n", begin, end)
     return breaks * _MIN_LINE_LENGTH < end - begin
 
 
 def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Run]:
-    """Decode a base64 or hex text in overlapping pieces that fit into memory. Yield each piece."""
+    """Yield a decoded base64 or hex text in overlapping pieces that fit into memory."""
     most = meter.limits.member_bytes // 4 * 4
     for at in range(begin, end, most):
         raw = content[at : min(end, at + most + 4 * LONG_RUN)]
@@ -358,10 +340,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
 
 
 def _shifts(raw: bytes) -> Iterable[int]:
-    """Return how many letters (0 to 3) to skip before a base64 text is decoded.
-
-    If several numbers are possible, return all of them.
-    """
+    """Return the possible numbers of letters (0 to 3) to skip before decoding a base64 text."""
     if len(raw) <= _ALL_SHIFTS:
         return range(4)
     if not raw.rstrip(b"\r\n").endswith(b"="):

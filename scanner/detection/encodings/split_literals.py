@@ -43,7 +43,7 @@ def split_literals_at(
     """Yield the token whose beginning is a string literal at `start` and whose rest is in other literals nearby.
 
     Raises:
-        LimitReachedError: the limit on the work of scanning the document is reached.
+        LimitReachedError: the scan reached a cost limit.
     """
     form, part = patterns.form, b""
     first = patterns.lone_prefix.match(content, start)
@@ -64,18 +64,7 @@ def split_literals_at(
 
 
 def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: int, *, quoted: bool) -> int | None:
-    """Return the offset of a word that may be the rest of a token, or None if there is none.
-
-    Search the lines after the token's beginning first, then the lines before it.
-
-    Args:
-        content: The content to search.
-        start: The offset of the token's beginning.
-        end: The offset after the token's beginning.
-        form: The token's format. All letters of the word must be in its alphabet.
-        length: The number of letters of the word.
-        quoted: Whether the word must be a whole string literal.
-    """
+    """Return the offset of a word nearby that may be the rest of a token, or None."""
     if length < MIN_LAST_PART:
         return None
     spans = ((end - quoted, min(len(content), end + _SPAN)), (max(0, start - _SPAN), start))
@@ -98,7 +87,7 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
 
 
 def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: bytes) -> Iterator[Finding]:
-    """Yield the token that begins with the string literal `content[start:end]` and continues in the next literals."""
+    """Yield the token that begins with the literal `content[start:end]` and continues in the next literals."""
     body, last = part, end
     for literal in _literal(form).finditer(content, end, min(len(content), end + _SPAN)):
         if _IS_KEY.match(content, literal.end()):
@@ -112,10 +101,7 @@ def _in_literals(content: bytes, start: int, end: int, form: TokenFormat, part: 
 
 
 def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None) -> Iterator[Finding]:
-    """Yield the token that begins in the value at the end of a line, and continues in the values of the next lines.
-
-    Such lines occur in files of environment variables, YAML, scripts and XML.
-    """
+    """Yield the token that begins in a line's value and continues in the next lines' values."""
     form = patterns.form
     value = _first_value(form).match(content, start)
     if value is None or content[start - 1 : start] not in (b"=", b" ", b":", b">"):
@@ -130,9 +116,7 @@ def _in_values(content: bytes, start: int, patterns: TokenPatterns, meter: Meter
 
 
 def _joined(body: bytes, start: int, end: int, form: TokenFormat) -> Iterator[Finding]:
-    """Yield the token whose characters after the prefix are `body`. Yield nothing if `body` consists of ordinary
-    words.
-    """
+    """Yield the token with `body` after the prefix, unless `body` consists of ordinary words."""
     if form.may_be_body(body):
         yield Finding(form.prefix.encode() + body, start, end, ("split-literal",))
 
@@ -167,7 +151,7 @@ def _value_line(form: TokenFormat) -> re.Pattern[bytes]:
 
 @functools.lru_cache(maxsize=64)
 def _next_element(form: TokenFormat, name: bytes) -> re.Pattern[bytes]:
-    """Return the pattern of the next XML element with this name. In a property list, a key may precede the element."""
+    """Return the pattern of the next XML element with this name."""
     return re.compile(
         rb"\s{0,80}+(?:<key>[^<>]{0,80}+</key>\s{0,80}+)?+<%b(?:\s[^<>]{0,200}+)?+>(%b{%d,%d}+)</%b>"
         % (name, form.character_class.encode(), _MIN_PART, form.body_length, name)

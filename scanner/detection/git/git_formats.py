@@ -18,10 +18,7 @@ _FANOUT = re.compile(r"[0-9a-f]{2}")
 
 
 def configured(config: bytes) -> int:
-    """Return the size of an object id, in bytes, according to a repository's configuration (`extensions.objectFormat`).
-
-    If several lines set the format, the last line counts, as in git.
-    """
+    """Return the size of an object id, in bytes, that a repository's configuration sets (`extensions.objectFormat`)."""
     section = value = b""
     for line in config.removeprefix(b"\xef\xbb\xbf").replace(b"\\\n", b"").splitlines():
         position = 0
@@ -39,7 +36,7 @@ def is_fanout(name: str) -> bool:
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size in bytes of an object id, judged by a file's name, or None if the file is not a loose object.
+    """Return the size in bytes of a loose object's id, or None if the file is not a loose object.
 
     Args:
         name: The name of the file, which is the object id in hex without its first two digits.
@@ -48,10 +45,7 @@ def of_loose_object(name: str) -> int | None:
 
 
 def of_index(path: Path) -> int | None:
-    """Return the size in bytes of the object ids in a pack's index, judged by the index's size.
-
-    Return None if the index is empty or invalid.
-    """
+    """Return the size in bytes of the object ids in a pack's index, or None if the index is empty or invalid."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             state = os.fstat(file.fileno())

@@ -1,7 +1,4 @@
-"""Reader of the parts of a git pack: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`).
-
-Each declared size is checked before memory is allocated for it.
-"""
+"""Reader of the parts of a git pack: entry headers, zlib streams, deltas and object ids (`gitformat-pack(5)`)."""
 
 from __future__ import annotations
 
@@ -32,10 +29,7 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """A delta, or the rest of a git pack, cannot be read.
-
-    The message is the reason under which the unread part is counted.
-    """
+    """A delta, or the rest of a git pack, cannot be read. The message is the reason, for example `damaged`."""
 
 
 class EntryHead(NamedTuple):
@@ -101,7 +95,7 @@ def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
 
     Args:
         data: The stream, and possibly bytes after it.
-        size: The declared size of the decompressed data. The caller has checked it against a limit.
+        size: The declared size of the decompressed data, which is not above the caller's limit.
 
     Raises:
         DamagedPack: the stream is invalid, cut off, or of another size.
@@ -127,7 +121,7 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
         pack: The git pack that contains the stream.
         position: The offset of the stream.
         size: The declared size of the decompressed data.
-        keep: Whether to return the decompressed bytes. If not, they are only counted, and empty bytes are returned.
+        keep: Whether to return the decompressed bytes. If not, return empty bytes.
 
     Raises:
         DamagedPack: the stream is invalid, cut off, or of another size.
@@ -163,12 +157,12 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
     Args:
         base: The object that the delta copies from.
-        delta: The delta: the sizes of the base and of the result, then commands.
+        delta: The delta.
         limit: The largest allowed result in bytes.
-        spend: Called with the cost in bytes before anything is copied. It may raise an exception to prevent the work.
+        spend: Called with the cost in bytes before anything is copied. It may raise an exception.
 
     Raises:
-        DamagedPack: the delta is invalid or does not belong to the base, or its result is larger than the limit.
+        DamagedPack: the delta is invalid, or its result is larger than the limit.
     """
     base_size, position = _delta_size(delta, 0)
     size, _ = _delta_size(delta, position)
@@ -188,7 +182,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
 @cache
 def _library() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
-    """Return the function of Dulwich that applies a git delta, and the exception that the function raises."""
+    """Return the function of Dulwich that applies a git delta, and its exception."""
     from dulwich.errors import ApplyDeltaError
     from dulwich.pack import apply_delta as apply
 

@@ -30,9 +30,9 @@ _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """Where an object is in a repository: its path, the commit that introduced it, and the time of this commit.
+    """The path of an object, the commit that introduced it, and the time of this commit.
 
-    Bytes of the path that are not UTF-8 become surrogates, as in Python's `surrogateescape`.
+    Bytes of the path that are not UTF-8 become surrogates (`surrogateescape`).
     """
 
     path: str
@@ -42,7 +42,7 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """The parts of a git commit that are needed to find the paths of objects. `tree` and `parents` are object ids."""
+    """A git commit. `tree` and `parents` are object ids."""
 
     oid: str
     tree: str
@@ -51,7 +51,7 @@ class Commit:
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to a git object, and its parent folder."""
+    """A folder and its parent folder."""
 
     name: str
     parent: _Folder | None
@@ -59,9 +59,9 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the paths and commits of the objects with the given ids, by object id.
+    """Return the path of each given object, and the first commit that contains it.
 
-    The commit is the first one that contains the object. Objects that no commit of the pack contains are left out.
+    Objects that no commit of the pack contains are left out.
 
     Args:
         objects: The trees and commits of the pack.
@@ -96,7 +96,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
 
 
 def _path(name: str, folder: _Folder | None) -> str:
-    """Return the whole path of a file, or only the end of the path if the path is too long."""
+    """Return the path of a file, or only its end if it is too long."""
     names = [name[-MAX_PATH:]]
     length = len(names[0])
     while folder is not None and folder.parent is not None:
@@ -110,10 +110,7 @@ def _path(name: str, folder: _Folder | None) -> str:
 
 
 def tree_entries(content: bytes, hash_size: int = 20) -> Iterator[tuple[bytes, str, str]]:
-    """Yield mode, name and object id of each entry of a git tree, up to the first damaged entry.
-
-    Submodules are left out.
-    """
+    """Yield mode, name and object id of each entry of a git tree, except submodules. Stop at a damaged entry."""
     position, end = 0, len(content)
     while position < end:
         space = content.find(b" ", position, position + 8)
@@ -145,7 +142,7 @@ def commits_oldest_first(objects: Sequence[PackObject]) -> list[Commit]:
 
 
 def parse_commit(item: PackObject) -> Commit | None:
-    """Return the parts of a commit, or None if the commit names no tree."""
+    """Return the parsed commit, or None if it names no tree."""
     head = item.content.partition(b"\n\n")[0]
     lines = head.split(b"\n", 200)
     tree = next((line[5:].decode("ascii", "replace") for line in lines if line.startswith(b"tree ")), None)

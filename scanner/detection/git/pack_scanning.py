@@ -1,7 +1,4 @@
-"""Scan of the objects in one git pack: finds tokens, and the paths and commits of the objects that contain the tokens.
-
-The caller passes the function that scans one object.
-"""
+"""Scan of the objects in one git pack: finds tokens, and the paths and commits of the objects that contain them."""
 
 from __future__ import annotations
 
@@ -44,13 +41,11 @@ class Look(Generic[T]):
     """The result of scanning one object of a git pack.
 
     Attributes:
-        found: The tokens found, either as candidates (which have only the digest) or as findings (which have the raw
-            token).
+        found: The tokens found, as candidates (only the digest) or findings (the raw token).
         unread: The number of parts of the object that were not read, for each reason.
-        content_digest: The SHA-256 of the content in hex if a part of the object was not read, otherwise empty.
-        is_deferred: Whether another process will read the object later. The path and the commit of the object are still
-            determined by this scan.
-        is_postponed: Whether the object must be opened later, when all other objects were scanned.
+        content_digest: The SHA-256 of the content in hex. Empty if the whole object was read.
+        is_deferred: Whether another process will read the object.
+        is_postponed: Whether the object must be opened after all other objects.
     """
 
     found: Sequence[T] = ()
@@ -65,8 +60,7 @@ class PackHit(Generic[T]):
     """An object of a git pack in which tokens were found.
 
     Attributes:
-        is_confirmed: Whether the token store knows all of the tokens. If so, the limits on the number of tokens do not
-            apply.
+        is_confirmed: Whether the token store knows all of the tokens.
     """
 
     oid: str
@@ -116,10 +110,9 @@ class PackScan(Generic[T]):
         objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
-        is_over_limit: Whether a limit was reached. If so, requesting the objects from the git server in several smaller
-            packs would return more objects.
+        is_over_limit: Whether a limit was reached. Several smaller packs would then return more objects.
         is_cut_off: Whether the pack is truncated.
-        is_damaged: Whether the pack is corrupt, perhaps by the transfer.
+        is_damaged: Whether the pack is corrupt.
         unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
@@ -152,14 +145,11 @@ def scan_objects(
     Args:
         pack: The pack, not iterated yet.
         look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
-            entries. It returns None if the object has no token and was read completely.
+            entries. It returns None if the object was read completely and has no token.
         key: Returns a value that identifies the token of a finding.
-        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
-            pack.
-        open_object: Opens an object for which `look` returned `is_postponed`. This happens after all other objects were
-            scanned, because it may take long.
-        token_of: Returns the token of a finding. If given, tokens above the limits on the number of tokens are returned
-            in `PackScan.beyond`, up to MAX_BEYOND. Otherwise these tokens are only counted.
+        wants: The ids of the requested objects.
+        open_object: Opens an object for which `look` returned `is_postponed`, after all other objects were scanned.
+        token_of: Returns the token of a finding. If given, tokens above the limits are returned in `PackScan.beyond`.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -185,7 +175,7 @@ def scan_objects(
 
 
 class _Scanner(Generic[T]):
-    """Collects the results for the objects of one git pack, up to the limits on the number of tokens."""
+    """Collects the results for the objects of one git pack, up to the limits."""
 
     def __init__(
         self, key: Callable[[T], Hashable], wants: Collection[str], token_of: Callable[[T], bytes] | None
@@ -201,7 +191,7 @@ class _Scanner(Generic[T]):
         self._kept_bytes = 0
 
     def begin(self, item: PackObject, content: bytes) -> None:
-        """Count an object of the pack. Keep a tree or commit in memory, to find the paths of other objects later."""
+        """Count an object of the pack. Keep the content of a tree or commit."""
         scan = self._scan
         scan.objects += 1
         scan.bytes += len(content)
@@ -215,11 +205,7 @@ class _Scanner(Generic[T]):
             scan.unread["lfs_pointer"] += 1
 
     def add(self, item: PackObject, seen: Look[T], size: int) -> None:
-        """Add the result of scanning one object of `size` bytes.
-
-        If the object has many tokens, they are added last, so that they do not use up the limits on the number of
-        tokens.
-        """
+        """Add the result of scanning one object of `size` bytes."""
         scan = self._scan
         self._wanted.add(item.oid)
         if item.type == "commit" and (commit := parse_commit(item)):
@@ -236,10 +222,7 @@ class _Scanner(Generic[T]):
             scan.hits.append(PackHit(item.oid, item.type, taken))
 
     def _admitted(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> list[T]:
-        """Return the findings within the limits on the number of tokens.
-
-        The findings above the limits are passed to `_set_aside`.
-        """
+        """Return the findings within the limits on the number of tokens."""
         taken: list[T] = []
         beyond: list[T] = []
         for one in found:
@@ -252,10 +235,7 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep the tokens that are above the limits on the number of tokens.
-
-        The token store is asked about the kept tokens later. If there are too many to keep, count the rest as unread.
-        """
+        """Keep tokens that are above the limits, or count them as unread."""
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)
@@ -263,7 +243,7 @@ class _Scanner(Generic[T]):
         self._scan.unread[OVER_LIMIT] += len(found) - len(kept)
 
     def close(self, pack: PackReading) -> PackScan[T]:
-        """Find the paths and commits of the objects with tokens, and return the result of the whole scan."""
+        """Find the paths and commits of the objects with tokens, and return the result."""
         scan = self._scan
         for hit in self._crowded:
             hit.found = self._admitted(hit.oid, hit.type, hit.found)
@@ -291,11 +271,9 @@ class PackRequest:
     Attributes:
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
-        wants: The ids of the objects that were requested. `PackScan.reached` says which of these objects are in the
-            pack.
+        wants: The ids of the requested objects.
         seconds: The processor seconds that may be spent on the pack.
-        opens: Whether to open archives and decode texts. If not, objects that need this are returned in
-            `PackAnswer.deferred`.
+        opens: Whether to open archives and decode texts. If not, `PackAnswer.deferred` has the objects to open.
         keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
     """
 
@@ -309,7 +287,7 @@ class PackRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeferredObject:
-    """An object of a git pack that took too long to read. Another process has to read it."""
+    """An object of a git pack that another process has to read, because it takes too long."""
 
     oid: str
     type: ObjectType

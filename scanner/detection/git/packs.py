@@ -1,6 +1,6 @@
 """Reader of git packs: yields each object, within limits on size, number, work and memory.
 
-Objects above a limit are not read, but counted with the reason. The format: https://git-scm.com/docs/gitformat-pack
+The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -25,17 +25,16 @@ from scanner.detection.git.pack_codec import (
 class PackLimits:
     """Limits on reading one git pack.
 
-    The memory for a pack is at most the sum of `pack_bytes`, `held_bytes`, `kept_bytes`, the bytes of two objects, and
-    about 400 bytes for each object.
+    The memory for a pack is at most `pack_bytes`, `held_bytes` and `kept_bytes` together, two objects, and about 400
+    bytes for each object.
 
     Attributes:
         pack_bytes: Bytes of the pack.
-        inflated_bytes: Bytes of work: every byte that is decompressed or that a delta produces, and some bytes for each
-            object and each delta command. Bytes that are decompressed twice count twice.
+        inflated_bytes: Bytes of work, mostly bytes that are decompressed or that a delta produces.
         object_bytes: Bytes of one object.
-        held_bytes: Bytes of the base objects that are in memory because deltas need them.
+        held_bytes: Bytes of the base objects in memory.
         objects: The number of objects.
-        kept_bytes: Bytes of decompressed data that are kept in memory, so that small packs are decompressed only once.
+        kept_bytes: Bytes of decompressed data in memory.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -64,11 +63,11 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The work that is left for one git pack. Work that would exceed the limit is refused before it begins.
+    """The work that is left for one git pack.
 
     Args:
         room: The limit on the work in bytes, counted as in `PackLimits.inflated_bytes`.
-        is_late: Returns whether the time for the pack is over. Called before work is counted.
+        is_late: Returns whether the time for the pack is over.
     """
 
     def __init__(self, room: int, is_late: Callable[[], bool] | None = None) -> None:
@@ -90,14 +89,7 @@ class WorkBudget:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An entry (a whole object or a delta) of a git pack.
-
-    Attributes:
-        base: The offset or the id of a delta's base object, or None for a whole object.
-        data_at: The offset of the compressed data in the pack.
-        size: The size of the decompressed data in bytes.
-        data: The decompressed data, or None if the data is not kept in memory.
-    """
+    """An entry (a whole object or a delta) of a git pack."""
 
     offset: int
     type: int
@@ -109,10 +101,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """An object that is kept in memory, because deltas need it as their base.
-
-    `waiting` is the number of these deltas.
-    """
+    """An object in memory that is the base of `waiting` deltas."""
 
     type: ObjectType
     content: bytes
@@ -121,10 +110,9 @@ class _Base:
 
 @dataclass(slots=True)
 class PackReading:
-    """An iterator over the objects of a git pack. Only some of the objects are in memory at a time.
+    """An iterator over the objects of a git pack.
 
-    `unread` has the number of objects that could not be read, for each reason. It is complete when the iteration has
-    ended.
+    `unread` counts the unread objects by reason, and is complete after the iteration.
     """
 
     limits: PackLimits
@@ -145,16 +133,13 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached.
-
-        Requesting the objects in several smaller packs would then return more objects.
-        """
+        """Whether a limit was reached. Several smaller packs would then return more objects."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
     @property
     def is_damaged(self) -> bool:
-        """Whether the pack is corrupt, perhaps by the transfer."""
+        """Whether the pack is corrupt."""
         return any(self.unread[reason] for reason in ("pack_damaged", "pack_checksum", "delta_damaged"))
 
     def __iter__(self) -> Iterator[PackObject]:
@@ -175,8 +160,8 @@ def read_pack(
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
         limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
-        is_late: Returns whether the time for the pack is over. If so, the remaining objects are counted as `LATE`.
-        budget: A limit on the work. If given, `limits.inflated_bytes` and `is_late` are not used.
+        is_late: Returns whether the time for the pack is over. The remaining objects are then counted as `LATE`.
+        budget: A limit on the work, which replaces `limits.inflated_bytes` and `is_late`.
     """
     reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))
     reading.pack = memoryview(content)[: limits.pack_bytes]
@@ -231,7 +216,7 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield each object of the pack once. An object comes before the objects that are built from it by deltas."""
+    """Yield each object of the pack once, after the objects from which deltas build it."""
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)

@@ -1,7 +1,4 @@
-"""Runs git commands that read an untrusted repository.
-
-They use no network, write nothing, and have limits on memory and time.
-"""
+"""Runs git commands that read an untrusted repository."""
 
 from __future__ import annotations
 
@@ -39,10 +36,7 @@ class Deadline:
         self._end = time.monotonic() + seconds
 
     def cancel(self) -> None:
-        """End the reading now.
-
-        A reading thread calls this when it has failed, so that the other threads stop as well.
-        """
+        """End the reading now, in all threads."""
         self._cancelled.set()
 
     @property
@@ -65,7 +59,7 @@ class Deadline:
 def started(
     git_dir: Path, arguments: Sequence[str], settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a git process with pipes for its input and output. The process is ended when the `with` block ends.
+    """Start a git process with pipes for its input and output. The process is ended with the `with` block.
 
     Raises:
         GitError: git is not installed.
@@ -87,6 +81,7 @@ def lines(
     """Run git and yield the parts of its output as they arrive.
 
     Args:
+        git_dir: The git directory.
         arguments: The git command and its arguments.
         deadline: The time at which git is killed.
         separator: The byte that separates the parts of the output.

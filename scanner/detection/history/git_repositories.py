@@ -1,7 +1,6 @@
 """Access to an untrusted git repository with git.
 
-A repository's configuration can make git run programs. So r8scan makes a new folder for git, with a safe configuration
-and links to the repository's objects.
+A repository's configuration can make git run programs, so git uses a new folder with a safe configuration.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ class Repository:
 
 
 def git_dir_of(path: Path) -> Path | None:
-    """Return the git directory of a work tree, or `path` itself if `path` is a bare repository.
-
-    Otherwise return None.
-    """
+    """Return the git directory of a work tree or bare repository, or None for another folder."""
     dot_git = path / ".git"
     if dot_git.is_dir():
         return dot_git
@@ -69,13 +65,13 @@ def git_dir_of(path: Path) -> Path | None:
 
 
 def is_bare(path: Path) -> bool:
-    """Return whether the folder is itself a git directory, by the same criteria as git."""
+    """Return whether the folder is itself a git directory."""
     objects, head = path / "objects", path / "HEAD"
     return head.is_file() and objects.is_dir() and ((path / "refs").is_dir() or (path / "commondir").is_file())
 
 
 def common_dir(git_dir: Path) -> Path:
-    """Return the git directory that has the objects and refs. For a linked work tree, this is not `git_dir` itself."""
+    """Return the git directory that has the objects and refs, which a linked work tree shares."""
     named = _small(git_dir / "commondir")
     return git_dir / os.fsdecode(named) if named else git_dir
 
@@ -95,7 +91,7 @@ def _small(path: Path) -> bytes:
 
 @contextmanager
 def opened(git_dir: Path) -> Iterator[Repository]:
-    """Make a folder through which git can read the repository safely. The folder is removed when the `with` block ends.
+    """Make a folder through which git can read the repository safely, and remove it after the `with` block.
 
     Raises:
         GitError: `git_dir` is not a git repository.
@@ -118,7 +114,7 @@ def opened(git_dir: Path) -> Iterator[Repository]:
 
 @contextmanager
 def unbundled(bundle: Path) -> Iterator[Path]:
-    """Unpack a git bundle into a temporary repository. The repository is removed when the `with` block ends.
+    """Unpack a git bundle into a temporary repository, and remove the repository after the `with` block.
 
     Raises:
         GitError: the bundle is damaged, or needs objects that it does not contain.
@@ -171,16 +167,7 @@ def _lay_out(repository: Repository, common: Path) -> None:
 
 
 def _object_format(repository: Repository, config: bytes) -> int:
-    """Return the size of the repository's object ids in bytes: 20 for SHA-1, or 32 for SHA-256.
-
-    This is normally the size that the configuration states. If the repository has only objects of the other size,
-    return the other size. If it has objects of both sizes, git ignores the objects whose size is not configured, so
-    count them as unread.
-
-    Args:
-        repository: The repository. Its `unread` counts are changed.
-        config: The content of the repository's configuration file.
-    """
+    """Return the size of the repository's object ids in bytes: 20 for SHA-1, or 32 for SHA-256."""
     chosen = git_formats.configured(config)
     other = git_formats.SHA1 + git_formats.SHA256 - chosen
     if repository.stored[other] and not repository.stored[chosen]:
@@ -190,10 +177,7 @@ def _object_format(repository: Repository, config: bytes) -> int:
 
 
 def _link(objects: Path, folder: Path, repository: Repository) -> None:
-    """Make a folder with links to the packs and loose objects in `objects`.
-
-    Only regular files are linked, because git would wait forever when it reads a named pipe.
-    """
+    """Make a folder with links to the packs and loose objects in `objects`."""
     folder.mkdir()
     try:
         with os.scandir(objects) as entries:
@@ -238,11 +222,7 @@ def _link_files(source: Path, target: Path, repository: Repository) -> None:
 
 
 def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
-    """Return all folders of objects that a repository borrows from other repositories (git alternates).
-
-    A borrowed folder may name further folders. These are returned as well. Folders of another owner are left out,
-    because a repository must not choose which folders of other users are read.
-    """
+    """Return all folders of objects that a repository borrows from other repositories (git alternates)."""
     owner = objects.stat().st_uid
     seen = {os.path.realpath(objects)}
     found: list[Path] = []

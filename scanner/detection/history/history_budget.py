@@ -1,8 +1,4 @@
-"""A limit on the work of building objects from deltas when a git repository is read.
-
-A delta of 20 bytes can make an object of megabytes, so a small repository could keep its reader busy for hours. Other
-objects need no such limit.
-"""
+"""A limit on the work of building objects from deltas when a git repository is read."""
 
 from __future__ import annotations
 
@@ -19,11 +15,9 @@ BUDGET_PER_BYTE = 1000
 
 
 class HistoryBudget:
-    """Limits how many bytes of objects may be built from deltas, and divides this limit among groups of objects.
+    """Limits how many bytes of objects may be built from deltas, and divides the bytes among groups of objects.
 
-    The budget reserves the estimated bytes for each group, or less if the sum of the estimates exceeds the limit. An
-    estimate may be too low. So when the work on a group begins, the group also gets half of the bytes that are not
-    reserved. Threads may share a budget.
+    Threads may share a budget.
 
     Args:
         packed: The size of the repository's packs in bytes.
@@ -37,7 +31,7 @@ class HistoryBudget:
 
     @property
     def left(self) -> int:
-        """The number of bytes that are still free: neither reserved nor granted to a group of objects."""
+        """The number of bytes that are neither reserved nor granted to a group of objects."""
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
@@ -53,10 +47,8 @@ class HistoryBudget:
     def grant(self, unit: int) -> int:
         """Return how many bytes may be built for a group of objects. Call this when the work on the group begins.
 
-        The result is the number of bytes reserved for the group, plus half of the free bytes.
-
         Args:
-            unit: The number of the group, which is its position in the list that was passed to `reserve`.
+            unit: The position of the group in the list that was passed to `reserve`.
         """
         with self._lock:
             extra = self._free // 2
@@ -69,31 +61,29 @@ class HistoryBudget:
         """Give the unspent bytes of a finished group of objects back to the budget.
 
         Args:
-            unit: The number of the group.
-            left: The bytes that were granted to the group and not spent.
+            unit: The position of the group in the list that was passed to `reserve`.
+            left: The unspent bytes.
         """
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of the bytes of a group back to the budget, because the process that read the group has died.
+        """Give half of the bytes of a group back to the budget, because its process has died.
 
         Args:
-            unit: The number of the group.
+            unit: The position of the group in the list that was passed to `reserve`.
         """
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 
     def take(self, size: int) -> None:
-        """Subtract `size` from the free bytes, for work that belongs to no group. The free bytes do not fall below
-        zero.
-        """
+        """Subtract `size` bytes, for work that belongs to no group. The remaining bytes do not fall below zero."""
         with self._lock:
             self._free = max(self._free - size, 0)
 
 
 def _fair_share(weights: Sequence[int], budget: int) -> int:
-    """Return the largest share for which the sum of `min(weight, share)` over all weights is at most `budget`."""
+    """Return the largest share for which the sum of `min(weight, share)` is at most `budget`."""
     left, share = budget, 0
     for number, weight in enumerate(sorted(weights)):
         share = left // (len(weights) - number)

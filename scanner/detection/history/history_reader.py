@@ -1,8 +1,4 @@
-"""Reads all objects of a git object database with git, and passes them to the detector.
-
-The objects are divided among several `git cat-file --batch` processes. Git's output is first searched in large blocks.
-Only objects in which a token may begin, and blobs that may be archives or UTF-16, are scanned one by one.
-"""
+"""Reads git objects with several `git cat-file --batch` processes, and passes them to the detector."""
 
 from __future__ import annotations
 
@@ -52,8 +48,7 @@ class ObjectList:
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
         sizes: The objects' sizes in bytes.
         hash_bytes: The size of an object id in bytes.
-        unreadable: The number of objects that are not in the list, because git could not describe them or because their
-            type was not requested.
+        unreadable: The number of objects that git cannot describe or that have another type than requested.
     """
 
     oids: bytearray = field(default_factory=bytearray)
@@ -72,11 +67,10 @@ class ObjectList:
         return _TYPES[self.types[index]]
 
     def add(self, line: bytes, numbers: Mapping[bytes, int]) -> None:
-        """Add the object that a line of `git cat-file --batch-check` describes.
-
-        Count the object as unreadable if its type is not in `numbers`.
+        """Add the object that a line of `git cat-file --batch-check` describes, or count it as unreadable.
 
         Args:
+            line: The line.
             numbers: The names of the requested types, each with its number in `ObjectList.types`.
         """
         parts = line.split(b" ")
@@ -90,9 +84,8 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects, so that the remaining objects have at most `most` bytes in total.
-
-        Return the ids and types of the dropped objects.
+        """Drop the largest objects so that at most `most` bytes remain. Return the ids and types of the dropped
+        objects.
         """
         if sum(self.sizes) <= most:
             return []
@@ -112,6 +105,7 @@ def list_objects(
     """Return the objects of a git directory, including those that no branch or tag reaches.
 
     Args:
+        git_dir: The git directory.
         deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
         only: The type of the objects to list, as its number in `ObjectList.types`, or None for all types.
@@ -169,11 +163,12 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
+        git_dir: The git directory.
         listed: The objects to read.
         detector: Scans one object.
         readers: The number of git processes.
         on_progress: Called with the number of objects read so far and the number of listed objects.
-        deadline: The time at which to stop. The remaining objects are then counted as unread, under `deadline.reason`.
+        deadline: The time at which to stop. The remaining objects are then counted as unread.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
@@ -201,10 +196,7 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Divide the objects into one range for each reader, with about the same number of bytes.
-
-    Return the first index and the end index of each range.
-    """
+    """Divide the objects into one index range for each reader, with about equal bytes."""
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
     for index, size in enumerate(listed.sizes):
@@ -216,7 +208,7 @@ def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
 
 
 class _ShardReader:
-    """Reads the objects from index `first` up to index `last` (exclusive), and adds the results to `shard`."""
+    """Reads the objects from index `first` up to index `last` (exclusive) into `shard`."""
 
     def __init__(
         self, git_dir: Path, listed: ObjectList, first: int, last: int, detector: Detector, deadline: Deadline
@@ -226,7 +218,7 @@ class _ShardReader:
         self.shard = HistoryShard()
 
     def read(self) -> None:
-        """Read all objects of this reader. If git exits at a damaged object, continue with the next object."""
+        """Read all objects of this reader. Git is restarted after a damaged object."""
         restarts = 0
         while self._next < self._last and not self._deadline.is_over:
             self._read_until_exit()
@@ -282,7 +274,7 @@ class _Blocks:
         self._buffer = bytearray(BLOCK)
 
     def read(self, size: int = 0) -> bytes:
-        """Return the next `size` bytes of git's output, or fewer at its end. If `size` is 0, return BLOCK bytes."""
+        """Return the next `size` bytes of git's output. If `size` is 0, return BLOCK bytes."""
         size = size or BLOCK
         if size > len(self._buffer):
             self._buffer = bytearray(size)
@@ -296,7 +288,7 @@ class _Blocks:
 
 
 class _Parser:
-    """Splits git's output into objects and scans them. `index` is the position of the next object in `listed`."""
+    """Splits git's output into objects and scans them. `index` counts the objects."""
 
     def __init__(
         self, listed: ObjectList, first: int, last: int, detector: Detector, shard: HistoryShard, blocks: _Blocks
@@ -346,10 +338,7 @@ class _Parser:
         return True
 
     def _is_special(self, data: bytes, start: int, end: int) -> bool:
-        """Return whether a blob may be an archive, compressed or UTF-16, so that it must be scanned.
-
-        Count a blob that is only a Git LFS pointer as unread.
-        """
+        """Return whether a blob may be an archive, compressed or UTF-16."""
         if end - start <= 600:
             probe = data[start:end]
             if is_lfs_pointer(probe):
@@ -371,12 +360,7 @@ class _Parser:
             self._shard.take_content(oid, name, content, result)
 
     def _large(self, head: bytes, size: int) -> bool:
-        """Scan an object that is too large to be read at once. Return False if git's output ended inside the object.
-
-        Args:
-            head: The first bytes of the object, which were already read.
-            size: The size of the object in bytes.
-        """
+        """Scan an object of `size` bytes piece by piece. Return False if git's output ended."""
         left = size - len(head)
 
         def read(most: int) -> bytes:

@@ -18,7 +18,7 @@ SHA1_DIGITS = 40
 
 @dataclass(slots=True)
 class ObjectHit:
-    """A git object in which possible tokens were found. Its path and commit are not known yet."""
+    """A git object in which possible tokens were found."""
 
     oid: str
     type: str
@@ -27,7 +27,7 @@ class ObjectHit:
 
 @dataclass(frozen=True, slots=True)
 class UnreadHistoryObject:
-    """A git object that was not read completely: `count` parts were left out for the reason `reason`."""
+    """A git object of which `count` parts were not read for the reason `reason`."""
 
     oid: str
     type: str
@@ -54,22 +54,20 @@ class HistoryShard:
     bytes: int = 0
 
     def note(self, oid: str, object_type: str, reason: str, count: int = 1) -> None:
-        """Count an object that was not read completely, and add it to the list `named`."""
+        """Count an object that was not read completely, and add the object to `named`."""
         self.unread[reason] += count
         if len(self.named) < MAX_NAMED:
             self.named.append(UnreadHistoryObject(oid, object_type, reason, count))
 
     def take(self, oid: str, object_type: str, result: ScanResult) -> None:
-        """Add the result of scanning a git object: its possible tokens, and its unread parts."""
+        """Add the result of scanning a git object."""
         self.take_unread(oid, object_type, result.unread)
         if result.candidates:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning a git object.
-
-        If the object has tokens, check first that its content matches its id. If the content does not match the id,
-        count the object as damaged instead.
+        """Add the result of scanning a git object. If it has tokens but another id than its content, count it as
+        damaged.
         """
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
@@ -77,7 +75,7 @@ class HistoryShard:
             self.note(oid, object_type, "object_damaged")
 
     def take_unread(self, oid: str, object_type: str, unread: Mapping[str, int]) -> None:
-        """Count the unread parts of an object by reason, and add the object to the list `named`."""
+        """Count the unread parts of an object by reason, and add the object to `named`."""
         for reason, count in unread.items():
             self.note(oid, object_type, reason, count)
 
@@ -90,7 +88,7 @@ class HistoryShard:
         self.bytes += other.bytes
 
     def drop_copies(self) -> None:
-        """Drop duplicate results of objects that were read several times because several packs contain them."""
+        """Drop duplicate results of objects that several packs contain."""
         self.hits = list({(hit.oid, hit.result.candidates): hit for hit in reversed(self.hits)}.values())[::-1]
         named = list(dict.fromkeys(self.named))
         if len(named) < len(self.named):

@@ -1,8 +1,4 @@
-"""Reads all packs and folders of loose objects of a git repository, and scans their objects.
-
-Large packs are read by the package `pack_history`, everything else by git. An object that is stored twice is read
-twice, but equal results are reported once.
-"""
+"""Reads all packs and folders of loose objects of a git repository, and scans their objects."""
 
 from __future__ import annotations
 
@@ -27,11 +23,7 @@ MIN_LOOSE_INFLATED = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The objects of one pack or folder of loose objects that git has to read.
-
-    Attributes:
-        oids: The ids of the objects to read, concatenated; empty for all objects.
-    """
+    """The objects of one pack or folder that git has to read. No `oids` means all."""
 
     store: Store
     oids: bytes = b""
@@ -58,11 +50,11 @@ def read_stores(
     """Read and scan every object of a repository, and return the results.
 
     Args:
+        repository: The repository.
         detector: Scans one object.
         readers: The number of processes that read at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
-        deadline: The time at which reading ends. The remaining objects are then counted as unread, under
-            `deadline.reason`.
+        deadline: The time at which reading ends. The remaining objects are then counted as unread.
 
     Raises:
         GitError: git cannot list the objects of a pack or folder, and no object was read from another one.
@@ -98,15 +90,7 @@ def _shifted(on_progress: Callable[[int, int], None], done: int, known: int) -> 
 
 
 def _parts(stores: list[Store], packs: list[Store], read: PacksRead | None) -> Iterator[_Part]:
-    """Yield the packs, parts of packs and folders that git has to read.
-
-    Git reads all folders of loose objects, and everything in the packs that could not be read without git.
-
-    Args:
-        stores: All packs and folders of loose objects.
-        packs: The packs that r8scan tried to read without git.
-        read: The results of reading `packs` without git, or None if that failed for all packs.
-    """
+    """Yield the packs, parts of packs and folders that git has to read."""
     for number, pack in enumerate(packs):
         if read is None:
             yield _Part(pack)
@@ -144,13 +128,7 @@ def _read_part(
 
 
 def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
-    """Return the objects that git has to read in a pack or folder.
-
-    Objects after a damaged loose object are still listed.
-
-    Raises:
-        GitError: git cannot list the objects of a pack, or the deadline has passed.
-    """
+    """Return the objects that git has to read in a pack or folder."""
     try:
         return list_objects(git_dir, deadline, oids=part.names)
     except GitError:
@@ -160,10 +138,7 @@ def _listed(git_dir: Path, part: _Part, deadline: Deadline) -> ObjectList:
 
 
 def _most_inflated(store: Store, listed: ObjectList) -> int:
-    """Return the maximum number of bytes to decompress from a pack or a folder of loose objects.
-
-    A decompression bomb expands to 1,000 times its size. Ordinary loose objects expand to only a few times their size.
-    """
+    """Return the maximum number of bytes to decompress from a pack or folder."""
     total = sum(listed.sizes)
     if store.is_pack or total <= MIN_LOOSE_INFLATED:
         return total

@@ -1,7 +1,4 @@
-"""Search of a git repository for the path of each object, and for the oldest commit that contains it.
-
-Each distinct tree is read at most once.
-"""
+"""Search of a git repository for the path of each object, and for the oldest commit that contains it."""
 
 from __future__ import annotations
 
@@ -62,7 +59,7 @@ _TREE = re.compile(rb"tree ([0-9a-f]{40}(?:[0-9a-f]{24})?)\n")
 class ObjectPlace:
     """An object's path, and the oldest commit that contains the object. Each is None if not known.
 
-    Bytes of the path that are not UTF-8 become surrogates, as in Python's `surrogateescape`.
+    Bytes of the path that are not UTF-8 become surrogates (`surrogateescape`).
     """
 
     path: str | None
@@ -84,7 +81,7 @@ _NO_ENTRIES: Sequence[_Entry] = ()
 
 
 class _Folder(NamedTuple):
-    """A folder on the path to a git object, and its parent folder."""
+    """A folder and its parent folder."""
 
     name: bytes
     parent: _Folder | None
@@ -98,9 +95,8 @@ def locate(
 ) -> ObjectPlaces:
     """Return the paths and commits of the given blobs and trees.
 
-    Search the commits that branches and tags reach first, then the other commits.
-
     Args:
+        repository: The repository to search.
         wanted: The object ids of the blobs and trees to search for.
         deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
@@ -122,7 +118,7 @@ class _GaveUp(Exception):
 
 
 def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of each commit that a branch or tag reaches. Parents come before children."""
+    """Yield (commit id, tree id) of each commit on a branch or tag, parents first."""
     tips = set(repository.tips)
     if not tips:
         return
@@ -143,11 +139,7 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
 
 
 def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tuple[str, str]]:
-    """Yield (commit id, tree id) of every commit in the repository, roughly oldest first.
-
-    Raises:
-        GitError: git cannot list the commits.
-    """
+    """Yield (commit id, tree id) of every commit in the repository, roughly oldest first."""
     listed = list_objects(git_dir, deadline, only=COMMIT)
     numbers = (number for number in range(len(listed) - 1, -1, -1) if listed.types[number] == COMMIT)
     while some := [listed.oid(number) for number in islice(numbers, _IDS_A_REQUEST)]:
@@ -157,10 +149,7 @@ def _listed(git_dir: Path, objects: _Objects, deadline: Deadline) -> Iterator[tu
 
 
 class _Walk:
-    """Searches the trees of commits for objects whose paths are not known yet, some hundred commits at a time.
-
-    Each tree is read once. The commit that introduced a found object is determined from the trees in memory.
-    """
+    """Searches the trees of commits for objects. Each tree is read once."""
 
     def __init__(self, wanted: Iterable[str], hash_bytes: int, on_found: Callable[[str, ObjectPlace], None]) -> None:
         self.places = ObjectPlaces()
@@ -179,15 +168,7 @@ class _Walk:
         return not self._missing
 
     def visit(self, commits: Sequence[tuple[str, str]], objects: _Objects) -> None:
-        """Search the trees of some commits, and record the path and commit of each object that is found.
-
-        Args:
-            commits: Commit id and tree id of each commit, oldest first.
-            objects: Reads the trees.
-
-        Raises:
-            _GaveUp: a limit is reached. The objects that were found before are recorded.
-        """
+        """Search the trees of some commits, and record the path and commit of each found object."""
         roots: dict[bytes, str] = {}
         for commit, tree in commits:
             oid = bytes.fromhex(tree)
@@ -203,12 +184,7 @@ class _Walk:
     def _new_trees(
         self, roots: Iterable[bytes], objects: _Objects
     ) -> tuple[dict[bytes, Sequence[_Entry]], Exception | None]:
-        """Read the given trees and all trees below them, except trees that were read before.
-
-        Returns:
-            Two values. The first has, for each tree, its entries that are folders to read or objects to locate. The
-            second is the error that ended the reading early, or None.
-        """
+        """Read the unread trees below `roots`. Also return the error that ended the reading."""
         fresh = dict.fromkeys(roots, _NO_ENTRIES)
         level, kept = list(fresh), 0
         try:
@@ -236,10 +212,7 @@ class _Walk:
         return fresh, None
 
     def _entries_of(self, content: bytes | None) -> list[_Entry]:
-        """Return the entries of a tree that are folders to read or objects to locate.
-
-        Folders that were read before are left out.
-        """
+        """Return the entries of a tree that are folders to read or objects to locate."""
         if content is None:
             self.places.is_complete = False
             return []
@@ -265,12 +238,7 @@ class _Walk:
         ]
 
     def _place_all(self, roots: dict[bytes, str], fresh: dict[bytes, Sequence[_Entry]]) -> None:
-        """Record the paths of the objects to locate, as far as the trees that were just read contain them.
-
-        Args:
-            roots: The commit of each root tree, oldest first.
-            fresh: For each tree, its entries that are folders to read or objects to locate.
-        """
+        """Record the paths of the objects to locate in the trees that were just read."""
         missing = self._missing
         if not self._is_useful and missing.isdisjoint(fresh):
             return
@@ -298,7 +266,7 @@ class _Walk:
 
 
 def _path(folder: _Folder | None) -> str:
-    """Return the whole path of a file or folder, or only the end of the path if the path is too long."""
+    """Return the path of a file or folder, or only its end if it is too long."""
     names: list[str] = []
     length = 0
     while folder is not None:
@@ -313,7 +281,7 @@ def _path(folder: _Folder | None) -> str:
 
 
 class _Objects:
-    """Reads git objects by their ids from a `git cat-file --batch` process. The process is restarted if it exits."""
+    """Reads git objects by their ids from a `git cat-file --batch` process."""
 
     def __init__(self, git_dir: Path, deadline: Deadline) -> None:
         self._git_dir, self._deadline = git_dir, deadline
@@ -330,10 +298,7 @@ class _Objects:
         self._stack.close()
 
     def read(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the content of each object, or None for an object that cannot be read, in the order of the ids.
-
-        Exhaust the generator before you call this method again.
-        """
+        """Yield the content of each object, or None if the object cannot be read."""
         for start in range(0, len(oids), _IDS_A_REQUEST):
             asked = oids[start : start + _IDS_A_REQUEST]
             while asked:
@@ -361,10 +326,7 @@ class _Objects:
         self._stack.callback(self._output.close)
 
     def _answers(self, oids: Sequence[str]) -> Iterator[bytes | None]:
-        """Yield the contents of the objects in the order of the ids, until git exits.
-
-        Yield None for an unreadable object.
-        """
+        """Yield the contents of the objects until git exits, with None for an unreadable object."""
         assert self._input is not None  # noqa: S101 - it was started
         assert self._output is not None  # noqa: S101 - it was started
         try:
@@ -388,10 +350,7 @@ class _Objects:
             yield content
 
     def _content(self, size: int) -> bytes | None:
-        """Read and return an object's content of `size` bytes.
-
-        Return None if the content is too large, and `_CUT_OFF` if git exited before the end of the content.
-        """
+        """Return an object's content, None if it is too large, or `_CUT_OFF` if it is truncated."""
         assert self._output is not None  # noqa: S101 - it was started
         if size > MAX_ONE_OBJECT:
             left = size + 1

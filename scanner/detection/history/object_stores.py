@@ -1,8 +1,4 @@
-"""The packs and folders of loose objects (here called stores) of a git repository.
-
-Each store is read separately, because the index of a hostile pack may list a wrong object under an id. Git would then
-return the wrong object for this id, even if another store has the right one.
-"""
+"""The packs and folders of loose objects (here called stores) of a git repository."""
 
 from __future__ import annotations
 
@@ -32,8 +28,7 @@ class Store:
     """A pack, or a folder of loose objects, of a git repository.
 
     Attributes:
-        path: The `.pack` file, whose index is beside it; or the folder whose subfolders (such as `ab`) hold loose
-            objects.
+        path: The `.pack` file; or the folder whose subfolders (such as `ab`) hold loose objects.
         hash_bytes: The size of an object id in bytes.
         size: The size of the pack in bytes; 0 for a folder.
     """
@@ -53,14 +48,10 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Make a git directory that contains only one pack or folder of loose objects.
-
-    The directory is removed when the `with` block ends. Other files beside a pack, such as a reverse index, are left
-    out, because they may be forged.
+    """Make a git directory that contains only one pack or folder, and remove the directory after the `with` block.
 
     Args:
-        git_dir: A git directory that r8scan has made. The new directory is created inside it, with a copy of its
-            configuration.
+        git_dir: A git directory that r8scan has made. The new directory is created inside it.
         store: The pack or folder.
     """
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
@@ -81,7 +72,7 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
 
 def stored_objects(store: Store) -> int:
-    """Return the number of loose objects in a folder. Return 1 for a pack."""
+    """Return the number of loose objects in a folder, or 1 for a pack."""
     return 1 if store.is_pack else len(loose_objects(store))
 
 
@@ -93,7 +84,7 @@ def loose_objects(store: Store) -> list[str]:
 
 
 def loose_bytes(store: Store) -> int:
-    """Return the total size in bytes of the files of loose objects in a folder. Deleted files count as 0."""
+    """Return the total size in bytes of the loose objects in a folder."""
     size = 0
     for oid in loose_objects(store):
         with contextlib.suppress(OSError):
@@ -102,10 +93,7 @@ def loose_bytes(store: Store) -> int:
 
 
 def has_plain_index(store: Store) -> bool:
-    """Return whether the index of a pack has the usual format, and lists each object id and each offset only once.
-
-    If so, git can find each object of the pack by its id.
-    """
+    """Return whether a pack's index has the usual format, and lists each object id and each offset only once."""
     try:
         content = _small_file(store.index)
     except OSError:
@@ -127,11 +115,7 @@ def has_plain_index(store: Store) -> bool:
 
 
 def _small_file(path: Path) -> bytes:
-    """Return the content of a regular file, or b"" if the file is too large or not regular.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
+    """Return the content of a regular file, or b"" if the file is too large."""
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         state = os.fstat(file.fileno())
         is_small = stat.S_ISREG(state.st_mode) and state.st_size <= MAX_PLAIN_INDEX_BYTES

@@ -1,8 +1,4 @@
-"""Searches for the paths and commits of git objects in a confined process, because commits and trees may be hostile.
-
-The process can start git and read files, but it cannot write files or use a network. It sends each result at once, so
-that no result is lost if the process is killed at the deadline.
-"""
+"""Searches for the paths and commits of git objects in a process that cannot write files or use a network."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) -> ObjectPlaces:
-    """Search for blobs and trees in a confined process, and return their paths and commits."""
+    """Search for blobs and trees in a process of its own, and return their paths and commits."""
     places = ObjectPlaces(is_complete=False)
     try:
         running = _process()
@@ -69,7 +65,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
 
 @contextmanager
 def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Kill the child process, and the git processes that it started, when the `with` block ends."""
+    """Kill the child process, and its git processes, when the `with` block ends."""
     try:
         yield child
     finally:
@@ -83,11 +79,7 @@ def _running(child: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]
 
 
 def _process() -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """Start the confined process that searches for paths and commits. Return a context manager that ends the process.
-
-    Raises:
-        OSError: the system cannot start a process.
-    """
+    """Start the process that searches for paths and commits."""
     return _running(
         start_child(
             [sys.executable, "-I", "-c", _PROGRAM, _ROOT],
@@ -108,12 +100,7 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
-    """Parse a line that the confined process sent.
-
-    Returns:
-        An object id with the object's path and commit; or, from the last line, whether all commits were searched; or
-        None if the line is invalid.
-    """
+    """Parse a line: an object's place, or at the end whether all commits were searched."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -129,10 +116,7 @@ def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
 
 
 def main() -> None:
-    """Search for the paths and commits of the objects that a request on standard input names.
-
-    Write a line for each object found, and finally a line that says whether all commits were searched.
-    """
+    """Search for the paths and commits of the objects that a request on standard input names."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     request = json.load(sys.stdin)

@@ -1,8 +1,5 @@
-"""The refs (branches, tags and others) of an untrusted repository: their object ids, and the names that may contain a
+"""The refs (branches, tags and others) of an untrusted repository: their object ids, and names that may contain a
 token.
-
-If there are many refs, a confined process reads them. The process can read files, but it cannot write files or use a
-network, and it is killed at a deadline.
 """
 
 from __future__ import annotations
@@ -80,7 +77,7 @@ class Refs:
 
 
 def refs_of(common: Path) -> Refs:
-    """Return the refs (branches and tags) in a git directory. If there are many, a confined process reads them."""
+    """Return the refs (branches and tags) in a git directory."""
     if _has_few(common):
         return read_refs(common)
     try:
@@ -100,10 +97,7 @@ def refs_of(common: Path) -> Refs:
 
 
 def read_refs(common: Path) -> Refs:
-    """Return the refs (branches and tags) in a git directory. Refs in files of their own come first.
-
-    Symbolic links are ignored, because they may form cycles.
-    """
+    """Return the refs (branches and tags) in a git directory, without those in symbolic links."""
     found = Refs()
     tips: dict[str, None] = {}
     names = _Names()
@@ -123,10 +117,7 @@ def read_refs(common: Path) -> Refs:
 
 
 class _Names:
-    """A collection of the names of refs that may contain a token.
-
-    Names that contain a token in plain text come first.
-    """
+    """A collection of the names of refs that may contain a token."""
 
     def __init__(self) -> None:
         self._waiting: list[bytes] = []
@@ -139,7 +130,7 @@ class _Names:
             self._sort()
 
     def suspicious(self) -> tuple[list[bytes], bool]:
-        """Return at most MAX_NAMES names of refs that may contain a token, and whether there are more such names."""
+        """Return at most MAX_NAMES names that may contain a token, and whether there are more."""
         self._sort()
         found = self._with_tokens + self._others
         return found[:MAX_NAMES], len(found) > MAX_NAMES
@@ -167,7 +158,7 @@ def _has_few(common: Path) -> bool:
 
 
 def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the name and object id of each ref. The id is empty if it is not known."""
+    """Yield the name and object id of each ref. An unknown id is empty."""
     unread["refs_unreadable"] += (common / "reftable").is_dir()
     root = os.fsencode(common)
     for number, name in enumerate(_loose_names(root, unread)):
@@ -188,7 +179,7 @@ def _refs(common: Path, unread: Counter[str]) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _loose_id(path: bytes) -> bytes:
-    """Return the object id in the file of a ref, or empty bytes if the ref is symbolic or cannot be read."""
+    """Return the object id in a ref's file, or empty bytes if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -203,10 +194,7 @@ def _loose_id(path: bytes) -> bytes:
 
 
 def _loose_names(root: bytes, unread: Counter[str]) -> Iterator[bytes]:
-    """Yield the names of the refs that are stored in files of their own below a git directory.
-
-    Stop soon after MAX_REFS names.
-    """
+    """Yield the names of about MAX_REFS refs that are stored in files of their own."""
     folders = [b"refs"]
     entered = count = 0
     while folders and count <= MAX_REFS:
@@ -228,7 +216,7 @@ def _loose_names(root: bytes, unread: Counter[str]) -> Iterator[bytes]:
 
 
 def file_start(path: Path, size: int) -> bytes:
-    """Return the first `size` bytes of a regular file, or b"" if the file cannot be read or is not regular."""
+    """Return the first `size` bytes of a regular file, or b"" if the file cannot be read."""
     try:
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
@@ -241,7 +229,7 @@ _REASON = re.compile(r"refs_[a-z_]{1,30}")
 
 
 def main(common: str, formats: str) -> None:
-    """Read the refs (branches and tags) of a git directory in the confined process, and write them to standard output.
+    """Read the refs (branches and tags) of a git directory, and write them to standard output.
 
     Args:
         common: The git directory.
@@ -258,7 +246,7 @@ def main(common: str, formats: str) -> None:
 
 
 def _parsed(answer: bytes) -> Refs:
-    """Parse and check the refs in the answer of the confined process, which hostile content may have taken over."""
+    """Parse and check the refs in the untrusted answer of the child process."""
     unreadable = Refs(unread=Counter({"refs_unreadable": 1}))
     try:
         value = json.loads(answer)

@@ -1,7 +1,4 @@
-"""Scan of all objects in a git repository, including objects that no branch or tag reaches.
-
-After the scan, this module looks up the paths and commits of objects that contain tokens or were not read.
-"""
+"""Scan of all objects in a git repository, including objects that no branch or tag reaches."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class UnreadPart:
         count: The number of parts that were not read for this reason.
         git_object: The object's id.
         kind: What the object is: a file, the name of a file, a commit or a tag.
-        path: The path of the file, with each token replaced by its first and last characters; None if unknown.
+        path: The path of the file, without raw tokens; None if unknown.
         commit: The id of a commit that contains the object, or None if unknown.
     """
 
@@ -79,15 +76,13 @@ def scan_history(
 ) -> HistoryScan:
     """Scan every object of a git repository, and the names of its branches and tags.
 
-    When `seconds` have passed or `stop` is set, the remaining objects are counted as unread.
-
     Args:
         git_dir: The git directory of the repository.
         detector: Scans one object.
         readers: The number of processes that read objects at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
-        stop: Ends the scan when it is set.
-        seconds: The time after which the scan ends.
+        stop: Ends the scan when it is set. The remaining objects are counted as unread.
+        seconds: The time after which the scan ends. The remaining objects are counted as unread.
 
     Raises:
         GitError: `git_dir` is not a readable repository.

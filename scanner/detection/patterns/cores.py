@@ -1,7 +1,6 @@
-"""The byte strings for which the matcher searches with Aho-Corasick automata.
+"""The byte strings (cores) for which the matcher searches, for example `r8` for a token that begins with `r8_`.
 
-A needle is the first bytes of a token in one encoding. Several needles often have a part (core) in common. The matcher
-searches for the cores, because there are fewer of them, and then compares the bytes around each core with the needles.
+A core is a part of one or more needles. A needle is the first bytes of a token in one encoding.
 """
 
 from __future__ import annotations
@@ -21,17 +20,14 @@ MIN_CORE = 3
 
 
 class Core(NamedTuple):
-    """A byte string (core) that an automaton searches for, and the needles (first bytes of an encoded token) that
-    contain it.
+    """A byte string to search for, and the needles (first bytes of an encoded token) that contain it.
 
     Attributes:
         text: The bytes to search for.
-        needle: The needle, if `text` can only be part of this needle. None if the bytes around `text` must be compared
-            with needles.
+        needle: The only needle that contains `text`, or None if bytes around `text` must be compared.
         views: The ranges of bytes around `text` to compare with needles. Empty if `needle` is set.
         after: The bytes that can follow `text` in a needle.
-        before: The bytes that can precede `text` in a needle that ends with `text`. There is no needle around `text` if
-            the next byte is not in `after` and the previous byte is not in `before`.
+        before: The bytes that can precede `text` in a needle that ends with `text`.
     """
 
     text: bytes
@@ -43,8 +39,6 @@ class Core(NamedTuple):
 
 class View(NamedTuple):
     """A range of bytes around a core, and the needles that may be in this range.
-
-    A core is a byte string that an automaton searches for. A needle is the first bytes of an encoded token.
 
     Attributes:
         ahead: How many bytes before the core the range begins.
@@ -59,7 +53,7 @@ class View(NamedTuple):
 
 
 def _shared_parts(prefix: bytes) -> list[bytes]:
-    """Return byte strings that occur in the first bytes of a token in several encodings, and seldom in other texts."""
+    """Return byte strings that begin a token in several encodings, and seldom occur elsewhere."""
     one, two, three = (b"%02x" % byte for byte in prefix[:3])
     decimal = b"%d" % prefix[0]
     parts = [two + b" ", two + b"\n", decimal if len(decimal) >= MIN_CORE else decimal + b","]
@@ -80,13 +74,7 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Choose the byte strings (cores) to search for. Each needle (the first bytes of an encoded token) contains a core.
-
-    Args:
-        needles: The needles, each once.
-        parts: Byte strings that several needles may contain. The first of them that a needle contains becomes its core,
-            but only if another needle has the same core. Otherwise, the core is the needle itself.
-    """
+    """Return one byte string to search for (core) for each needle."""
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
         members.setdefault(next((part for part in parts if part in needle.text), needle.text), []).append(needle)
@@ -113,11 +101,7 @@ def _core(text: bytes, needles: Sequence[Needle]) -> Core:
 
 
 class _Group:
-    """The byte strings that one Aho-Corasick automaton searches for.
-
-    No string in a group begins with another string of the group, because an automaton finds only one string at an
-    offset.
-    """
+    """The byte strings that one Aho-Corasick automaton searches for."""
 
     def __init__(self) -> None:
         self.cores: list[Core] = []
@@ -125,7 +109,7 @@ class _Group:
         self._beginnings: set[bytes] = set()
 
     def takes(self, core: Core) -> bool:
-        """Add a byte string to the group if there is room for it. Return whether the byte string was added."""
+        """Add a byte string to the group if there is room. Return whether it was added."""
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False
@@ -146,11 +130,7 @@ def _groups(cores: Sequence[Core]) -> tuple[tuple[Core, ...], ...]:
 
 @derived_from_formats
 def core_groups() -> tuple[tuple[Core, ...], ...]:
-    """Return the byte strings (cores) to search for, in groups. Each automaton searches for one group.
-
-    The search is fastest with groups of up to 64 strings in the order of FASTEST_ORDER, which was measured for the
-    default token format.
-    """
+    """Return the byte strings (cores) to search for, one group for each automaton."""
     prefixes = [form.prefix.encode() for form in active_formats()]
     parts = [part for prefix in prefixes for part in _shared_parts(prefix)]
     cores = _cores(needles(), [*_common_beginnings(needles()), *parts])

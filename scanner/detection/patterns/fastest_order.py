@@ -1,7 +1,6 @@
-"""The byte strings to search for, in the order in which the search is fastest, for the default token format.
+"""The byte strings to search for, in the fastest order for the default token format.
 
-`python -m tests.benchmarks.bench_detection --tune` wrote the list. Run it again when the strings to search for have
-changed.
+`python -m tests.benchmarks.bench_detection --tune` wrote the list. Run it again when the strings have changed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Patterns of tokens whose characters are escaped, or separated by line breaks, quotes and the like.
-
-The module `encodings.recognition` decides whether a match is a token.
-"""
+"""Patterns of tokens whose characters are escaped, or separated by line breaks, quotes and the like."""
 
 from __future__ import annotations
 
@@ -123,7 +120,7 @@ table's cell, or the end of one string literal and the beginning of the next.
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup that ends a word, such as `<p>`. No token begins with a letter before such markup."""
+    """Return a pattern of markup that ends a word, such as `<p>`."""
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)
@@ -135,14 +132,7 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:
-    """Return a pattern that matches every escape sequence for one letter.
-
-    Args:
-        hexadecimal: The pattern of the letter's code in hexadecimal digits.
-        decimal: The pattern of the code in decimal digits.
-        octal: The pattern of the code in octal digits.
-        tag: The pattern of the last two UTF-8 bytes of the letter's tag character (U+E0000 to U+E007F).
-    """
+    """Return a pattern of every escape sequence for one letter, made from its codes."""
     return rb"""(?:
         %%(?:25)*+ (?:u00)?+ %(hex)s | = %(hex)s
       | \\+x(?:00)?+ %(hex)s | \\+u++00 %(hex)s | (?:\\+[ux]|`u)\{0*+ %(hex)s \} | \\+U(?:0000)?00 %(hex)s
@@ -195,9 +185,8 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 def units_expression(form: TokenFormat) -> bytes:
     """Return a pattern of a token whose characters may be escaped, and separated by line breaks, quotes and the like.
 
-    The pattern is written for `regex.VERBOSE`. The group `unit` captures each character. After the prefix, the pattern
-    accepts every letter and digit, and also fewer of them than a token has, so the caller has to check the token. If
-    the pattern required all characters (`{37}`), `regex` would compile a copy for each of them, which takes 7 MB.
+    The pattern is written for `regex.VERBOSE`, and also matches some strings that are no tokens. The group `unit`
+    captures each character.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)
@@ -209,14 +198,12 @@ def units_expression(form: TokenFormat) -> bytes:
         + _escaped(*body_codes(form), _alternatives(TAG_ALNUM, map(_tag_code, others)))
         + (rb"|\\+[_-]" if others else b"")
     )
+    # Do not require all characters (`{37}`), because `regex` would compile a copy for each of them, which takes 7 MB.
     return prefix + rb"[\ ]{0,2}+(?:" + joints + rb"(?P<unit>" + written + rb")){0,%d}+" % form.body_length
 
 
 def body_codes(form: TokenFormat) -> tuple[bytes, bytes, bytes]:
-    """Return three patterns for the code of one character after the prefix: in hexadecimal, decimal and octal digits.
-
-    The patterns accept every letter and digit, even if the format's alphabet is smaller.
-    """
+    """Return three patterns for the code of a letter or digit: in hexadecimal, decimal and octal digits."""
     others = _other_letters(form)
     return (
         _alternatives(HEX_ALNUM, map(hex_code, others)),
@@ -248,7 +235,7 @@ def _octal_code(letter: str) -> bytes:
 
 
 def _tag_code(letter: str) -> bytes:
-    """Return a pattern that matches the last two UTF-8 bytes of a letter's tag character (U+E0000 to U+E007F)."""
+    """Return a pattern of the last two UTF-8 bytes of a letter's tag character (U+E0000 to U+E007F)."""
     return rb"\x%02x\x%02x" % (0x80 | ord(letter) >> 6, 0x80 | ord(letter) & 0x3F)
 
 
@@ -262,7 +249,7 @@ def decimal_units_expression(form: TokenFormat) -> bytes:
 
 
 def _written(letter: str) -> bytes:
-    """Return a pattern that matches one character of a prefix, plain or escaped."""
+    """Return a pattern of one character of a prefix, plain or escaped."""
     # An underscore that begins the escape sequence `_x005F_` is no plain underscore.
     plain = letter.encode() + (rb"(?!x005[fF]_)" if letter == "_" else b"")
     written = plain + rb"|" + _escaped(hex_code(letter), decimal_code(letter), _octal_code(letter), _tag_code(letter))
@@ -278,7 +265,7 @@ _OCTAL_DIGITS = regex.compile(rb"[0-7]{1,3}")
 
 
 def unit_value(unit: bytes) -> int:
-    """Return the ASCII code of a letter that is written plainly or as an escape sequence."""
+    """Return the ASCII code of a letter that is plain or an escape sequence."""
     if len(unit) == 1:
         return unit[0]
     if unit[0] == 0xF3:  # a tag character: its last seven bits are the ASCII code
@@ -314,11 +301,7 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """Return the name of the escape sequence in which a letter is written.
-
-    Args:
-        unit: The escape sequence, of at least two bytes.
-    """
+    """Return the name of an escape sequence, which has at least two bytes."""
     if unit[0] == ord("%"):
         return "percent"
     if unit[0] == ord("="):

@@ -1,9 +1,4 @@
-"""A fast search for the offsets in the content at which an encoded token may begin.
-
-The search does not decide whether there really is a token. The matcher searches for parts of needles (the first bytes
-of a token in one encoding) with Aho-Corasick automata. Where it finds such a part, it compares the bytes around the
-part with the needles.
-"""
+"""A fast search for the offsets at which an encoded token may begin."""
 
 from __future__ import annotations
 
@@ -61,11 +56,9 @@ class Automaton(NamedTuple):
 
     Attributes:
         find: A function that returns each core in the content as (number of the core, start, end).
-        cores: The cores that the automaton searches for. The number of a core is its position in this tuple.
-        covered: For each core, the other cores that may begin inside it. Each item is an offset inside the core, and
-            the texts of the cores that may begin there. The automaton does not find these, so the matcher looks for
-            them itself.
-        by_text: The same cores, by their text.
+        cores: The cores, at the positions that are their numbers.
+        covered: For each core, the offsets and texts of other cores that may begin inside it. `find` skips these.
+        by_text: The cores by their text.
         longest: The length of the longest core in bytes.
     """
 
@@ -80,11 +73,11 @@ class Window(NamedTuple):
     """A part of the content, `content[begin:end]`, and the needles (first bytes of an encoded token) found in it.
 
     Attributes:
-        hits: The offset and the needle for each needle found, in any order. Needles of the kinds in `crowded` are left
-            out.
-        crowded: The kinds of needles that occur too often in this part to be examined one by one. If there are such
-            kinds, `begin` is earlier by the length of the longest needle.
-        run_spots: Offsets in the content that may be inside long strings of base64 letters, in ascending order.
+        begin: The first offset. It is earlier by the length of the longest needle if `crowded` is not empty.
+        end: The offset after the part.
+        hits: The offset and the needle for each needle found, in any order, without the kinds in `crowded`.
+        crowded: The kinds of needles that occur too often to be examined one by one.
+        run_spots: Offsets that may be inside long strings of base64 letters, in ascending order.
     """
 
     begin: int
@@ -96,10 +89,7 @@ class Window(NamedTuple):
 
 @derived_from_formats
 def automata() -> tuple[Automaton, ...]:
-    """Return the automata that search for the first bytes of tokens in all encodings.
-
-    They are built once per process.
-    """
+    """Return the automata that search for the first bytes of tokens in all encodings."""
     return tuple(map(_automaton, core_groups()))
 
 
@@ -117,7 +107,7 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
 
 
 def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[bytes, ...]]]:
-    """Yield each offset inside `text` at which other byte strings may begin, with the strings that may begin there."""
+    """Yield each offset inside `text` at which other byte strings may begin, with these strings."""
     for cut in range(1, len(text)):
         rest = text[cut:]
         if beginning := tuple(other for other in others if other.startswith(rest) or rest.startswith(other)):
@@ -146,18 +136,7 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
 
 
 def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return the needles (first bytes of an encoded token) in a part of the content.
-
-    Args:
-        content: The whole content.
-        part: `content[begin:end]` and a few more bytes, because a needle may extend beyond `end`.
-        begin: The offset in `content` at which the search begins.
-        end: The offset in `content` at which the search ends.
-
-    Returns:
-        The offset and the needle for each needle found, and the kinds of needles that occur too often to be examined
-        one by one. The needles of these kinds are left out.
-    """
+    """Return the needles found in `content[begin:end]`, and the kinds that occur too often."""
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
     for automaton in automata():
@@ -174,20 +153,14 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the needles (first bytes of an encoded token) around the byte strings that an automaton found.
-
-    The automaton does not find a byte string that begins inside another one. This function looks for such strings
-    itself.
+    """Return the offset and needle of each needle (first bytes of an encoded token) around the strings that were found.
 
     Args:
         automaton: The automaton that searched `content[begin:end]`.
         found: The byte strings found, as (index in `automaton.cores`, start, end), with offsets relative to `begin`.
         content: The whole content.
         begin: The offset in `content` at which the search began.
-        end: The offset in `content` at which the search ended. Byte strings that start there or later are ignored.
-
-    Returns:
-        For each needle found, its offset in the content, and the needle.
+        end: The offset in `content` at which the search ended.
     """
     cores, covered = automaton.cores, automaton.covered
     limit, size = end - begin, len(content)
@@ -209,16 +182,7 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
 
 
 def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[Hit]:
-    """Return the needles (first bytes of an encoded token) around one byte string that an automaton found.
-
-    Args:
-        views: The ranges of bytes to compare with needles.
-        content: The whole content.
-        at: The offset of the found byte string in the content.
-
-    Returns:
-        For each needle found, its offset in the content, and the needle.
-    """
+    """Return the offset and needle of each needle around offset `at`."""
     hits: list[Hit] = []
     for ahead, length, needles_of in views:
         start = at - ahead
@@ -229,19 +193,14 @@ def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[
 
 
 def _kinds(core: Core) -> frozenset[Kind]:
-    """Return the kinds of the needles (first bytes of an encoded token) that contain the byte string `core`."""
+    """Return the kinds of the needles that contain the byte string `core`."""
     if core.needle is not None:
         return frozenset((core.needle.kind,))
     return frozenset(needle.kind for view in core.views for needle, _ in view.needles.values())
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
-    """Return the kinds of needles (first bytes of an encoded token) of which there may be more than CROWDED.
-
-    Args:
-        automaton: The automaton that searched the content.
-        found: The byte strings that it found, as (index in `automaton.cores`, start, end).
-    """
+    """Return the kinds of needles of which there may be more than CROWDED."""
     counts: Counter[Kind] = Counter()
     for at, count in Counter(map(itemgetter(0), found)).items():
         core = automaton.cores[at]
@@ -264,12 +223,12 @@ def longest_core() -> int:
 
 @derived_from_formats
 def longest_needle() -> int:
-    """Return the length in bytes of the longest byte string with which an encoded token can begin."""
+    """Return the length in bytes of the longest needle (the first bytes of an encoded token)."""
     return max(len(needle.text) for needle in needles())
 
 
 def may_hold(content: bytes) -> bool:
-    """Return whether `content` may have a token that is not inside a container or a long string of base64 letters."""
+    """Return whether `content` may have a token outside containers and long strings of base64 letters."""
     if len(content) <= WINDOW:
         return _is_core_in(content)
     view, size = memoryview(content), WINDOW + longest_core() - 1
@@ -293,8 +252,6 @@ def _searches() -> tuple[_Find, ...]:
 def is_plainly_empty(content: bytes) -> bool:
     """Return True if the content certainly has no token, except perhaps inside a container such as an archive.
 
-    This is the quickest test. Most files are small and have no token.
-
     Args:
         content: At most WINDOW bytes.
     """
@@ -303,10 +260,9 @@ def is_plainly_empty(content: bytes) -> bool:
 
 
 def hit_offsets(content: bytes) -> list[int]:
-    """Return the sorted offsets in `content` at which an encoded token or a long string of base64 letters may be.
+    """Return the sorted offsets at which an encoded token or a long string of base64 letters may be.
 
-    If a part of the content has too many such offsets, evenly spaced offsets are returned for this part instead. Their
-    distance is the length of the shortest token.
+    Where there are too many such offsets, return evenly spaced offsets instead.
     """
     offsets: list[int] = []
     for window in windows(content, with_run_spots=True):
@@ -318,10 +274,7 @@ def hit_offsets(content: bytes) -> list[int]:
 
 
 def long_run_spots(content: bytes) -> list[int]:
-    """Return offsets inside long strings of base64 letters, several for each string.
-
-    A string is long if it has at least LONG_RUN letters. It may contain line breaks.
-    """
+    """Return offsets inside strings of at least LONG_RUN base64 letters, which may contain line breaks."""
     spots: list[int] = []
     for begin in range(0, len(content), WINDOW):
         spots += long_runs_in(content, begin)
@@ -334,9 +287,9 @@ def long_runs_in(content: bytes, begin: int) -> list[int]:
 
 
 def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
-    """Return offsets that may be inside long strings of base64 letters, in ascending order. Only some bytes are read.
+    """Return offsets that may be inside long strings of base64 letters, in ascending order.
 
-    The search covers WINDOW bytes from offset `begin` on. Use `is_run_at` to check a returned offset.
+    Only WINDOW bytes from offset `begin` on are searched. Use `is_run_at` to check a returned offset.
     """
     if len(content) - begin < LONG_RUN:
         return ()
@@ -355,7 +308,7 @@ def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
 
 
 def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each sequence of zero bytes in `samples` that is at least as long as `mark`."""
+    """Yield the start and end of each sequence of at least `len(mark)` zero bytes."""
     at = samples.find(mark)
     while at >= 0:
         stop = samples.find(b"\x01", at)
@@ -365,10 +318,7 @@ def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
 
 
 def is_run_at(content: bytes, spot: int) -> bool:
-    """Return whether the 64 bytes from offset `spot` on are only base64 letters and line breaks.
-
-    Line breaks may be written as `\\n` and `\\r`.
-    """
+    """Return whether the 64 bytes from offset `spot` on are only base64 letters and line breaks."""
     sample = content[spot : spot + RUN_STRIDE]
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:
@@ -380,7 +330,7 @@ def is_run_at(content: bytes, spot: int) -> bool:
 
 
 def run_start(content: bytes, first: int, spot: int) -> int:
-    """Return the offset at which the string of base64 letters around `spot` begins, but no offset before `first`."""
+    """Return the offset, at least `first`, at which the string of base64 letters around `spot` begins."""
     begin = spot
     while begin > first:
         before = max(first, begin - _BACK_BYTES)

@@ -1,9 +1,4 @@
-"""The byte strings (needles) with which a token can begin in each encoding.
-
-They are derived from the prefix of each token format, such as `r8_`. In base64, an encoded prefix has one of three
-forms, because base64 encodes groups of three bytes. If it is encoded twice, it has one of nine forms. Other needles are
-the prefix in hexadecimal or decimal numbers, and its first letters with escape sequences or separators.
-"""
+"""The byte strings (needles) with which a token can begin in each encoding, for example `r8_` or `cjhf` in base64."""
 
 from __future__ import annotations
 
@@ -74,8 +69,7 @@ class Needle(NamedTuple):
     Attributes:
         text: The byte string.
         kind: The encoding of the token, or the kind of data, that begins with `text`.
-        lead: The offset at which decoding begins, counted from the start of `text`; may be negative. It is used only
-            for data that is decoded as a whole.
+        lead: For data that is decoded as a whole: the offset at which decoding begins, relative to `text`.
         before: If not empty, one of these bytes must precede `text`.
     """
 
@@ -88,11 +82,8 @@ class Needle(NamedTuple):
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
     """Return base64 letters that occur in every encoded text that contains one of the given strings.
 
-    Base64 encodes three bytes as a group of four letters. So the letters differ with the position of the string in a
-    group of three bytes. Letters that also depend on the bytes before or after the string are left out.
-
     Args:
-        cores: Byte strings, all of the same length. Only letters that are the same for all of them are returned.
+        cores: Byte strings of the same length. Only letters that are the same for all of them are returned.
 
     Returns:
         For each of the three positions of a string in a group of three bytes: the letters, and the position (0 to 3) of
@@ -111,10 +102,7 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the first bytes of a prefix.
-
-    Only these bytes are searched for, because a line break may divide the prefix.
-    """
+    """Return the first bytes of a prefix, which are always on one line."""
     return prefix[:_PLAIN_BYTES]
 
 
@@ -152,7 +140,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
 
 
 def _rarer_needles(prefix: bytes) -> list[Needle]:
-    """Return byte strings with which a token can begin in rarer notations, such as escapes in Perl or Python."""
+    """Return byte strings with which a token can begin in rare notations, such as Perl escapes."""
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
     texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
@@ -184,9 +172,7 @@ def _texts(digits: tuple[bytes, ...]) -> tuple[str, ...]:
 
 
 def base64_texts(prefix: bytes) -> list[bytes]:
-    """Return three strings: the first three base64 letters of a prefix that begins at the first, second or third byte
-    of a group of three bytes.
-    """
+    """Return the first three base64 letters of a prefix, once for each position in a group of three bytes."""
     return [text[:3] for text, _ in encoded_needles(prefix[:3])]
 
 
@@ -212,15 +198,7 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield the strings of four letters with which a token in base64 can begin, in several groups.
-
-    The strings of one group differ only in the lower four bits of their last letter's ASCII code.
-
-    Args:
-        prefix: The prefix of the token format.
-        alphabet: The characters that may follow the prefix.
-        alignment: The number of bytes before the token in its first group of three bytes.
-    """
+    """Yield strings of four letters with which a token in base64 can begin, in groups."""
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
         yield (known[:4],)
@@ -235,11 +213,7 @@ def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tu
 
 
 def _stream_needles() -> list[Needle]:
-    """Return the byte strings with which encoded data other than a single token can begin.
-
-    The data are compressed streams in base64, hexadecimal digits or escape sequences, gzip that is encoded twice,
-    uuencoded blocks, git's binary patches, and dumps of bytes from their second line on.
-    """
+    """Return the byte strings with which encoded data other than a single token can begin."""
     magics = (
         b"\x1f\x8b\x08",
         b"H4sI",

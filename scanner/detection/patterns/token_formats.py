@@ -1,7 +1,4 @@
-"""The formats of the vendor's tokens. Everything that depends on the formats is derived from `active_formats()`.
-
-A process sets its formats once, from `R8SCAN_TOKEN_FORMATS`, before it scans.
-"""
+"""The formats of the vendor's tokens. A process sets its formats once, before it scans."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ _Value = TypeVar("_Value")
 
 
 class FormatError(ValueError):
-    """A token format in the settings cannot be used. The message is one line that does not name the setting."""
+    """A token format in the settings cannot be used. The message is one line without the setting's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +62,7 @@ class TokenFormat:
         prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
         alphabet: The characters that the body may have, in ASCII order, each once.
         body_length: The number of characters in the body, including the checksum.
-        checksum: If it is `crc32`, the last six characters of the body are the CRC-32 of its other characters, in base
-            62, padded with zeros. If it is empty, tokens have no checksum.
+        checksum: Empty, or `crc32` if the last six characters are the CRC-32 of the rest of the body in base 62.
     """
 
     prefix: str
@@ -104,17 +100,14 @@ class TokenFormat:
         return f"{self.prefix}{self.character_class}{{{self.body_length}}}" + (":crc32" if self.checksum else "")
 
     def has_checksum(self, token: str) -> bool:
-        """Return whether a token's checksum is right. Return True if the format has no checksum."""
+        """Return whether the token has the right checksum. Return True if the format has no checksum."""
         if not self.checksum:
             return True
         body = token[len(self.prefix) :]
         return body[-CHECKSUM_LENGTH:] == _base62(zlib.crc32(body[:-CHECKSUM_LENGTH].encode()))
 
     def may_contain(self, part: bytes) -> bool:
-        """Return whether `part` may be a part of the random characters of a token.
-
-        All its characters must belong to the alphabet. If the alphabet has upper and lower case, `part` must have both.
-        """
+        """Return whether `part` may be a part of the random characters of a token."""
         if part.translate(None, self.alphabet.encode()):
             return False
         text = part.decode("ascii")
@@ -124,11 +117,7 @@ class TokenFormat:
         )
 
     def may_be_body(self, text: bytes) -> bool:
-        """Return whether `text` may be the part of a random token after its prefix.
-
-        The text must have the right length and contain no other characters than the alphabet. Ordinary words are not
-        accepted: they have no digits, or only letters of one case.
-        """
+        """Return whether `text` may be the part of a random token after its prefix. Ordinary words are not accepted."""
         return (
             len(text) == self.body_length
             and self.may_contain(text)
@@ -139,7 +128,7 @@ class TokenFormat:
         """Return an invented token of this format, for the sandbox and the tests.
 
         Args:
-            choose: A function, such as `secrets.choice`, that returns one character of the string that is passed to it.
+            choose: Returns one character of a string, for example `secrets.choice`.
         """
         count = self.body_length - (CHECKSUM_LENGTH if self.checksum else 0)
         body = "".join(choose(self.alphabet) for _ in range(count))
@@ -158,12 +147,10 @@ def _has_digits(form: TokenFormat) -> bool:
 
 
 def parse_formats(text: str) -> tuple[TokenFormat, ...]:
-    """Return the formats in the value of `R8SCAN_TOKEN_FORMATS`.
+    """Return the formats in the value of `R8SCAN_TOKEN_FORMATS`, for example `sk_live_[0-9a-zA-Z]{24}`.
 
     Args:
-        text: Formats separated by commas or spaces. Each format is a prefix, a class of characters in brackets and a
-            number in braces, such as `sk_live_[0-9a-zA-Z]{24}`. The suffix `:crc32` means that the tokens have a
-            checksum.
+        text: Formats separated by commas or spaces. The suffix `:crc32` means that the tokens have a checksum.
 
     Raises:
         FormatError: a format is malformed, repeated or beyond a limit, or there are too many formats.
@@ -212,7 +199,7 @@ def _parse_class(prefix: str, text: str) -> str:
 
 
 def _as_ranges(letters: list[str]) -> Iterator[str]:
-    """Yield the parts of a regular expression's character class, such as `a-z`, for the given sorted letters."""
+    """Yield the parts of a character class, such as `a-z`, for the given sorted letters."""
     run: list[str] = []
     for letter in [*letters, ""]:
         if run and letter and ord(letter) == ord(run[-1]) + 1:
@@ -241,7 +228,7 @@ def active_formats() -> tuple[TokenFormat, ...]:
 
 
 def use_formats(formats: Iterable[TokenFormat]) -> None:
-    """Set the token formats of this process. Call this at the start of the process, before threads scan."""
+    """Set the token formats of this process. Call this before threads scan."""
     # Use a global variable, because every call of `redact()` would otherwise need a further parameter.
     global _active
     wanted = tuple(formats)
@@ -253,7 +240,7 @@ def use_formats(formats: Iterable[TokenFormat]) -> None:
 
 
 def derived_from_formats(function: Callable[[], _Value]) -> Callable[[], _Value]:
-    """Cache the function's result until the active token formats change. To be used as a decorator."""
+    """Cache the function's result until the active token formats change (a decorator)."""
     cached = functools.cache(function)
     _derived.append(cached.cache_clear)
     return cached
@@ -288,7 +275,7 @@ def _have_checksum() -> bool:
 
 
 def has_right_checksum(token: bytes) -> bool:
-    """Return whether a string that matches a token format has the right checksum, or the format has no checksum."""
+    """Return whether the token has the right checksum. Return True if its format has no checksum."""
     return not _have_checksum() or is_token(token.decode("ascii"))
 
 
@@ -298,7 +285,7 @@ def is_token(text: str) -> bool:
 
 
 def hint_if_token(text: str) -> str | None:
-    """Return a token in shortened form, such as `r8_Ab1…xyz9`, if the text is exactly one token, otherwise None."""
+    """Return the shortened token, such as `r8_Ab1…xyz9`, if the text is exactly one token, otherwise None."""
     for form, pattern in _expressions():
         if pattern.fullmatch(text) and form.has_checksum(text):
             return _hint(text, len(form.prefix))
@@ -313,10 +300,7 @@ def mask_plain_tokens(text: str) -> str:
 
 
 def hint_of(token: bytes) -> str:
-    """Return the first and last characters of a token, such as `r8_Ab1…xyz9`.
-
-    The owner can recognise the token by this hint, but nobody can use it or guess the token.
-    """
+    """Return the first and last characters of a token, such as `r8_Ab1…xyz9`."""
     text = token.decode("ascii")
     length = HINT_BODY
     for prefix in _longest_first():

@@ -1,7 +1,4 @@
-"""The patterns that match a whole token in each encoding. They are built from the active token formats.
-
-The module `encodings.recognition` decides whether a match is a token.
-"""
+"""The patterns that match a whole token in each encoding."""
 
 from __future__ import annotations
 
@@ -54,29 +51,25 @@ Match: TypeAlias = regex.Match[bytes]
 class TokenPatterns(NamedTuple):
     """The patterns that match a token of one format in each encoding.
 
+    The groups `unit` and `part` capture characters of the token, and the group `joint` captures what separates them.
+
     Attributes:
         form: The token format.
         plain: The token without any encoding.
-        units: The token with escaped characters, and with line breaks, quotes or the like between any two characters.
-            Each character is captured as `unit`, and the bytes between two characters as `joint`.
-        end_of_word: Markup that ends a word, such as `<p>`. If it follows the first letter of a prefix, no token begins
-            with this letter.
-        hexadecimal: The token in hexadecimal digits without anything between them.
-        hex_list: The token as hexadecimal numbers with separators. Each number after the prefix is captured as `unit`.
-        decimal_list: The token as decimal numbers with separators. Each number after the prefix is captured as `unit`.
-        wide_hexadecimal: The token in little-endian UTF-16 in hexadecimal digits, without the last two digits.
-        utf16: The token in big-endian UTF-16 without its first zero byte. This also matches little-endian UTF-16
-            without its last zero byte.
-        utf32: The token in UTF-32, without its first or last three zero bytes.
-        decimal_escapes: The token with any of its characters as decimal escapes. Each character is captured as `unit`.
-        wide_hex_list: The token in UTF-16 as hexadecimal bytes. Each letter after the prefix is captured as `unit`.
-        lone_prefix: The prefix alone at the end of a string literal.
-        first_part: The prefix and at least four more characters at the end of a string literal. The characters after
-            the prefix are captured as `part`.
-        marked_end: The token with the high bit set in its last letter, if the letter is not a part of another character
-            in UTF-8.
-        escaped: The beginning of a token with escaped or separated characters, for contents that may have very many
-            such tokens.
+        units: The token with escaped characters, such as `r8\\x5f`, or with separators, such as `"r8_" + "Ab"`.
+        end_of_word: Markup that ends a word, such as `<p>`.
+        hexadecimal: The token in hexadecimal digits, such as `72385f`.
+        hex_list: The token as hexadecimal numbers, such as `0x72, 0x38, 0x5f`.
+        decimal_list: The token as decimal numbers, such as `114, 56, 95`.
+        wide_hexadecimal: The token in little-endian UTF-16 in hexadecimal digits, such as `720038005f`.
+        utf16: The token in UTF-16 of either byte order, without the outer zero byte.
+        utf32: The token in UTF-32 of either byte order, without the outer zero bytes.
+        decimal_escapes: The token with decimal escapes, such as `r8\\95`.
+        wide_hex_list: The token in UTF-16 as hexadecimal bytes, such as `72,00,38,00`.
+        lone_prefix: The prefix alone at the end of a string literal, such as `r8_"`.
+        first_part: The prefix and at least four more characters at the end of a string literal.
+        marked_end: The token with the high bit set in its last letter.
+        escaped: The beginning of a token with escaped or separated characters.
     """
 
     form: TokenFormat
@@ -164,7 +157,7 @@ def _escape(text: str) -> bytes:
 
 @derived_from_formats
 def token_patterns() -> tuple[TokenPatterns, ...]:
-    """Return the patterns of each active token format. They are compiled at the first call."""
+    """Return the patterns of each active token format."""
     return tuple(map(_patterns_of, active_formats()))
 
 
@@ -175,6 +168,6 @@ def plain_prefixes() -> tuple[bytes, ...]:
 
 
 def plain_matches(content: bytes) -> Iterator[Match]:
-    """Yield every token in plain text, one format after the other. Matches of the same format do not overlap."""
+    """Yield every token in plain text, one format after the other."""
     for patterns in token_patterns():
         yield from patterns.plain.finditer(content)

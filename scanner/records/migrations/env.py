@@ -1,8 +1,4 @@
-"""The script that alembic (the migration tool) runs for each upgrade of the database, in one transaction.
-
-`scanner.records.schema` passes a connection. The command `alembic` (`make migration`) passes none, and the script uses
-the database in alembic.ini.
-"""
+"""The script that alembic (the migration tool) runs for each upgrade of the database, in one transaction."""
 
 from __future__ import annotations
 
@@ -49,7 +45,7 @@ def run(connection: Connection) -> None:
 
 
 def _rendered(kind: str, item: Any, autogenerate: Any) -> str | Literal[False]:
-    """Return the Python source of a column type for a new migration, or False to let alembic write the item."""
+    """Return the Python source of a column type for a new migration, or False for alembic's default."""
     del autogenerate
     if kind == "type" and isinstance(item, Enum):
         return (

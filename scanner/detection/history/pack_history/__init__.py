@@ -1,4 +1,1 @@
-"""Reads the packs of a git repository without git, in separate processes.
-
-Each object is built from its deltas only once.
-"""
+"""Reads the packs of a git repository without git, in separate processes."""

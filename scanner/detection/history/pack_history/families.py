@@ -1,4 +1,4 @@
-"""Divides the objects of a repository's packs into groups. A worker process reads one group at a time.
+"""Divides the objects of a repository's packs into groups that are read together.
 
 An object and all objects that are built from it by deltas are in the same group.
 """
@@ -42,15 +42,13 @@ Each round goes twice as far as the round before. Git reads chains of more than 
 class PackPlan:
     """The order in which to read the entries (whole objects and deltas) of one pack.
 
-    The number of an entry is its position in `entries`.
+    For example, `starts` = [0, 2, 2, 2] and `children` = [1, 2] mean that entries 1 and 2 are deltas of entry 0.
 
     Attributes:
         file: The pack, mapped into memory.
         entries: The entries of the pack.
-        children: The numbers of all deltas, ordered by their base. The deltas of entry `n` are `children[starts[n] :
-            starts[n + 1]]`. Among them, deltas that are a base themselves come first.
-        starts: For each entry, the position at which its deltas begin in `children`. The last item is the length of
-            `children`.
+        children: The numbers of all deltas, ordered by their base.
+        starts: For each entry, the position in `children` of its first delta, and at the end the length of `children`.
         rest: The numbers of the entries that git has to read.
         number: The position of the pack in the list of packs of the repository.
     """
@@ -77,8 +75,7 @@ class Unit:
 
     Attributes:
         plan: The plan for reading the pack.
-        roots: The entry numbers of the group's whole objects. All objects that deltas build from them belong to the
-            group as well.
+        roots: The entry numbers of the group's whole objects.
         weight: The estimated work in bytes.
     """
 
@@ -92,7 +89,7 @@ class HistoryPlan:
     """The plan for reading all packs of a repository.
 
     Attributes:
-        units: The groups of objects that one process reads together. The groups with the most work come first.
+        units: The groups of objects. The groups with the most work come first.
         objects: The number of objects in all groups.
     """
 
@@ -125,12 +122,7 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Group each whole object with all objects that deltas build from it, and estimate the work for each group.
-
-    Returns:
-        Three arrays: for each pack entry, whether its object can be built; the entry numbers of the whole objects; for
-        each whole object, the estimated work in bytes to build its group.
-    """
+    """Return the entries that can be built, the whole objects, and the work for each whole object."""
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
     is_base &= entries.sizes <= MAX_OBJECT_BYTES
@@ -149,13 +141,7 @@ def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.u
 
 
 def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
-    """For each pack entry, return the number of the whole object at the start of the entry's chain of deltas.
-
-    If the chain is too long or never ends, return the number of a delta in the chain instead.
-
-    Args:
-        bases: For each entry, the number of the entry that it is a delta of.
-    """
+    """Return, for each pack entry, the whole object from which deltas build it."""
     roots = np.arange(len(bases), dtype=np.uint32)
     np.copyto(roots, bases.view(np.uint32), where=bases >= 0)
     for _ in range(_MAX_ROUNDS):
@@ -167,14 +153,7 @@ def _roots(bases: Signed) -> npt.NDArray[np.uint32]:
 
 
 def _children(bases: Signed) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint32]]:
-    """Order the deltas of a pack by their base.
-
-    Args:
-        bases: For each entry, the number of the entry that it is a delta of.
-
-    Returns:
-        Two arrays, as in `PackPlan.children` and `PackPlan.starts`.
-    """
+    """Return the arrays `PackPlan.children` and `PackPlan.starts`."""
     count = len(bases)
     starts = np.zeros(count + 1, np.uint32)
     for part in _slices(count):
@@ -202,11 +181,7 @@ def _taken(values: npt.NDArray[Any], numbers: npt.NDArray[np.uint32]) -> npt.NDA
 
 
 def _units(plan: PackPlan, roots: npt.NDArray[np.uint32], weights: Weights, target: int) -> list[Unit]:
-    """Combine whole objects, and the objects that are built from them, into groups of about `target` bytes of work.
-
-    Objects that are near each other in the pack are in the same group. A whole object whose work exceeds `target` gets
-    a group of its own.
-    """
+    """Combine whole objects, with their deltas, into groups of about `target` bytes of work."""
     is_large = weights >= target
     units = [Unit(plan, roots[row : row + 1], int(weights[row])) for row in np.flatnonzero(is_large).tolist()]
     if units:

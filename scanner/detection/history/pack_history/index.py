@@ -1,7 +1,6 @@
 """Maps the packs of a repository into memory, and lists their entries (whole objects and deltas) in arrays.
 
-A pack's index has only the ids and offsets of the objects. Everything else is parsed from the pack:
-https://git-scm.com/docs/gitformat-pack
+The format: https://git-scm.com/docs/gitformat-pack
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class PackFile:
         pack: The bytes of the pack.
         ids: The ids of the objects, one row of bytes for each id, in the order of the index.
         hash_bytes: The size of an id in bytes.
-        has_sorted_ids: Whether the ids are sorted and each occurs once, so that git finds each object by its id.
+        has_sorted_ids: Whether the ids are sorted and each occurs once.
     """
 
     pack: memoryview
@@ -62,14 +61,15 @@ class PackFile:
 class Entries:
     """The entries (whole objects and deltas) of one pack, in the order of their offsets.
 
+    For example, `bases` = [NO_BASE, 0] means that entry 1 is a delta of entry 0, a whole object.
+
     Attributes:
-        offsets: The offset of each entry, and then the end of the last entry; uint32 if the pack is smaller than 4 GB.
+        offsets: The offset of each entry, and then the end of the last entry.
         id_rows: For each entry, the row of its id in `PackFile.ids`.
-        kinds: The kind of each entry: a type of whole object or a kind of delta.
+        kinds: For each entry, the type of the whole object or the kind of the delta.
         heads: The size of each entry's header in bytes.
-        sizes: The declared decompressed size of each entry in bytes. Sizes of 4 GB and more are stored as 4 GB - 1.
-        bases: For each delta, the number of the entry that is its base, or MISSING_BASE if its base is not in the pack.
-            For each whole object, NO_BASE.
+        sizes: The declared decompressed size of each entry in bytes, at most 4 GB - 1.
+        bases: For each entry, the number of its base entry, NO_BASE for a whole object, or MISSING_BASE.
     """
 
     offsets: Array
@@ -128,15 +128,7 @@ def _opened(index: memoryview, pack: memoryview) -> tuple[PackFile, Entries]:
 
 
 def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
-    """Calculate the layout of a pack's index from its size.
-
-    Return the size of an object id in bytes, and the number of 64-bit offsets.
-
-    Args:
-        size: The size of the index in bytes.
-        ids_at: The offset of the first id in the index.
-        count: The number of objects.
-    """
+    """Return the size of an object id in bytes, and the number of 64-bit offsets, in an index."""
     for hash_bytes in (20, 32):
         if ids_at == _FANOUT:
             if size == ids_at + count * (hash_bytes + 4) + 2 * hash_bytes:
@@ -149,7 +141,7 @@ def _layout(size: int, ids_at: int, count: int) -> tuple[int, int]:
 
 
 def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
-    """Return whether each object id is larger than the one before, so that the ids are sorted and different."""
+    """Return whether the object ids are sorted and different."""
     values = sortable(ids)
     for first in range(0, len(values) - 1, _SLICE):
         part = values[first : first + _SLICE + 1]
@@ -159,14 +151,7 @@ def _is_increasing(ids: npt.NDArray[np.uint8]) -> bool:
 
 
 def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
-    """Return the offset of each object in the pack, in the order of the ids in the index.
-
-    Args:
-        index: The pack's index.
-        at: The offset of the index's table of 32-bit offsets. The table of 64-bit offsets follows it.
-        count: The number of objects.
-        large: The number of 64-bit offsets.
-    """
+    """Return the offset of each object in the pack, in the order of the ids."""
     listed = np.frombuffer(index, ">u4", count, at)
     if not large:
         return listed.astype(np.uint32)
@@ -181,11 +166,7 @@ def _offsets(index: memoryview, at: int, count: int, large: int) -> Array:
 
 
 def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
-    """Sort the offsets of the entries of a pack.
-
-    Returns:
-        The sorted offsets, with `end` as the last item. Then, for each sorted offset, its position in `offsets`.
-    """
+    """Return the sorted offsets and `end`, and the position of each sorted offset in `offsets`."""
     count = len(offsets)
     if count and not FIRST <= int(offsets.min()) <= int(offsets.max()) < end:
         raise UnusualPack("damaged index")
@@ -197,10 +178,7 @@ def _in_order(offsets: Array, end: int) -> tuple[Array, Array]:
 
 
 def argsort(values: npt.NDArray[np.integer]) -> Array:
-    """Return the indexes that sort the values (a stable sort), as uint32.
-
-    This function exists because `numpy.argsort` needs at least twice the memory.
-    """
+    """Return the indexes that sort the values (a stable sort), as uint32."""
     count = len(values)
     order = np.empty(count, np.uint32)
     if not count:
@@ -252,11 +230,7 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the type and the size in the pack's entry headers that begin at the offsets `starts`.
-
-    Returns:
-        For each header: the type, the size in bytes, the offset after the size, and whether the size is valid.
-    """
+    """Parse entry headers. Return types, sizes, the offsets after the sizes, and which sizes are valid."""
     last = len(raw) - 1
     byte = raw[starts]
     ends = starts + 1
@@ -277,11 +251,7 @@ def _sizes(
 def _distances(
     raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse the distances of deltas to their base objects. The distances begin at the offsets `starts`.
-
-    Returns:
-        For each delta: the distance in bytes, the offset after the distance, and whether the distance is valid.
-    """
+    """Parse deltas' distances to their bases. Return distances, the offsets after them, and which are valid."""
     last = len(raw) - 1
     byte = raw[np.minimum(starts, last)]
     ends = starts + 1
@@ -300,10 +270,7 @@ def _distances(
 
 
 def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
-    """Return the number of the pack entry that begins at each offset in `wanted`.
-
-    The number is MISSING_BASE if no entry begins at the offset.
-    """
+    """Return the number of the entry at each offset in `wanted`, or MISSING_BASE."""
     starts = offsets[:-1]
     wanted = np.maximum(wanted, 0)
     numbers = np.searchsorted(starts, wanted.astype(offsets.dtype))
@@ -314,18 +281,7 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 def _named_bases(
     file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int32]:
-    """Find the bases of deltas that refer to their base by its object id.
-
-    Args:
-        file: The pack.
-        entries: The entries of the pack.
-        raw: The bytes of the pack.
-        rows: The entry numbers of the deltas. The deltas may be damaged.
-
-    Returns:
-        For each delta, the entry number of its base. The number is MISSING_BASE if the delta is damaged or its base is
-        not in this pack.
-    """
+    """Return the number of each delta's base, which is named by its object id, or MISSING_BASE."""
     bases = np.full(len(rows), MISSING_BASE, np.int32)
     places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)
     if not places.size:

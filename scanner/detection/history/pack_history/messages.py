@@ -1,7 +1,4 @@
-"""Messages between the process that scans a repository and the child processes that read its packs.
-
-A hostile pack may take over a child process, so each message is limited in size and each field is checked.
-"""
+"""Messages between the process that scans a repository and the child processes that read its packs."""
 
 from __future__ import annotations
 
@@ -44,17 +41,16 @@ _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, D
 
 
 class BadMessage(Exception):
-    """A message is invalid, because its sender has failed or is controlled by a hostile pack."""
+    """A message is invalid. Its sender may be controlled by a hostile pack."""
 
 
 class Plan(NamedTuple):
-    """A message of the helper process. The first one says what the workers will read, and what git has to read. A later
-    one names the objects of a group whose worker has died.
+    """A message of the helper process: what the workers will read, and what git has to read.
 
     Attributes:
         is_usable: Whether the packs can be read without git at all.
         hash_bytes: The size of an object id in bytes.
-        weights: The estimated work in bytes on each group of objects that one worker reads together.
+        weights: The estimated work in bytes on each group of objects.
         objects: The number of objects in all groups.
         rest: The encoded references to the objects that git has to read.
         damaged_packs: The number of packs with extra bytes before their first object.
@@ -74,14 +70,13 @@ class Frame(NamedTuple):
     """A message of a worker process, which reads groups of git objects.
 
     Attributes:
-        operation: What the message says. SUSPECT: this object may contain a token. POINTER, DAMAGED or OVER: this
-            object was not read, because it is a Git LFS pointer, is damaged, or exceeds the limit on work. GIT: git has
-            to read these objects. COUNTS: how much was read since the last COUNTS message. DONE: the group is finished.
+        operation: SUSPECT: an object may contain a token. POINTER, DAMAGED or OVER: an object was not read, because it
+            is a Git LFS pointer, is damaged, or takes too much work. GIT: git has to read objects. COUNTS: the progress
+            since the last message of this kind. DONE: a group is finished.
         kind: The type of the object.
         oid: The id of the object.
-        payload: For SUSPECT, the content of the object. For GIT, encoded references to objects. For COUNTS, the numbers
-            of objects and bytes. For DONE, the bytes of work that were left, and the number of places in the pack with
-            extra bytes between the objects.
+        payload: For SUSPECT, the object's content. For GIT, references to objects. For COUNTS, the numbers of objects
+            and bytes. For DONE, the unspent bytes of work and the number of damaged places.
     """
 
     operation: bytes
@@ -91,7 +86,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers of a COUNTS or DONE message, in the order in which `Frame.payload` describes them."""
+        """The two numbers in the payload of a COUNTS or DONE message."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
@@ -107,7 +102,7 @@ def record(pack: int, oid: bytes) -> bytes:
 
 
 def records(payload: bytes | bytearray, hash_bytes: int) -> Iterator[tuple[int, bytes]]:
-    """Decode references to objects. Yield the number of the pack and the object id of each."""
+    """Decode references to objects, and yield the pack number and the object id of each."""
     for at in range(0, len(payload), record_bytes(hash_bytes)):
         (pack,) = _PACK.unpack_from(payload, at)
         yield pack, bytes(payload[at + _PACK.size : at + record_bytes(hash_bytes)])
@@ -127,7 +122,7 @@ def done_frame(left: int, gaps: int) -> Frame:
     """Return a message that says that a worker has finished a group of objects.
 
     Args:
-        left: The bytes of work that were allowed for the group and not spent.
+        left: The unspent bytes of work.
         gaps: The number of places in the pack with extra bytes between the objects.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
@@ -149,10 +144,10 @@ def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
 
     Args:
         connection: The socket to the process that makes the plan.
-        wait: Called repeatedly until something can be received. It may raise an exception to give up.
+        wait: Called repeatedly while waiting. It may raise an exception to give up.
 
     Raises:
-        BadMessage: the process has ended, or sent something that is not a plan.
+        BadMessage: the process has ended, or its message is invalid.
     """
     raw = receive(connection, PLAN.size, wait)
     try:
@@ -191,10 +186,10 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
     Args:
         connection: The socket to the worker.
         hash_bytes: The size of an object id in bytes.
-        wait: Called repeatedly until something can be received. It may raise an exception to give up.
+        wait: Called repeatedly while waiting. It may raise an exception to give up.
 
     Raises:
-        BadMessage: the worker has ended, or sent something that is not a message.
+        BadMessage: the worker has ended, or its message is invalid.
     """
     raw = receive(connection, _FRAME.size, wait)
     if len(raw) < _FRAME.size:
@@ -217,6 +212,7 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
 
     Args:
+        connection: The socket.
         size: The number of bytes.
         wait: Called after each time-out. It may raise an exception to give up.
     """

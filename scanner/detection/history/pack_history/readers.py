@@ -1,8 +1,4 @@
-"""Reads the packs of a git repository in several worker processes, and scans their objects.
-
-A helper process starts the worker processes. Objects that the workers cannot read are listed in the result, and are
-then read by git.
-"""
+"""Reads the packs of a git repository in several worker processes, and scans their objects."""
 
 from __future__ import annotations
 
@@ -67,8 +63,8 @@ class PacksRead:
 
     Attributes:
         shard: The tokens found, and counts of what was read and not read.
-        rest: For each pack (by its position in the list of packs), the concatenated ids of the objects that git has to
-            read. Empty bytes mean all objects of the pack.
+        rest: For each pack number, the concatenated ids of the objects that git has to read. Empty bytes mean all
+            objects.
         total: The number of objects in the packs that were read.
     """
 
@@ -78,10 +74,7 @@ class PacksRead:
 
 
 def needs_pack_reader(packs: Sequence[Store]) -> bool:
-    """Return whether to read the packs without git.
-
-    Reading without git is faster if the packs are large or many, and necessary if the index of a pack is unusual.
-    """
+    """Return whether to read the packs without git, because they are large, many or unusual."""
     return bool(packs) and (
         sum(pack.size for pack in packs) >= MIN_PACK_BYTES
         or len(packs) > MAX_GIT_PACKS
@@ -106,8 +99,7 @@ def read_packs(
         budget: The limit on the work for deltas in the whole repository.
         readers: The number of worker processes.
         on_progress: Called with the number of objects that were read and the number of all objects.
-        deadline: The time at which reading ends. The remaining objects are then counted as unread, under
-            `deadline.reason`.
+        deadline: The time at which reading ends. The remaining objects are then counted as unread.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
@@ -138,27 +130,18 @@ def read_packs(
 
 
 class _Server:
-    """The connection to the helper process that plans the reading and starts workers. Threads may share it."""
+    """The connection to the helper process that starts workers. Threads may share it."""
 
     def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
         self._process, self._control = process, control
         self._lock = threading.Lock()
 
     def plan(self, deadline: Deadline) -> Plan:
-        """Return the plan of the helper process: which groups of objects the workers read.
-
-        Raises:
-            BadMessage: the helper process has ended.
-            _Ended: the deadline has passed.
-        """
+        """Return which groups of objects the workers have to read."""
         return messages.receive_plan(self._control, lambda: _go_on(deadline))
 
     def fork(self) -> socket.socket:
-        """Start a worker process, and return the connection to it.
-
-        Raises:
-            OSError: the helper process, which starts the workers, has died.
-        """
+        """Start a worker process, and return the connection to it."""
         ours, theirs = socket.socketpair()
         ours.settimeout(LOOK_SECONDS)
         try:
@@ -170,20 +153,7 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return the objects of a group whose worker has died.
-
-        Args:
-            unit: The number of the group.
-            deadline: The time at which waiting ends.
-
-        Returns:
-            A plan whose `rest` has the objects that git has to read, and whose `damaged_objects` counts the objects
-            that git cannot read either.
-
-        Raises:
-            OSError, BadMessage: the helper process, which knows the objects, has died.
-            _Ended: the deadline has passed.
-        """
+        """Return the objects of a group whose worker has died, as a plan for git."""
         with self._lock:
             self._control.sendall(messages.COMMAND.pack(messages.IDS, unit))
             return messages.receive_plan(self._control, lambda: _go_on(deadline))
@@ -191,7 +161,7 @@ class _Server:
 
 @contextmanager
 def _server(packs: Sequence[Store]) -> Iterator[_Server]:
-    """Start the helper process. The helper process and its workers are ended when the `with` block ends."""
+    """Start the helper process. It ends with the `with` block."""
     ours, theirs = socket.socketpair()
     ours.settimeout(LOOK_SECONDS)
     with ours, tempfile.NamedTemporaryFile("w", prefix="r8scan-packs-") as listed:
@@ -224,14 +194,7 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _UnitRead(NamedTuple):
-    """The results of reading one group of objects.
-
-    Attributes:
-        shard: The tokens found, and counts of what was read and not read.
-        for_git: Encoded references to the objects that git has to read.
-        left: The bytes of work that were allowed for the group and not spent, or None if the deadline has ended the
-            reading.
-    """
+    """The results of reading one group of objects. `left` is None after the deadline."""
 
     shard: HistoryShard
     for_git: bytearray
@@ -239,7 +202,7 @@ class _UnitRead(NamedTuple):
 
 
 class _Reading:
-    """The groups of objects that are still to be read, and the results until now. Several threads share them."""
+    """The unread groups of objects, and the results until now. Threads share them."""
 
     def __init__(
         self, server: _Server, plan: Plan, detector: Detector, budget: HistoryBudget, deadline: Deadline
@@ -258,9 +221,7 @@ class _Reading:
         self.failures: list[BaseException] = []
 
     def result(self) -> PacksRead | None:
-        """Return the results of all threads, or None if git has to read everything because the helper process has
-        died.
-        """
+        """Return the results of all threads, or None if git has to read everything."""
         if self._is_lost:
             return None
         rest: dict[int, bytearray] = {}
@@ -276,10 +237,7 @@ class _Reading:
         return PacksRead(self._shard, {pack: bytes(oids) for pack, oids in rest.items()}, total)
 
     def work(self) -> None:
-        """Let worker processes read groups of objects until no group is left. Each thread runs this method.
-
-        If a worker dies, start another one.
-        """
+        """Let worker processes read groups of objects until no group is left."""
         try:
             while not self._deadline.is_over and self._work_until_death():
                 continue
@@ -292,10 +250,7 @@ class _Reading:
             self._deadline.cancel()
 
     def _work_until_death(self) -> bool:
-        """Start a worker and let it read groups of objects.
-
-        Return whether the worker died before all groups were read.
-        """
+        """Let a worker read groups of objects. Return whether it died."""
         with self._server.fork() as connection:
             while (unit := self._next()) is not None:
                 try:
@@ -316,11 +271,7 @@ class _Reading:
             return next(self._units, None)
 
     def _read_unit(self, connection: socket.socket) -> _UnitRead:
-        """Receive a worker's messages about one group of objects, and scan the objects that it sends.
-
-        Raises:
-            BadMessage: the worker has died.
-        """
+        """Receive a worker's messages about one group, and scan the objects in them."""
         shard, for_git = HistoryShard(), bytearray()
         try:
             while True:
@@ -357,14 +308,7 @@ class _Reading:
             self._for_git += for_git
 
     def _leave_to_git(self, unit: int) -> None:
-        """Let git read the group of objects whose worker has died.
-
-        If too many workers have died, let git read all remaining groups.
-
-        Raises:
-            OSError, BadMessage: the helper process, which starts the workers, has died as well.
-            _Ended: the deadline has passed.
-        """
+        """Let git read the group of objects whose worker has died."""
         with self._lock:
             self._deaths += 1
             is_over = self._deaths >= MAX_DEATHS

@@ -1,7 +1,4 @@
-"""Builds the objects of one group (some objects of one pack) from the pack's whole objects and deltas.
-
-Each object is built once. It is kept in memory only as long as deltas need it.
-"""
+"""Builds the objects of one group (some objects of one pack) from the pack's whole objects and deltas."""
 
 from __future__ import annotations
 
@@ -36,10 +33,7 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that deltas need as their base. `waiting` is the number of these deltas.
-
-    The object's content may be dropped to save memory. It is then built again when a delta needs it.
-    """
+    """An object that `waiting` deltas need. Its content may be dropped to save memory."""
 
     __slots__ = ("content", "number", "parent", "waiting")
 
@@ -49,7 +43,7 @@ class _Base:
 
 
 class GivenUp:
-    """A list of pack entries that were not read. Each item is the number of an entry and the type of its object."""
+    """Pack entries that were not read. Each item is an entry number and an object type."""
 
     def __init__(self) -> None:
         self._numbers, self._kinds = array("I"), array("B")
@@ -69,9 +63,6 @@ class GivenUp:
 class FamilyReader:
     """The reader of one group of objects of a pack.
 
-    A delta of 20 bytes can make an object of megabytes, so there is a limit on the work for deltas. An object that is
-    stored whole needs no such limit.
-
     Args:
         unit: The group to read.
         budget: Bytes of work on deltas. Work that is done twice counts twice.
@@ -80,8 +71,7 @@ class FamilyReader:
         for_git: The entries that git has to read.
         over_budget: The entries that were not read because the limit on the work was reached.
         gaps: The number of places in the pack with extra bytes between the objects.
-        left: The bytes of work that are left. The value may fall below zero, because the last object may cost more than
-            was left.
+        left: The bytes of work that are left. The value may fall below zero.
     """
 
     def __init__(self, unit: Unit, budget: int) -> None:
@@ -141,16 +131,7 @@ class FamilyReader:
         self.left -= cost
 
     def _deltas_of(self, number: int, parent: _Base | None, content: bytes) -> list[tuple[int, _Base]]:
-        """Return the deltas that build other objects from this object.
-
-        Args:
-            number: The entry number of the object.
-            parent: The base from which the object itself was built, or None if it is stored whole.
-            content: The content of the object.
-
-        Returns:
-            For each delta, its entry number and this object as its base.
-        """
+        """Return the entry number and the base of each delta of this object."""
         deltas = self._children[self._starts[number] : self._starts[number + 1]].tolist()
         base = _Base(number, parent, content, len(deltas))
         self._hold(base)
@@ -171,11 +152,7 @@ class FamilyReader:
             base.content = None
 
     def _content_of(self, base: _Base) -> bytes:
-        """Return the content of an object that deltas need. If the content was dropped from memory, build it again.
-
-        Raises:
-            DamagedPack: the content cannot be built.
-        """
+        """Return the content of an object that deltas need."""
         if base.content is not None:
             return base.content
         chain = [base]
@@ -205,7 +182,7 @@ class FamilyReader:
         return content
 
     def _with_deltas(self, number: int) -> Iterator[int]:
-        """Yield the number of an entry, and the number of every entry that is directly or indirectly a delta of it."""
+        """Yield the entry's number, and the numbers of all its direct and indirect deltas."""
         stack = [number]
         while stack:
             number = stack.pop()

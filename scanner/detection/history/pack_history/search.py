@@ -1,4 +1,4 @@
-"""Finds the objects of a pack that may contain a token. Small objects are searched many at a time."""
+"""Finds the objects of a pack that may contain a token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Search:
     """Finds the objects of one pack that may contain a token.
 
     Args:
-        on_suspect: Called with an object that may contain a token, or must be decompressed or decoded to find out.
+        on_suspect: Called with each object that may contain a token.
         on_pointer: Called with the entry number of an object that is a Git LFS pointer.
     """
 
@@ -41,7 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search a large object now. Keep a small object in memory, to search many small objects together later.
+        """Search an object. Small objects are kept in memory until `flush` is called or many can be searched together.
 
         Args:
             number: The entry number of the object.
@@ -63,7 +63,7 @@ class Search:
             self.flush()
 
     def flush(self) -> None:
-        """Search the small objects that were kept in memory and not searched yet."""
+        """Search the small objects that are kept in memory."""
         contents, kinds = self._contents, self._kinds
         offsets = hit_offsets(_BETWEEN.join(contents))
         suspects: set[int] = set()

@@ -1,8 +1,4 @@
-"""A helper process that plans how to read a repository's packs, and forks the worker processes that read them.
-
-A separate process can fork quickly and safely, because it has no threads and little memory. It opens no files except
-the packs.
-"""
+"""A helper process that plans how to read a repository's packs, and forks the worker processes that read them."""
 
 from __future__ import annotations
 
@@ -44,8 +40,7 @@ COUNT_EVERY = 4096
 
 
 def main(descriptor: int, formats: str, listed: str) -> None:
-    """Plan how to read the packs, then execute commands from the socket `descriptor` until the socket's other end is
-    closed.
+    """Plan how to read the packs, then start workers as requested until the socket is closed.
 
     Args:
         descriptor: The file descriptor of the socket to the scanning process.
@@ -105,7 +100,7 @@ def _planned(packs: list[Path]) -> tuple[HistoryPlan, Plan]:
 
 
 def _records(plan: PackPlan, numbers: Iterable[int]) -> bytes:
-    """Encode references to the objects of the pack entries with these numbers. Git has to read these objects."""
+    """Encode references to the objects of these pack entries, which git has to read."""
     return b"".join(messages.record(plan.number, plan.oid(number)) for number in numbers)
 
 
@@ -139,13 +134,7 @@ def _entries_of(unit: Unit) -> array[int]:
 
 
 def _fork(control: socket.socket, connection: socket.socket, history: HistoryPlan) -> int:
-    """Start a worker, and return its process id.
-
-    Args:
-        control: The socket to the scanning process, which the worker must close.
-        connection: The socket on which the worker gets its requests.
-        history: The plan for reading the packs.
-    """
+    """Start a worker, and return its process id."""
     server = os.getpid()
     if process := os.fork():
         connection.close()
@@ -163,7 +152,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
-    """Read the groups of objects that the scanning process asks for, until it closes the connection."""
+    """Read the requested groups of objects until the connection is closed."""
     # The objects here form no reference cycles, and searching for cycles would take a tenth of the time.
     gc.disable()
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:

@@ -123,7 +123,7 @@ _HEAD = ("id", "last_id", "last_hash", "purged_id", "purged_hash", "purged_count
 
 
 def _chain_existing_entries(connection: sa.Connection) -> tuple[int, str]:
-    """Compute the hashes of the existing entries in the order of ids. Return the id and the hash of the last entry."""
+    """Compute the hashes of the existing entries. Return the last entry's id and hash."""
     last_id, last_hash = 0, FIRST_HASH
     change = (
         _AUDIT.update()

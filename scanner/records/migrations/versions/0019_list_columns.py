@@ -1,7 +1,6 @@
 """Adds copied columns to the console's tables, so that one index can both filter and sort a list.
 
-Triggers copy a value in the same transaction that writes it, so older versions of the code need no change. On
-PostgreSQL, `online_changes` copies the values of existing rows and builds the indexes before the next revision.
+Triggers copy the values.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Creates indexes for the console's lists of an incident's places, of tokens, of messages, and of people's actions.
-
-On PostgreSQL, `online_changes` builds these indexes before this revision, while the service works.
-"""
+"""Creates indexes for the console's lists of an incident's places, of tokens, of messages, and of people's actions."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Creates indexes for the console's lists of jobs by kind, source and parent, in the order of the list.
-
-On PostgreSQL, `online_changes` builds these indexes before this revision, while the service works.
-"""
+"""Creates indexes for the console's lists of jobs by kind, source and parent, in the order of the list."""
 
 from __future__ import annotations
 
