@@ -25,7 +25,7 @@ class KnownContent:
     Attributes:
         candidates: The possible tokens, without a place. Their paths through archives do not begin with the file's
             name.
-        unread: The number of parts of the content that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
 

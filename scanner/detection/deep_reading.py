@@ -48,7 +48,7 @@ class DeepReading:
 
     Attributes:
         findings: The tokens found, each with line and column.
-        unread: The number of parts of the content that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         expanded: The number of bytes that were decompressed and decoded.
         seconds: The processor seconds spent.
     """
@@ -77,7 +77,6 @@ class DeepReader(Protocol):
         """Return every token in the content, and in the containers and encoded texts inside it.
 
         Args:
-            content: The bytes to read.
             name: The name of the content, with which the path of each finding begins (such as `a.zip!/b.txt`).
             seconds: The most processor seconds to spend. None means the reader's own limit.
             expanded_bytes: The most bytes to decompress and decode. None means the reader's own limit.
@@ -132,7 +131,6 @@ class InProcessReader:
         """Scan the objects of a git pack for tokens.
 
         Args:
-            content: The pack.
             request: What to scan for, and the limits.
             defer: Called with each object that takes too long to open.
         """

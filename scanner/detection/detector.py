@@ -30,7 +30,7 @@ class ScanResult:
 
     Attributes:
         candidates: The possible tokens, in the order of their positions.
-        unread: The number of parts of the document that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         bytes_read: The size of the content in bytes, plus the number of bytes that were decompressed and decoded.
         content_digest: The SHA-256 of the content in hex. Empty if the whole content was read.
     """
@@ -85,7 +85,6 @@ class Detector:
         """Return the tokens in the document, in the order of their positions. Tokens in archives come last.
 
         Args:
-            document: The bytes to scan, and where they were published.
             budget: A limit on the cost of several documents together. After it is used up, only plain text is searched.
             patience: Seconds to wait while all reader processes are busy.
         """
@@ -131,8 +130,6 @@ class Detector:
         """Finish the scan of content that `plain_only` has searched quickly. The `place` of each candidate is empty.
 
         Args:
-            verdict: The result of `plain_only` for `content`.
-            content: The bytes to scan.
             name: The name of the content, with which the path of each candidate begins (such as `a.zip!/b.txt`).
             budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.

@@ -64,7 +64,6 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """Return the parts of the content that may contain a token, or None if it certainly contains no token.
 
     Args:
-        content: The bytes to search.
         inside_run: Whether the content was decoded from base64 or hex.
     """
     found = windows(content, with_run_spots=not inside_run)
@@ -85,9 +84,7 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
     Use `located` to add the line and column of tokens in the content itself.
 
     Args:
-        content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Limits the work of the scan.
         depth: The number of containers and encodings around the content.
         inside_run: Whether the content was decoded from base64 or hex.
     """
@@ -103,10 +100,7 @@ def findings_after(
     Use `located` to add the line and column of tokens in the content itself.
 
     Args:
-        seen: The result of `glance` for the content.
-        content: The bytes to search.
         name: The name of the content, for the paths of its members.
-        meter: Limits the work of the scan.
         depth: The number of containers and encodings around the content.
         inside_run: Whether the content was decoded from base64 or hex.
     """
@@ -178,6 +172,7 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
+    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only.
     # Search only text that was decoded from another encoding than base64. Tokens in base64 were already found without
     # decoding.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):

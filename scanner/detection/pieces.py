@@ -38,7 +38,6 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     A token that occurs several times in one line is returned once.
 
     Args:
-        detector: Scans each piece.
         start: The beginning of the content.
         read: Returns at most the given number of further bytes, or none at the end.
     """

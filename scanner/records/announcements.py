@@ -109,7 +109,6 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     The next call returns announcements younger than `SETTLED_SECONDS` again.
 
     Args:
-        session: The caller's transaction.
         after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
         limit: The maximum number of announcements older than `SETTLED_SECONDS`.
 
@@ -148,6 +147,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
 def purge_expired(session: Session) -> None:
     """Delete announcements, and sent messages about them, that are older than `RETENTION_DAYS`."""
     old = Announcement.announced_at < db_now(-RETENTION_DAYS * 86400)
+    # Keep the newest announcement, so that new ids continue from its id.
     newest = select(func.max(Announcement.id)).scalar_subquery()
     session.execute(
         delete(Announcement).where(old, Announcement.id < newest).execution_options(synchronize_session=False)

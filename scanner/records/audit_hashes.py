@@ -49,7 +49,6 @@ def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
 
     Args:
         previous_hash: The hash of the previous entry in the chain.
-        entry_id: The entry's id.
         content: The result of `content_hash` for the entry.
     """
     return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()

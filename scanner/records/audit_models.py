@@ -32,6 +32,7 @@ class AuditEntry(Base):
     what: Mapped[str] = mapped_column(String(64), index=True)
     incident_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     evidence: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    # A random value, so that nobody can guess a removed entry and confirm the guess by the hash.
     nonce: Mapped[str] = mapped_column(String(32))
     previous_hash: Mapped[str] = mapped_column(String(64))
     hash: Mapped[str] = mapped_column(String(64))

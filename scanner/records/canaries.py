@@ -36,7 +36,6 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
     """Add the row of a canary token. Return its id, or None if another worker has already added one.
 
     Args:
-        session: The writing transaction.
         way: How the canary will be planted, such as in a push.
         slot: The number of the interval in which it is planted.
     """
@@ -57,6 +56,7 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
         select(Sighting.id).where(Sighting.digest == Canary.digest).exists(),
         select(Incident.id).where(Incident.digest == Canary.digest).exists(),
     )
+    # The digest is unknown if a worker was killed after it published the token.
     unread = (Canary.way == way, Canary.state == CanaryState.PLANTED, or_(Canary.digest.is_(None), ~is_found))
     return list(session.execute(select(Canary.id).where(*unread).order_by(Canary.id).limit(MAX_SETTLED)).scalars())
 
@@ -128,6 +128,7 @@ def end(session: Session) -> list[str]:
     session.flush()
     ids = [incident.id for _, incident in rows]
     if ids:
+        # Delete the incidents, so that no statistic counts them.
         session.execute(delete(Incident).where(Incident.id.in_(ids)).execution_options(synchronize_session=False))
     return [canary.digest for canary, _ in rows if canary.digest is not None]
 

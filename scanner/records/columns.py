@@ -192,6 +192,7 @@ def is_among(session: Session, column: InstrumentedAttribute[Any], texts: Collec
 
     The texts must not have characters that PostgreSQL rejects.
     """
+    # Pass all texts as one parameter, because SQLAlchemy is slow with one parameter for each text.
     if session.get_bind().dialect.name == "postgresql":
         return column == any_(literal(list(texts), postgresql.ARRAY(types.Text())))
     listed = func.json_each(literal(json.dumps(list(texts)), types.Text())).table_valued("value")

@@ -32,7 +32,6 @@ def write(
     """Write the heartbeat of a process.
 
     Args:
-        session: A writing transaction.
         silent_seconds: The seconds since the process last made progress with its tasks.
         age_seconds: The seconds since the process was started.
         clock: The current time by the clock of the process's host, in seconds since the epoch.

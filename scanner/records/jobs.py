@@ -62,15 +62,12 @@ def enqueue(
     """Queue a job, or make a waiting job with the same dedupe key at least as urgent.
 
     Args:
-        session: The caller's transaction.
-        kind: The kind of job.
         target: What to read, as JSON, such as `{"pushes": [...]}`.
         source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
         delay: Seconds until the job is due.
         visible_at: When the oldest item that the job reads became public.
-        parent_id: The id of the job that queues this one.
 
     Returns:
         The id of the new job, or None if a job with the same dedupe key is waiting.
@@ -202,7 +199,6 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     """Take a job back from a worker that exceeded the time limit, and count a failure.
 
     Args:
-        database: The job's database.
         lease: The worker's claim of the job.
         seconds: The time limit, for the error message.
 
@@ -210,6 +206,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
         False if the worker no longer held the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
+    # Never count up to `MAX_FAILURES` here, because the next attempt may succeed without an optional step.
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
     with database.write() as session:
         statement = (
@@ -246,8 +243,6 @@ def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | No
     """Extend the worker's claim of the job while the `with` block runs, up to the time limit of the job's kind.
 
     Args:
-        database: The job's database.
-        job: The job.
         max_seconds: The maximum duration of the block. None means no maximum while the job makes progress.
     """
     limit = time_limits.job_seconds(job.kind)
@@ -348,7 +343,6 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
     """Delete old finished jobs.
 
     Args:
-        session: The caller's transaction.
         days: Delete done, cancelled and dropped jobs that finished more than this many days ago.
         failed_days: Delete partial and failed jobs that finished more than this many days ago.
 

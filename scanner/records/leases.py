@@ -139,8 +139,6 @@ def renew(database: Database, *held: Lease, seconds_left: float | None = None) -
     """Extend leases on rows of one table.
 
     Args:
-        database: The rows' database.
-        held: The leases.
         seconds_left: Seconds until the work counts as hung, for the table's deadline column.
 
     Returns:
@@ -175,7 +173,6 @@ class HeldLeases:
     object.
 
     Args:
-        held: The leases.
         limit_seconds: How long the work may continue without progress.
         max_seconds: The maximum duration of the work. None means no maximum while it makes progress.
         on_limit: Called when the work has exceeded its deadline.
@@ -239,7 +236,6 @@ def keep_renewed(
     """Renew leases in a thread while the `with` block runs, but not beyond the deadline of the work.
 
     Args:
-        database: The rows' database.
         held: The leases, all of one table.
         every: Seconds between renewals; `RENEW_SECONDS` by default.
         limit_seconds: How long the work may continue without progress.

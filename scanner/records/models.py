@@ -318,6 +318,7 @@ class Announcement(Base):
     digest: Mapped[str] = mapped_column(String(64))
     token_id: Mapped[str] = mapped_column(String(64))
     cause: Mapped[Cause] = mapped_column(column_of(Cause, 32))
+    # Not a foreign key, because announcements are kept when their incident is deleted.
     incident_id: Mapped[uuid.UUID | None] = mapped_column(unique=True)
     disabled_at: Mapped[datetime]
     announced_at: Mapped[datetime] = mapped_column(index=True)

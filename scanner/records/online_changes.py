@@ -73,7 +73,6 @@ def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
 
     Args:
         indexes: The definition of each index by its name.
-        engine: The database.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("SET statement_timeout = 0"))

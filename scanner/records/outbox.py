@@ -55,8 +55,6 @@ def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window:
     An account without mail addresses gets a row in state `failed`.
 
     Args:
-        session: The caller's transaction.
-        notices: The incidents to report to each account.
         window: Seconds for which a mail waits in order to collect further incidents.
         domain: The domain of the Message-ID.
     """
@@ -226,6 +224,7 @@ def _pending(
         return {}
     by_key = {message.merge_key: message for message in messages}
     now = session.execute(select(db_now())).scalar_one()
+    # Two transactions cannot deadlock if both write the rows in the order of their keys.
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
     # If another process is just preparing a mail with the same key for sending, this statement waits for that process

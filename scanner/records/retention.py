@@ -76,8 +76,6 @@ def purge_expired(database: Database, *, keep_days: int, transactions: int = 100
     The age of an incident is the time since its token was last found in a new public place.
 
     Args:
-        database: The database.
-        keep_days: How many days to keep rows.
         transactions: The maximum number of transactions. The next call deletes the remaining rows.
 
     Returns:
@@ -109,8 +107,6 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
     """Erase all data of the account, and record one audit entry with the counts.
 
     Args:
-        database: The database.
-        selector: The account.
         who: The operator, for the audit.
 
     Returns:
@@ -210,6 +206,7 @@ def _account_ids(session: Session, selector: AccountSelector, account: Account |
     named = select(Incident.account_id).where(Incident.account_name == selector.name).distinct()
     ids = {account_id for account_id in session.execute(named).scalars() if account_id is not None}
     if selector.is_in_our_tables:
+        # Leave out accounts that once had this name and were renamed since.
         existing = select(Account.id).where(Account.id.in_([int(id_) for id_ in ids if id_.isdecimal()]))
         ids -= {str(account_id) for account_id in session.execute(existing).scalars()}
     if len(ids) > 1:
@@ -271,6 +268,7 @@ def _delete_incidents(session: Session, ids: Sequence[uuid.UUID]) -> int:
     """Delete incidents together with their rows in other tables. Return the number of incidents."""
     if not ids:
         return 0
+    # Delete the rows here, because SQLAlchemy's cascades would first load every row.
     _delete(session, NotificationSubject, NotificationSubject.incident_id.in_(ids))
     _delete(session, Exposure, Exposure.incident_id.in_(ids))
     return _delete(session, Incident, Incident.id.in_(ids))

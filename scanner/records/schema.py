@@ -68,6 +68,8 @@ def _only_one(database: Database) -> Iterator[None]:
         yield
         return
     while True:
+        # Hold the lock in a transaction, because PgBouncer may give a session to another client. Try again in a new
+        # transaction each time, because `CREATE INDEX CONCURRENTLY` waits for the end of older transactions.
         with database.engine.begin() as connection:
             if _takes_lock(connection):
                 yield

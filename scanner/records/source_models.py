@@ -155,6 +155,7 @@ class UnreadContent(Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     source: Mapped[str] = mapped_column(String(64))
+    # Not a foreign key, because the row is kept when its job is deleted.
     job_id: Mapped[int | None] = mapped_column(Id, index=True)
     reasons: Mapped[str] = mapped_column(String(200))
     content_digest: Mapped[str] = mapped_column(String(64))

@@ -79,7 +79,6 @@ def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit
     """Pass each entry to `take`, which stores it in the database, and delete its file.
 
     Args:
-        state_dir: The folder that contains the spool.
         take: Stores an entry, given its kind and content. It may receive the same entry again after a crash.
         limit: The maximum number of entries.
 

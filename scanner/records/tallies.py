@@ -22,6 +22,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
     totals: dict[str, int] = defaultdict(int)
     for name, count in counts.items():
         totals[name[:MAX_NAME_LENGTH]] += count
+    # Two transactions cannot deadlock if both write the rows in the order of their names.
     rows = [{"name": name, "count": totals[name]} for name in sorted(totals) if totals[name]]
     if not rows:
         return

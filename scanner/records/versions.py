@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.database import Database, is_unavailable
 
+# Read the file names, because importing alembic takes half a second.
 _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 

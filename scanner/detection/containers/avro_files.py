@@ -47,12 +47,7 @@ class _Cursor:
 
 
 def avro_members(container: Container) -> Iterator[Member]:
-    """Yield the decompressed records of each block of the Avro file.
-
-    Raises:
-        UnreadableError: the file is damaged, or the compression method is unknown.
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the decompressed records of each block of the Avro file."""
     content, meter = whole(container), container.meter
     cursor = _Cursor(content, len(MAGIC))
     codec = _codec_of(cursor)

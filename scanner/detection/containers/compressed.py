@@ -31,8 +31,6 @@ class Inflated:
         """Prepare to decompress `container.source`.
 
         Args:
-            container: The file to decompress.
-            codec: The compression method.
             single: Whether to ignore everything after the first stream.
         """
         self._source: Readable = readable(container.source)

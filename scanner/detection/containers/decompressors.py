@@ -376,7 +376,6 @@ def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
     """Decompress a damaged stream again up to the error, and return the output after the first `delivered` bytes.
 
     Args:
-        codec: The compression method of the stream.
         data: The compressed bytes from the beginning of the stream.
         delivered: The number of output bytes that the caller already has.
     """

@@ -108,12 +108,7 @@ def is_binary(content: bytes) -> bool:
 
 
 def embedded_members(container: Container) -> Iterator[Member]:
-    """Yield each compressed stream in binary content. If there is a zip or 7z archive, yield its members and stop.
-
-    Raises:
-        UnreadableError: a part cannot be read, for example a RAR archive or a program in an unknown packed format.
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield each compressed stream in binary content. If there is a zip or 7z archive, yield its members and stop."""
     content, meter = whole(container), container.meter
     if _is_raw_deflate(content):
         meter.enter()

@@ -18,11 +18,7 @@ _MAX_PATH = 200
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield the joined strings of each JSON field that occurs in several events.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the joined strings of each JSON field that occurs in several events."""
     texts: dict[str, list[str]] = defaultdict(list)
     meter = container.meter
     for line in whole(container).splitlines():

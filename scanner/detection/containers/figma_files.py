@@ -15,11 +15,7 @@ _ZSTD = b"\x28\xb5\x2f\xfd"
 
 
 def figma_members(container: Container) -> Iterator[Member]:
-    """Yield each part of the Figma canvas, decompressed.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield each part of the Figma canvas, decompressed."""
     content, meter = whole(container), container.meter
     at, number = _HEADER, 0
     while at + 4 < len(content):

@@ -50,12 +50,7 @@ def bundle_members(container: Container) -> Iterator[Member]:
 
 
 def pack_members(container: Container) -> Iterator[Member]:
-    """Yield every object of a git pack except trees. The member's name is the type and id of the object.
-
-    Raises:
-        UnreadableError: the pack is damaged. The objects before the damage were yielded.
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield every object of a git pack except trees. The member's name is the type and id of the object."""
     content, meter = whole(container), container.meter
     most = meter.limits.member_bytes
     limits = PackLimits(len(content), meter.room, most, _HELD_BYTES, meter.limits.entries, _KEPT_BYTES)

@@ -21,9 +21,6 @@ def has_chunks(content: bytes) -> bool:
 def chunked_members(container: Container) -> Iterator[Member]:
     """Yield each body that was sent in chunks, with its chunks joined. Then yield other compressed streams in the
     content.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
     """
     content, meter = whole(container), container.meter
     begin = done = 0

@@ -69,8 +69,6 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
     The format: https://github.com/lz4/lz4/blob/dev/doc/lz4_Block_format.md
 
     Args:
-        block: The compressed bytes.
-        meter: Limits the work of the scan.
         before: The last 64 kB of output before this block.
 
     Raises:

@@ -38,12 +38,7 @@ class _Entry(NamedTuple):
 
 
 def ole_members(container: Container) -> Iterator[Member]:
-    """Yield each stream (inner file) of an OLE compound file. A damaged stream is yielded up to the damage.
-
-    Raises:
-        UnreadableError: the header is damaged.
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield each stream (inner file) of an OLE compound file. A damaged stream is yielded up to the damage."""
     content, meter = whole(container), container.meter
     file = _CompoundFile(content, meter)
     for entry in file.entries():

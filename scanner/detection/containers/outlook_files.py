@@ -33,12 +33,7 @@ def is_outlook_store(content: bytes) -> bool:
 
 
 def outlook_members(container: Container) -> Iterator[Member]:
-    """Yield the decoded content of an Outlook mail store as one member.
-
-    Raises:
-        UnreadableError: the store is encrypted with a key for each block ("high encryption").
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the decoded content of an Outlook mail store as one member."""
     content = whole(container)
     version = int.from_bytes(content[10:12], "little")
     at = _METHOD_IN_UNICODE if version >= _FIRST_UNICODE_VERSION else _METHOD_IN_ANSI

@@ -43,7 +43,6 @@ class Decryption(NamedTuple):
         """Return a stream that decrypts `stream` while it is read.
 
         Args:
-            stream: The encrypted bytes.
             dictionary: The bytes before the stream, which contain the object number.
 
         Raises:

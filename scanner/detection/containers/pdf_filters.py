@@ -27,7 +27,6 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
     """Return a stream that undoes the filters of `stream`, or None if a filter is unknown or there are too many.
 
     Args:
-        stream: The encoded bytes.
         filters: The names of the filters, in the order in which they are undone.
         meter: Limits the work of reading the returned stream.
     """

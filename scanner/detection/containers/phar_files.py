@@ -16,12 +16,7 @@ _MAX_NAME_BYTES = 4096
 
 
 def phar_members(container: Container) -> Iterator[Member]:
-    """Yield the files of a PHP archive.
-
-    Raises:
-        UnreadableError: the list of files is damaged.
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the files of a PHP archive."""
     content, meter = whole(container), container.meter
     end = _STUB_END.search(content)
     if end is None or len(content) < end.end() + 18:

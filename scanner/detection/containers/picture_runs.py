@@ -41,7 +41,6 @@ def picture_at(
     """Return the PNG picture whose base64 begins at offset `begin`, or None.
 
     Args:
-        content: The text that contains the base64.
         begin: The offset of the first base64 letter.
         chunks: The maximum number of chunks.
         text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.

@@ -33,11 +33,7 @@ def is_record_log(content: bytes) -> bool:
 
 
 def record_log_members(container: Container) -> Iterator[Member]:
-    """Yield the records of a LevelDB log as one member, without the headers of blocks.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the records of a LevelDB log as one member, without the headers of blocks."""
     content, meter = whole(container), container.meter
     at = _start(content)
     pieces: list[bytes] = []

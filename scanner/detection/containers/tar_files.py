@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from scanner.detection.containers.members import Bounded, Container, Member, Readable, read_up_to, readable, shown_name
 
+# `tarfile` is not used, because its PAX parser takes quadratic time in some supported versions of Python.
 BLOCK = 512
 _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")

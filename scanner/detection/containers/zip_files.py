@@ -49,7 +49,6 @@ def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Memb
     """Yield every file of a zip archive, and the readable part of damaged files.
 
     Args:
-        container: The zip archive.
         is_part: Whether a missing central directory is not damage, because the archive is a part of another file.
     """
     content = whole(container)

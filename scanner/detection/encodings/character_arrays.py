@@ -16,7 +16,6 @@ def array_starts_at(content: bytes, second: int) -> Iterator[int]:
     """Yield each offset at which a token in an array of characters may begin.
 
     Args:
-        content: The bytes to search.
         second: The offset of the quote before the token's second letter.
     """
     quote = content[second : second + 1]

@@ -50,10 +50,8 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
     """Yield the token whose first encoded part begins at `start` and whose other parts follow.
 
     Args:
-        content: The bytes to search.
         start: The offset of the token's encoded prefix.
         name: `base64` or `hex`.
-        meter: Limits the work of the scan.
 
     Raises:
         LimitReachedError: the scan reached a cost limit.

@@ -103,10 +103,8 @@ def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter
     """Return the compressed stream that is written as text at `begin`, or None if there is none.
 
     Args:
-        content: The bytes to search.
         begin: The offset at which the text begins.
         inflate: Whether to test that the stream's beginning can be decompressed.
-        meter: Limits the work of the scan.
 
     Raises:
         LimitReachedError: the scan reached a cost limit.

@@ -125,7 +125,6 @@ def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens in a C array of little-endian hexadecimal words.
 
     Args:
-        content: The bytes to search.
         start: The offset of the last six digits of the first word.
     """
     for digits in (8, 16):

@@ -68,7 +68,6 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     """Yield the decoded bytes of a dump, once for each possible meaning of its numbers.
 
     Args:
-        content: The bytes that contain the dump.
         second: The offset at which the dump's second line begins.
     """
     if content.startswith(DUMP_OFFSETS[-1], second):

@@ -95,9 +95,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
     """Yield every token that begins at an offset where the matcher found the first bytes of a token.
 
     Args:
-        content: The bytes to search.
         window: A part of the content, and the offsets in it that the matcher found.
-        meter: Limits the work of the scan.
 
     Raises:
         LimitReachedError: the scan reached a cost limit.
@@ -181,7 +179,6 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
     Args:
-        content: The bytes to search.
         start: The offset of the first bytes of the token.
         kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed.
         meter: Limits the work of expensive searches. The caller counts the usual work, `LOOK_STEPS`.

@@ -118,7 +118,6 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
     """Return the decompressed bytes of the zlib stream at offset `position`, and the offset after the stream.
 
     Args:
-        pack: The git pack that contains the stream.
         position: The offset of the stream.
         size: The declared size of the decompressed data.
         keep: Whether to return the decompressed bytes. If not, return empty bytes.
@@ -157,7 +156,6 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
     Args:
         base: The object that the delta copies from.
-        delta: The delta.
         limit: The largest allowed result in bytes.
         spend: Called with the cost in bytes before anything is copied. It may raise an exception.
 

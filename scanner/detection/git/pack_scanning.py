@@ -42,7 +42,7 @@ class Look(Generic[T]):
 
     Attributes:
         found: The tokens found, as candidates (only the digest) or findings (the raw token).
-        unread: The number of parts of the object that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         content_digest: The SHA-256 of the content in hex. Empty if the whole object was read.
         is_deferred: Whether another process will read the object.
         is_postponed: Whether the object must be opened after all other objects.
@@ -103,7 +103,7 @@ class PackScan(Generic[T]):
     Attributes:
         hits: The objects in which tokens were found. Objects with few tokens come first.
         locations: The path and commit of objects, by object id.
-        unread: The number of objects, or parts of them, that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
         reached: The ids of the requested objects that are in the pack.

@@ -158,7 +158,6 @@ def read_pack(
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
-        limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
         is_late: Returns whether the time for the pack is over. The remaining objects are then counted as `LATE`.
         budget: A limit on the work, which replaces `limits.inflated_bytes` and `is_late`.

@@ -41,7 +41,7 @@ class Repository:
         git_dir: The folder that r8scan made for git.
         tips: The object ids to which branches and tags point, in hex. The list may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
-        unread: The number of files or folders that cannot be read, for each reason.
+        unread: What was not read: a count for each reason.
         stored: The number of loose objects and packs for each size of object ids (20 or 32 bytes).
         stores: The packs and folders of loose objects that git can read.
     """
@@ -239,6 +239,7 @@ def _object_folders(objects: Path, unread: Counter[str]) -> list[Path]:
             seen.add(real)
             if not other.is_dir():
                 unread["alternate_missing"] += 1
+            # A repository must not choose which folders of other users are read.
             elif other.stat().st_uid != owner or len(found) >= MAX_ALTERNATES:
                 unread["alternate_refused"] += 1
             else:

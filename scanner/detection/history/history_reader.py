@@ -70,7 +70,6 @@ class ObjectList:
         """Add the object that a line of `git cat-file --batch-check` describes, or count it as unreadable.
 
         Args:
-            line: The line.
             numbers: The names of the requested types, each with its number in `ObjectList.types`.
         """
         parts = line.split(b" ")
@@ -105,7 +104,6 @@ def list_objects(
     """Return the objects of a git directory, including those that no branch or tag reaches.
 
     Args:
-        git_dir: The git directory.
         deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
         only: The type of the objects to list, as its number in `ObjectList.types`, or None for all types.
@@ -163,9 +161,7 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        git_dir: The git directory.
         listed: The objects to read.
-        detector: Scans one object.
         readers: The number of git processes.
         on_progress: Called with the number of objects read so far and the number of listed objects.
         deadline: The time at which to stop. The remaining objects are then counted as unread.

@@ -50,8 +50,6 @@ def read_stores(
     """Read and scan every object of a repository, and return the results.
 
     Args:
-        repository: The repository.
-        detector: Scans one object.
         readers: The number of processes that read at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
         deadline: The time at which reading ends. The remaining objects are then counted as unread.

@@ -96,7 +96,6 @@ def locate(
     """Return the paths and commits of the given blobs and trees.
 
     Args:
-        repository: The repository to search.
         wanted: The object ids of the blobs and trees to search for.
         deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.

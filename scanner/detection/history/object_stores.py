@@ -52,7 +52,6 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
 
     Args:
         git_dir: A git directory that r8scan has made. The new directory is created inside it.
-        store: The pack or folder.
     """
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
         shown = Path(folder)
@@ -62,6 +61,7 @@ def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
         objects = shown / "objects"
         (objects / "pack").mkdir(parents=True)
         if store.is_pack:
+            # Leave out other files beside the pack, such as a reverse index, because they may be forged.
             (objects / "pack" / "pack-1.pack").symlink_to(store.path.absolute())
             (objects / "pack" / "pack-1.idx").symlink_to(store.index.absolute())
         else:

@@ -68,7 +68,7 @@ class Refs:
     Attributes:
         tips: The object ids of at most MAX_TIPS refs, in hex.
         names: The names of refs that may contain a token, at most MAX_NAMES.
-        unread: The number of refs or files that cannot be read, for each reason.
+        unread: What was not read: a count for each reason.
     """
 
     tips: list[str] = field(default_factory=list)
@@ -232,7 +232,6 @@ def main(common: str, formats: str) -> None:
     """Read the refs (branches and tags) of a git directory, and write them to standard output.
 
     Args:
-        common: The git directory.
         formats: The token formats, as text that `parse_formats` can read.
     """
     confine_quick_search(formats, MEMORY_BYTES)

@@ -48,7 +48,7 @@ class HistoryScan:
 
     Attributes:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
-        unread: The number of objects, or parts of them, that were not read, for each reason.
+        unread: What was not read: a count for each reason.
         parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.
@@ -77,8 +77,6 @@ def scan_history(
     """Scan every object of a git repository, and the names of its branches and tags.
 
     Args:
-        git_dir: The git directory of the repository.
-        detector: Scans one object.
         readers: The number of processes that read objects at the same time.
         on_progress: Called with the number of objects that were read and the number of objects known so far.
         stop: Ends the scan when it is set. The remaining objects are counted as unread.

@@ -110,6 +110,7 @@ class _Group:
 
     def takes(self, core: Core) -> bool:
         """Add a byte string to the group if there is room. Return whether it was added."""
+        # An automaton finds only one string at an offset, so no string may begin with another one.
         beginnings = {core.text[:end] for end in range(1, len(core.text) + 1)}
         if len(self.cores) == MAX_GROUP or core.text in self._beginnings or not beginnings.isdisjoint(self._texts):
             return False

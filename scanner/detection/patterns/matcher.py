@@ -120,7 +120,6 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
     Each part has at most WINDOW bytes.
 
     Args:
-        content: The bytes to search.
         with_run_spots: Whether to also yield parts that may have a long string of base64 letters.
     """
     size = len(content)
@@ -158,7 +157,6 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
     Args:
         automaton: The automaton that searched `content[begin:end]`.
         found: The byte strings found, as (index in `automaton.cores`, start, end), with offsets relative to `begin`.
-        content: The whole content.
         begin: The offset in `content` at which the search began.
         end: The offset in `content` at which the search ended.
     """

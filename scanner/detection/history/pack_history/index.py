@@ -183,6 +183,7 @@ def argsort(values: npt.NDArray[np.integer]) -> Array:
     order = np.empty(count, np.uint32)
     if not count:
         return order
+    # Sort range by range, because one call of `numpy.argsort` would need at least twice the memory.
     ranges = max(1, count >> 20)
     low, high = int(values.min()), int(values.max()) + 1
     done = 0

@@ -212,8 +212,6 @@ def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> b
     """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
 
     Args:
-        connection: The socket.
-        size: The number of bytes.
         wait: Called after each time-out. It may raise an exception to give up.
     """
     buffer = bytearray(min(size, 1 << 20))

@@ -64,7 +64,6 @@ class FamilyReader:
     """The reader of one group of objects of a pack.
 
     Args:
-        unit: The group to read.
         budget: Bytes of work on deltas. Work that is done twice counts twice.
 
     Attributes:

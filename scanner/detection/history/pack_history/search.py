@@ -44,9 +44,7 @@ class Search:
         """Search an object. Small objects are kept in memory until `flush` is called or many can be searched together.
 
         Args:
-            number: The entry number of the object.
             kind: The object's type, as a key of `OBJECT_TYPES`.
-            content: The content of the object.
         """
         size = len(content)
         self.objects += 1
