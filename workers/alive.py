@@ -1,7 +1,4 @@
-"""Tests whether a process of the service is alive, as a command for container and service managers.
-
-The process touches a file regularly. `python -m workers.alive` checks the file's age.
-"""
+"""Tests whether a process of the service is alive, as a command for container and service managers."""
 
 from __future__ import annotations
 
@@ -15,10 +12,7 @@ MAX_AGE_SECONDS = 60.0
 
 
 def problem(path: Path | None) -> str | None:
-    """Return one line that says why the process counts as dead, or None if the process is alive.
-
-    `path` is the file that the process touches regularly.
-    """
+    """Return the reason why the process counts as dead, as one line, or None if it is alive."""
     if path is None:
         return "R8SCAN_ALIVE_FILE is not set"
     try:

@@ -1,7 +1,4 @@
-"""The scheduler of Celery beat. It measures time with the monotonic clock instead of the system's clock.
-
-So it neither pauses nor sends many messages at once when somebody changes the system's clock.
-"""
+"""The Celery scheduler. It measures time with the monotonic clock, which nobody can set."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no types
-    """Sends the task message of each entry in the Celery schedule again and again, at the interval of the entry.
-
-    Intervals are measured with the monotonic clock. Nothing is stored in a file.
-    """
+    """Sends the task message of each entry in the Celery schedule at the entry's interval."""
 
     def setup_schedule(self) -> None:
         self.merge_inplace(self.app.conf.beat_schedule)
@@ -36,7 +30,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         self._outage = Outage(_log, "Redis", "nothing is polled until it is back")
 
     def tick(self, *_: Any, **__: Any) -> float:
-        """Send the messages that are due. Return the number of seconds until the next message is due."""
+        """Send the due messages. Return the number of seconds until the next one is due."""
         now = time.monotonic()
         nearest = float(self.max_interval)
         for name, entry in list(self.schedule.items()):
@@ -53,12 +47,12 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
         return max(nearest, 0.0)
 
     def close(self) -> None:
-        """Delete this process's heartbeat row from the database, because the process ends normally."""
+        """Delete this process's heartbeat row from the database."""
         super().close()
         heartbeats.stop()
 
     def _send(self, entry: Any) -> bool:
-        """Send the message of one schedule entry. Return True if it was sent, or False if the broker is unavailable."""
+        """Send the message of one schedule entry. Return False if the broker is unavailable."""
         pulse.current().try_to_connect()
         try:
             self.apply_async(entry, producer=self.producer, advance=False)

@@ -1,8 +1,6 @@
 """Checks every message from the Redis broker before Celery sees it, because Redis is not trusted.
 
 A message may contain only the name of a task. For the task that polls, it also contains the name of the source to poll.
-Messages with other tasks or arguments are refused. Everything else in a message, such as callbacks and time limits, is
-removed, because Celery would obey it.
 """
 
 from __future__ import annotations
@@ -36,15 +34,11 @@ _log = logging.getLogger(__name__)
 
 
 class MessageRefused(Exception):
-    """Raised for a message that r8scan itself would never send. The text gives the reason, without repeating the
-    message.
-    """
+    """Raised for a message that r8scan itself would never send. The text does not repeat the message."""
 
 
 def checked(raw: Any, queue: str) -> dict[str, Any]:
     """Return a copy of the message `raw` that contains only the task's name and its arguments.
-
-    `queue` is the name of the queue from which the message was read.
 
     Raises:
         MessageRefused: r8scan itself would never send this message to this queue.
@@ -70,11 +64,7 @@ def _queue_of(name: str) -> str | None:
 
 
 def _arguments(raw: dict[str, Any], name: str) -> list[str]:
-    """Return the task's arguments from the message's body.
-
-    Raises:
-        MessageRefused: The task does not take these arguments.
-    """
+    """Return the task's arguments from the message's body. Raise MessageRefused if the arguments are wrong."""
     body = raw.get("body")
     if not isinstance(body, str) or len(body) > MAX_BODY_CHARACTERS:
         raise MessageRefused(f"{name} has no body, or one that is too long")
@@ -122,20 +112,16 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 
 
 class _Unacknowledged(virtual.QoS):
-    """The messages that a worker has received but not acknowledged. They are kept in memory only.
+    """The messages that a worker has received but not acknowledged. They are kept in memory only."""
 
-    If the worker dies, these messages are lost, and a periodic task sends new ones.
-
-    Kombu's own class would store the messages in Redis, and a full Redis would make the worker exit.
-    """
+    # Kombu's own class would store the messages in Redis, and a full Redis would make the worker exit.
 
     restore_at_shutdown = False
 
     def can_consume(self) -> bool:
-        """Return True if the worker may take one more message, or False if all its threads are busy.
-
-        While the threads are busy, the worker does not contact Redis, so this method records that the worker is alive.
-        """
+        """Return True if the worker may take one more message, or False if all its threads are busy."""
+        # While the threads are busy, the worker does not contact Redis, so this method records that the worker is
+        # alive.
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
             pulse.current().work()
@@ -146,13 +132,11 @@ class _Unacknowledged(virtual.QoS):
         self.ack(delivery_tag)  # type: ignore[no-untyped-call]  # kombu has few types
 
     def restore_visible(self, *_: Any, **__: Any) -> None:
-        """Do nothing. Kombu would redeliver unacknowledged messages here, but Redis contains none."""
+        """Do nothing, because Redis contains no unacknowledged messages."""
 
 
 class _Channel(redis.Channel):
-    """A kombu channel for Redis that ignores messages that are not JSON. Without it, such a message would end the
-    worker.
-    """
+    """A kombu channel for Redis. It ignores messages that are not JSON, which would end the worker."""
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # the class has all methods that the channel calls
 
@@ -179,10 +163,7 @@ class _Channel(redis.Channel):
         return found
 
     def _remove_wrong_keys(self) -> None:
-        """Remove each Redis key that has the name of a queue but is not a list.
-
-        Otherwise, the wrong key would end every worker that consumes the queue.
-        """
+        """Remove Redis keys that have a queue's name but are not lists, because they would end the workers."""
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):

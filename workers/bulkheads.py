@@ -1,7 +1,6 @@
-"""Limits the number of threads that each kind of task may use, so that a slow kind cannot block the others.
+"""Limits the number of threads that each kind of task may use."""
 
-Without the limits, a slow mail server could occupy all threads with mail delivery, and no token would be disabled.
-"""
+# Without the limits, a slow mail server could occupy all threads with mail delivery, and no token would be disabled.
 
 from __future__ import annotations
 
@@ -38,9 +37,8 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 
 @contextmanager
 def slot(kind: str) -> Iterator[bool]:
-    """Reserve one of the threads that tasks of this kind may use, until the `with` block ends, and yield True.
-
-    If all these threads are in use, yield False. The task must then return without doing its work.
+    """Reserve a thread for a task of this kind until the `with` block ends. Yield False if all its threads are in
+    use.
     """
     is_free = _free[kind].acquire(blocking=False)
     try:

@@ -39,17 +39,14 @@ _log = logging.getLogger(__name__)
 
 
 class _NewerDatabase:
-    """Checks whether a newer version of r8scan has upgraded the database. If so, the tasks of this version fail.
-
-    The database is checked at most once a minute. If it is newer, an error is logged.
-    """
+    """Checks, at most once a minute, whether a newer version of r8scan has upgraded the database."""
 
     def __init__(self) -> None:
         self._checked_at = -VERSION_SECONDS
         self._is_newer = False
 
     def is_cause(self) -> bool:
-        """Return whether the database is newer than this program. The answer may be up to a minute old."""
+        """Return whether the database is newer than this program."""
         now = time.monotonic()
         if now - self._checked_at >= VERSION_SECONDS:
             self._checked_at = now
@@ -66,15 +63,12 @@ _newer = _NewerDatabase()
 
 
 def fails_by_newer_database(err: BaseException) -> bool:
-    """Return whether the error occurred because a newer version has upgraded the database. If so, log this."""
+    """Return whether the error occurred because a newer version of r8scan has upgraded the database."""
     return isinstance(err, DBAPIError) and _newer.is_cause()
 
 
 class OneLineErrors(Task):  # type: ignore[misc]  # celery has no types
-    """The base class of all tasks. It logs temporary errors as one line without a traceback.
-
-    The work of a failed task is not lost: a worker does it again later.
-    """
+    """The base class of all tasks. It logs temporary errors as one line without a traceback."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -103,10 +97,8 @@ class App(Celery):  # type: ignore[misc]  # celery has no types
 
     @cached_property
     def backend(self) -> DisabledBackend:
-        """Return a Celery result backend that stores no results.
-
-        Celery's own search for a backend would go through all installed packages in each thread.
-        """
+        """Return a Celery result backend that stores no results."""
+        # Celery's own search for a backend would go through all installed packages in each thread.
         return DisabledBackend(self)
 
     @cached_property
@@ -125,10 +117,7 @@ def _is_prefork(pool: Any) -> bool:
 
 
 class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
-    """A component of the Celery worker that regularly records that the worker is alive.
-
-    It starts after the worker's pool and stops when the worker shuts down.
-    """
+    """A component of the Celery worker that regularly records that the worker is alive."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -161,7 +150,7 @@ def _beat_starts(**_: Any) -> None:
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _shutting_down(**_: Any) -> None:
-    """End the heartbeat when the worker begins to shut down."""
+    """End the heartbeat when the worker shuts down."""
     heartbeats.request_stop()
 
 
@@ -193,9 +182,7 @@ def _after_fork(**_: Any) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
-    """Start the watchdog if tasks run in this process. The watchdog ends the process if a task hangs.
-
-    In a prefork pool, tasks run in child processes, and each child starts its own watchdog.
-    """
+    """Start the watchdog, which ends the process if a task hangs."""
+    # In a prefork pool, tasks run in child processes, and each child starts its own watchdog.
     if not _is_prefork(sender.pool):
         watchdog.current().start()

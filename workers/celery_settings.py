@@ -9,8 +9,7 @@ def own_broker_url() -> str:
     """Return the broker's address from this process's settings.
 
     Raises:
-        SystemExit: A setting is wrong. The exception has a message of one line, because Celery would print a traceback
-            for any other exception.
+        SystemExit: A setting is wrong. The message is one line.
     """
     try:
         return broker_url(load_settings())
@@ -21,10 +20,7 @@ def own_broker_url() -> str:
 
 
 def broker_url(settings: Settings) -> str:
-    """Return the address of the Redis broker.
-
-    If the setting is `embedded`, return the address of the socket of the Redis server that `r8scan run` starts.
-    """
+    """Return the Redis broker's address. For the setting `embedded`, this is the socket of `r8scan run`."""
     url = settings.redis_url.get_secret_value()
     if url != "embedded":
         return url

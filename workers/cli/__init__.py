@@ -20,11 +20,9 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Open `/dev/null` in place of each standard stream that is closed.
-
-    Otherwise, the next opened file, such as the database, would get the stream's number, and output would be written
-    into it.
-    """
+    """Open `/dev/null` in place of each standard stream that is closed."""
+    # Otherwise, the next opened file, such as the database, would get the stream's number, and output would be written
+    # into it.
     import os
     import sys
 

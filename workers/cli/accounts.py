@@ -1,4 +1,4 @@
-"""The `r8scan accounts erase` command, which erases all data about an account when its owner requests this."""
+"""The `r8scan accounts erase` command, which erases all data about an account."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ app = Group("Erase all data about an account.")
 
 @app.callback()
 def _group() -> None:
-    """Do nothing. Because this function exists, typer keeps `accounts` as a group although it has only one command."""
+    """Do nothing, but make typer treat `accounts` as a group."""
 
 
 @app.command()

@@ -1,7 +1,4 @@
-"""Builds and runs the `r8scan` command line with all its commands.
-
-A known error is printed as one line without a traceback.
-"""
+"""Builds and runs the `r8scan` command line with all its commands."""
 
 from __future__ import annotations
 
@@ -25,11 +22,10 @@ _LONG_WORD = re.compile(r"(\S{200})\S{100,}")
 
 
 class Entry(NamedTuple):
-    """A command of `r8scan`, as described in its help.
+    """A command of `r8scan`, as its help describes it.
 
     Attributes:
         module: The name of the command's module in `workers.cli`.
-        function: The name of the command's function. Empty for a group of commands: its module contains an `app`.
         panel: The title under which the help lists the command.
         summary: The line about the command in the help.
     """
@@ -73,7 +69,7 @@ COMMANDS = {
 
 
 class _Commands(Mapping[str, Any]):
-    """A mapping from names to commands. It imports a command's module only when the command is looked up."""
+    """The commands by name. A command's module is imported when the command is looked up."""
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
@@ -92,7 +88,7 @@ class _Commands(Mapping[str, Any]):
 
 
 class LazyGroup(TyperGroup):
-    """The group of all `r8scan` commands. It imports only the module of the command that is executed."""
+    """The group of all `r8scan` commands. It imports only the module of the executed command."""
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
@@ -137,10 +133,7 @@ def build() -> typer.Typer:
 
 
 def run() -> None:
-    """Run the command line, and exit with its status.
-
-    Print a known error as one line on standard error. The exit status is then 2 for a wrong command line, otherwise 1.
-    """
+    """Run the command line and exit: with status 2 for a wrong command line, 1 for other errors."""
     create_files_privately()
     if not os.environ.get("COLUMNS", "1").strip("0 "):
         del os.environ["COLUMNS"]  # with COLUMNS=0, which some terminals set, nothing would be printed
@@ -165,7 +158,7 @@ def run() -> None:
 
 
 def _traceback() -> str:
-    """Return the traceback of the current exception as text, with tokens and control characters removed."""
+    """Return the traceback of the current exception, with tokens and control characters removed."""
     import traceback
 
     from scanner.detection import redact
@@ -175,10 +168,7 @@ def _traceback() -> str:
 
 
 def _last_line(line: str) -> str:
-    """Return the text to print for the error message `line` before the process exits.
-
-    For the commands `run` and `serve`, the text has the format of the service's log. Very long words are cut.
-    """
+    """Return the last line to print for the error message `line`."""
     line = _LONG_WORD.sub(r"\1…", line)
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact

@@ -1,4 +1,4 @@
-"""The `r8scan audit` commands: list who did what, and check that nobody has changed the audit log."""
+"""The `r8scan audit` commands: list who did what, and check that the audit log was not changed."""
 
 from __future__ import annotations
 
@@ -82,10 +82,8 @@ def verify() -> None:
 
 
 def _newest(session: Session, values: dict[str, str], limit: int) -> Iterator[AuditEntry]:
-    """Yield the newest audit entries that match the filter `values`, at most `limit`.
-
-    The entries are read from the database in pages, so that a large limit does not use much memory.
-    """
+    """Yield the newest audit entries that match the filter `values`, at most `limit`."""
+    # Read the entries in pages, so that a large limit does not use much memory.
     before = ""
     while True:
         try:

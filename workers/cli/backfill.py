@@ -1,4 +1,4 @@
-"""The `r8scan backfill` command, which queues jobs that read past hours of GitHub's event archive."""
+"""The `r8scan backfill` command, which reads past hours of GitHub's event archive."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def backfill(
 
 
 def _backfill(context: Context, start: str, end: str, *, again: bool, wait: bool, as_json: bool) -> int:
-    """Queue a job for each hour, and return the command's exit status. If `wait` is set, show progress until the jobs
-    end.
-    """
+    """Queue a job for each hour, and return the command's exit status."""
     if context.settings.archive_url is None:
         raise UserError("no archive is configured: set R8SCAN_ARCHIVE_URL to the address of hourly event files")
     first, last = _hour(start), _hour(end) if end else datetime.now(UTC)

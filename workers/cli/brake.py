@@ -1,4 +1,4 @@
-"""The `r8scan brake` commands: show the reports that wait because too many tokens were reported, and decide on them."""
+"""The `r8scan brake` commands: show the reports that exceed the disable quota, and decide on them."""
 
 from __future__ import annotations
 
@@ -98,12 +98,10 @@ def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @contextmanager
 def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
-    """Ask the operator to confirm a decision about all waiting reports. Then yield a writing transaction for it.
+    """Ask the operator to confirm a decision about all waiting reports, then yield a writing transaction.
 
     Args:
-        context: The command's settings and database.
         what: The first word of the question, such as "Disable".
-        yes: Skip the question.
 
     Raises:
         UserError: The operator does not agree, or more reports wait now than the question said.

@@ -1,6 +1,4 @@
-"""The `r8scan canary` commands, which plant and list canaries. A canary is a token that r8scan plants to test
-itself.
-"""
+"""The `r8scan canary` commands, which plant and list canaries (test tokens)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The settings, database and clients that a command uses.
-
-When a command uses the database for the first time, r8scan checks that it exists and has the tables of this version.
-"""
+"""The settings, database and clients that a command uses."""
 
 from __future__ import annotations
 
@@ -18,9 +15,6 @@ class CommandContext(Context):
     """The settings, database and clients of one command.
 
     Reading `database` raises UserError or WrongVersion if the command cannot use the database.
-
-    Args:
-        creates_tables: Create the default database if it is missing.
     """
 
     def __init__(self, settings: Settings, *, creates_tables: bool) -> None:

@@ -132,7 +132,7 @@ def hash_() -> None:
 
 
 def _password() -> str:
-    """Return a password that the user types twice at the terminal, or that is read once from standard input."""
+    """Return a password that the user types twice, or that is read once from standard input."""
     if not sys.stdin.isatty():
         return sys.stdin.readline(1000).rstrip("\r\n")
     given = getpass.getpass("Password (not shown): ")
@@ -143,7 +143,7 @@ def _password() -> str:
 
 @contextmanager
 def _known_errors() -> Iterator[None]:
-    """Convert a BadUser exception in the `with` block into a UserError, so that the command prints it as one line."""
+    """Convert a BadUser exception in the `with` block into a UserError."""
     from workers.web.console.users import BadUser
 
     try:

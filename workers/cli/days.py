@@ -1,4 +1,4 @@
-"""Parses options that contain a day (2026-11-01, today, yesterday, or 7d for seven days ago) or a time."""
+"""Parses options that contain a day (2026-11-01, today, yesterday, 7d) or a time."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ _TIME = re.compile(r"[\d-]{8,10}[Tt ]")
 
 
 def day(text: str, option: str, *, now: datetime | None = None) -> str:
-    """Return the day that `text` describes, as YYYY-MM-DD in UTC. Return "" if `text` is empty.
+    """Return the day that `text` describes, as YYYY-MM-DD in UTC, or "" if `text` is empty.
 
     Args:
         text: A date, `today`, `yesterday`, or a number of days ago such as `7d`.
-        option: The name of the command-line option, for the error message.
-        now: The current time, for tests.
 
     Raises:
         WrongUsage: `text` is not a day.
@@ -37,7 +35,7 @@ def day(text: str, option: str, *, now: datetime | None = None) -> str:
 
 
 def check_order(since: str | datetime | None, until: str | datetime | None) -> None:
-    """Check that `since` is not after `until`. If one of them is empty or None, there is nothing to check.
+    """Check that `since` is not after `until`. An empty value is not checked.
 
     Raises:
         WrongUsage: `since` is after `until`.
@@ -51,9 +49,7 @@ def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime
 
     Args:
         text: A day, as for `day`, or a time in ISO 8601 format. A time without a time zone is in UTC.
-        option: The name of the command-line option, for the error message.
         is_end: If `text` is a day, return the end of this day instead of its beginning.
-        now: The current time, for tests.
 
     Raises:
         WrongUsage: The text is neither a day nor a time. The message contains `option`.

@@ -37,11 +37,7 @@ def require_database(settings: Settings) -> None:
 
 
 def create_default_tables(settings: Settings) -> None:
-    """Create the tables of the default database, which is in the state folder. Do nothing if it has tables already.
-
-    Also do nothing if R8SCAN_DATABASE_URL is set, because a mistyped URL must not create a new database. After creating
-    a database, print its name on standard error, because the command may have been run in a wrong folder.
-    """
+    """Create the tables of the default database. Do nothing if it has tables, or if R8SCAN_DATABASE_URL is set."""
     if not settings.is_default_database:
         return
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))

@@ -1,4 +1,4 @@
-"""The `r8scan doctor` command, which tests everything that the service needs, and says what is wrong and what to do."""
+"""The `r8scan doctor` command, which tests everything that the service needs."""
 
 from __future__ import annotations
 
@@ -58,9 +58,8 @@ def _results(*, send: bool) -> Iterator[Result]:
 
 
 def checks(context: Context, *, send: bool) -> list[Check]:
-    """Return the checks of `r8scan doctor` that apply to the settings, in the order in which their results are printed.
-
-    If `send` is set, some of the checks send a test message to the operator.
+    """Return the checks that apply to the settings, in the order of the output. If `send` is set, some send a
+    message.
     """
     from workers.health.checks import machine, outside, round_trip
     from workers.health.checks.canaries import check_canaries
@@ -99,10 +98,7 @@ def checks(context: Context, *, send: bool) -> list[Check]:
 
 
 def _credentials(context: Context) -> Iterator[tuple[str, App | str | None]]:
-    """Yield the name of a check and the GitHub credential to check, for each credential.
-
-    If no credential is set, yield one name with None as the credential.
-    """
+    """Yield the name of a check for each GitHub credential, and the credential or None."""
     if len(context.credentials) < 2:
         yield "GitHub credential", next(iter(context.credentials), None)
         return

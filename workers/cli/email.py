@@ -161,10 +161,7 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """Return the content of the file, or of standard input if `file` is "-".
-
-    At most MAX_BYTES + 1 bytes are read. If the result has MAX_BYTES + 1 bytes, the content is too long.
-    """
+    """Return the file's content, cut to MAX_BYTES + 1 bytes. The file "-" is standard input."""
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:

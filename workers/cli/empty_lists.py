@@ -19,12 +19,11 @@ MAX_NAMED = 20
 def sentence(what: str, settings: Settings, *hints: str) -> str:
     """Return a sentence that says that the database contains none of `what`, followed by the hints.
 
-    The sentence includes the database's name, so that the operator notices if it is the wrong database.
-
     Args:
         what: A plural, such as "jobs of this kind".
         hints: Sentences to append, such as the results of `hint`.
     """
+    # The database's name shows the operator whether it is the wrong database.
     from workers.health import machine  # imported here, because only an empty list needs it
 
     words = [f"No {what} in the database {machine.database(settings)}.", *hints]
@@ -34,11 +33,7 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
 def hint(session: Session, option: str, value: str, column: InstrumentedAttribute[Any]) -> str:
     """Return a sentence that suggests other values for a filter, or "" if there is nothing to suggest.
 
-    There is nothing to suggest if the given value is empty, if a row of the database has it, or if the column has more
-    than MAX_VALUES distinct values.
-
     Args:
-        session: A reading transaction.
         option: The command-line option that sets the filter, such as "--what".
         value: The option's value.
         column: The database column that is filtered. It must have an index.
@@ -57,10 +52,8 @@ def hint(session: Session, option: str, value: str, column: InstrumentedAttribut
 
 
 def _values(session: Session, column: InstrumentedAttribute[Any]) -> list[str]:
-    """Return the distinct values of an indexed column in ascending order, at most MAX_VALUES + 1.
-
-    The values are read one at a time, because SELECT DISTINCT would read every row of a large table.
-    """
+    """Return the distinct values of an indexed column in ascending order, at most MAX_VALUES + 1."""
+    # Read one value at a time, because SELECT DISTINCT would read every row of a large table.
     found: list[str] = []
     last = session.execute(select(func.min(column))).scalar_one()
     while last is not None and len(found) <= MAX_VALUES:

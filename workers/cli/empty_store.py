@@ -1,4 +1,4 @@
-"""Warns if r8scan's own token store (an SQL table) knows no token, for commands that look up tokens."""
+"""Warns if r8scan's own token store (an SQL table) contains no token."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.health import machine, tokens
 
 
 def warn(database: Database, settings: Settings) -> bool:
-    """Return whether the token store is r8scan's own and knows no token. If so, print a warning on standard error."""
+    """Return whether the token store is r8scan's own and contains no token. If so, print a warning."""
     with database.read() as session:
         is_empty = tokens.is_empty(session, settings)
     if is_empty:

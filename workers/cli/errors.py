@@ -12,15 +12,15 @@ DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 class UserError(Exception):
-    """Raised for an error that the user can fix. The message is one line that says what is wrong and what to do."""
+    """Raised for an error that the user can fix. The message is one line."""
 
 
 class WrongUsage(UserError):
-    """Raised if an argument or option has a wrong value, or contradicts another option. The exit status is then 2."""
+    """Raised for a wrong argument or option. The exit status is then 2."""
 
 
 def wrong_filter(err: ValueError) -> WrongUsage:
-    """Convert an error about a wrong filter value into a WrongUsage that contains the command-line option's name."""
+    """Convert an error about a filter value into a WrongUsage that names the command-line option."""
     named = re.compile(r"(\w+) (?=is longer than|must be)").match(str(err))
     if named is None:
         return WrongUsage(str(err))
@@ -28,9 +28,7 @@ def wrong_filter(err: ValueError) -> WrongUsage:
 
 
 def explain(err: BaseException) -> str | None:
-    """Return one line that says what is wrong and what to do. Return None if the error is not one of the known
-    errors.
-    """
+    """Return one line that says what is wrong and what to do, or None for an unknown error."""
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
     # Import these modules only when a command has failed, because every command imports `workers.cli.errors`.
@@ -83,7 +81,7 @@ def _database_setting() -> str:
 
 
 def _wrong_version() -> str | None:
-    """Return an error message if the database belongs to another version of r8scan, otherwise None."""
+    """Return an error message if another version of r8scan created the database's tables, otherwise None."""
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records import versions

@@ -1,4 +1,4 @@
-"""Typer commands and groups whose help text is wrapped at the terminal's width, not at the source's line breaks."""
+"""Typer commands and groups whose help text is wrapped at the terminal's width."""
 
 from __future__ import annotations
 
@@ -22,21 +22,18 @@ class Command(TyperCommand):
         self.help = _LINE_BREAK.sub(" ", inspect.cleandoc(self.help or ""))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line, with arguments written as NAME or [NAME].
-
-        Typer itself would write {NAME} and [[NAME]].
-        """
+        """Return the parts of the usage line. Arguments are written as NAME or [NAME]."""
         return [_BRACES.sub(_argument, piece) for piece in super().collect_usage_pieces(ctx)]
 
 
 class Group(typer.Typer):
-    """A typer group of commands. It prints its help if it is called without a command."""
+    """A typer group of commands. Without a command, it prints its help."""
 
     def __init__(self, summary: str) -> None:
         super().__init__(help=summary, no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
     def command(self, name: str | None = None, **options: Any) -> Callable[[Any], Any]:
-        """Return typer's decorator for a command, with `Command` as the default class of the command."""
+        """Return typer's decorator for a command, with `Command` as the command's default class."""
         return super().command(name, **{"cls": Command, **options})
 
 

@@ -36,7 +36,7 @@ The action, the time, the place and the state of the owner's mail are always sho
 
 
 class MailState(StrEnum):
-    """The allowed values of the option `--mail`: the states of a mail, and `none` for incidents without a mail."""
+    """The allowed values of the option `--mail`. The value `none` means incidents without a mail."""
 
     waiting = "waiting"
     sent = "sent"
@@ -45,10 +45,7 @@ class MailState(StrEnum):
 
 
 def filter_of(given: Mapping[str, str | None]) -> Filter:
-    """Return the filter for the command's options.
-
-    Args:
-        given: The values of the options. The keys are the names of `Filter` fields. None and empty values are ignored.
+    """Return the filter for the command's options. None and empty values are ignored.
 
     Raises:
         WrongUsage: A value is not allowed, or the days are in the wrong order.
@@ -65,9 +62,7 @@ class NewestIncidents:
     """The newest incidents that match a filter.
 
     Attributes:
-        rows: The incidents.
-        total: The number of all matching incidents as text, such as "1,200" or "more than 100,000". Empty if `rows`
-            contains all of them.
+        total: The number of all matching incidents, such as "1,200". Empty if `rows` contains all of them.
     """
 
     rows: list[Row]
@@ -75,13 +70,7 @@ class NewestIncidents:
 
 
 def newest(session: Session, wanted: Filter, limit: int | None) -> NewestIncidents:
-    """Return the newest incidents that match the filter.
-
-    Args:
-        session: A reading transaction.
-        wanted: The filter that the incidents must match.
-        limit: The maximum number of incidents, or None for all.
-    """
+    """Return the newest incidents that match the filter, at most `limit`."""
     rows: list[Row] = []
     cursor = ""
     while limit is None or len(rows) < limit:
@@ -96,10 +85,7 @@ def newest(session: Session, wanted: Filter, limit: int | None) -> NewestInciden
 
 
 def none(session: Session, wanted: Filter, settings: Settings) -> str:
-    """Return the sentence to print if no incident matches the filter.
-
-    The sentence contains the database's name. If no incident has one of the filter's values, it suggests other values.
-    """
+    """Return the sentence to print if no incident matches the filter."""
     hints = (
         empty_lists.hint(session, "--account", wanted.account, Incident.account_name),
         empty_lists.hint(session, "--repository", wanted.repository, Exposure.repository_key),
@@ -126,7 +112,7 @@ def cells(row: Row, now: datetime) -> Sequence[Any]:
 
 
 def as_json(session: Session, rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
-    """Yield a JSON object for each incident. It includes the states of the mails to the owner and to the operator."""
+    """Yield a JSON object for each incident, with the states of its mails."""
     states = incident_records.mail_states(session, [row.incident for row in rows])
     for row in rows:
         incident = row.incident

@@ -1,4 +1,4 @@
-"""Reads incidents from the database and converts them to JSON objects, for commands that print or export them."""
+"""Reads incidents from the database and converts them to JSON objects."""
 
 from __future__ import annotations
 
@@ -55,11 +55,7 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def _of_hint(session: Session, hint: str) -> Incident:
-    """Return the newest incident of the token that has this hint, such as "r8_Ab1…xyz9". The hint may be incomplete.
-
-    Raises:
-        UserError: No token has this hint, or several tokens have it.
-    """
+    """Return the newest incident of the token with this hint. Raise UserError unless exactly one token matches."""
     hint = hint.replace("...", "…")
     matches = Incident.hint == hint if "…" in hint else Incident.hint.like(prefix(hint), escape="\\")
     statement = select(Incident).where(matches).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)
@@ -71,12 +67,11 @@ def _of_hint(session: Session, hint: str) -> Incident:
 
 
 def between(session: Session, since: datetime | None, until: datetime | None, account: str) -> Iterator[Incident]:
-    """Yield incidents in the order of their detection. Incidents of canaries (test tokens) are omitted.
+    """Yield incidents in the order of their detection, without incidents of canaries (test tokens).
 
     Args:
-        session: A reading transaction.
-        since: Yield only incidents detected at or after this time. None for no limit.
-        until: Yield only incidents detected before this time. None for no limit.
+        since: Yield only incidents detected at or after this time.
+        until: Yield only incidents detected before this time.
         account: Yield only incidents of the account with this name or id. Empty for all accounts.
     """
     after: tuple[datetime, uuid.UUID] | None = None
@@ -109,7 +104,7 @@ def between(session: Session, since: datetime | None, until: datetime | None, ac
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A message that was sent or queued about an incident. `occasion` says why, such as "disabled"."""
+    """A message that was sent or queued about an incident. `occasion` is the reason, such as "disabled"."""
 
     row: Notification
     occasion: str
@@ -127,7 +122,7 @@ def notifications(session: Session, incident: Incident) -> list[Reported]:
 
 
 def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid.UUID, set[str]]:
-    """Return the states of the mails about each incident, as one set for each incident id."""
+    """Return the states of the mails about each incident, by incident id."""
     states: dict[uuid.UUID, set[str]] = {incident.id: set() for incident in incidents}
     ids = list(states)
     for start in range(0, len(ids), PAGE):
@@ -145,10 +140,9 @@ def mail_states(session: Session, incidents: Sequence[Incident]) -> Mapping[uuid
 
 
 def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]:
-    """Return an incident as a JSON object without nested objects.
+    """Return an incident as a flat JSON object.
 
     Args:
-        states: The states of the mails about the incident.
         places: The number of public places where the incident's token was found.
     """
     return {
@@ -169,7 +163,7 @@ def summary(incident: Incident, states: set[str], places: int) -> dict[str, Any]
 
 
 def whole(session: Session, incident: Incident) -> dict[str, Any]:
-    """Return everything that is known about an incident as a JSON object."""
+    """Return all known facts about an incident as a JSON object."""
     messages = notifications(session, incident)
     mails = [one.row for one in messages if one.row.channel in (Channel.EMAIL, Channel.OPERATOR)]
     return {
@@ -196,6 +190,6 @@ def whole(session: Session, incident: Incident) -> dict[str, Any]:
 
 
 def place(exposure: Exposure) -> dict[str, Any]:
-    """Return a JSON object about a public place where a token was found. It contains no nested objects."""
+    """Return a public place where a token was found, as a flat JSON object."""
     columns = (column.name for column in Exposure.__table__.columns if column.name not in _OWN_COLUMNS)
     return {name: getattr(exposure, name) for name in columns}

@@ -244,7 +244,7 @@ def _decide(incident_id: str, step: Callable[[Session, Incident], None]) -> None
 
 
 def _token(store: TokenStore, digest: str) -> TokenRecord:
-    """Return the token store's current record of the token. Raise UserError if the store returns no record."""
+    """Return the token store's current record of the token. Raise UserError if there is none."""
     found = store.look_up([digest])
     if digest in found.not_checked:
         raise UserError("the token store cannot look the token up now: try again later")
@@ -255,11 +255,7 @@ def _token(store: TokenStore, digest: str) -> TokenRecord:
 
 @contextmanager
 def _opened(path: Path | None) -> Iterator[TextIO]:
-    """Open the file at `path` for writing, readable only by this user. Yield standard output if `path` is None.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Open the file for writing, readable only by this user. Yield standard output for None."""
     if path is None:
         with nullcontext(sys.stdout) as out:
             yield out

@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write the incidents as one JSON array, each incident on its own line. Return the number of incidents."""
+    """Write the incidents as a JSON array, one per line. Return their number."""
     count = 0
     out.write("[")
     for incident in incidents:
@@ -37,10 +37,8 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
-    """Write a CSV header, and then one row for each place where the token of an incident was found.
-
-    For an incident without such a place, write one row. Return the number of incidents.
-    """
+    """Write a CSV row for each place where a token was found. Return the number of incidents."""
+    # An incident without such a place also gets a row.
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

@@ -1,4 +1,4 @@
-"""Shows the progress of a job while a command waits for it, and describes jobs and their results as text."""
+"""Shows the progress of a job while a command waits for it, and describes jobs as text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A finished job, and the other jobs that this job has queued."""
+    """A finished job, and the jobs that it queued."""
 
     job: ScanJob
     children: list[ScanJob]
@@ -42,7 +42,6 @@ class Watched:
 def watch(database: Database, job_id: int) -> Watched:
     """Show the progress of a job and of the jobs that it queues. Return these jobs when all of them have ended.
 
-    Without a terminal, print a line on standard error when the state of a job changes, or when a job is tried again.
     Ctrl-C ends the command, but the workers continue the job.
     """
     try:
@@ -87,7 +86,7 @@ def _watched(database: Database, job_id: int) -> Watched:
 
 
 class _Lines:
-    """Prints the progress of a job as lines on standard error, for output that is not a terminal."""
+    """Prints the progress of a job as lines, for output that is not a terminal."""
 
     def __init__(self, job_id: int) -> None:
         self._job_id = job_id
@@ -95,10 +94,7 @@ class _Lines:
         self._printed_at = time.monotonic()
 
     def show(self, job: ScanJob, many: str) -> None:
-        """Print a line if the job has a new phase or error, or if the last line was printed LINE_SECONDS ago.
-
-        `many` is a text that says how many of the queued jobs are done.
-        """
+        """Print a line if the job's phase or error is new, or after LINE_SECONDS."""
         state = (job.id, job.progress.get("phase"), job.error)
         if state == self._state and time.monotonic() - self._printed_at < LINE_SECONDS:
             return
@@ -109,7 +105,7 @@ class _Lines:
 
 
 def phase_text(job: ScanJob) -> str:
-    """Return a text about what the job is doing now, or an empty string if the job has ended."""
+    """Return what the job does now, as text, or "" if the job has ended."""
     if job.state not in jobs.OPEN_STATES:
         return ""
     is_retried = job.state == JobState.QUEUED and job.error
@@ -121,7 +117,7 @@ def phase_text(job: ScanJob) -> str:
 
 
 def target_text(job: ScanJob) -> str:
-    """Return the name of the thing that the job reads, such as a repository."""
+    """Return the name of the repository, gist or other thing that the job reads."""
     target: dict[str, Any] = job.target
     if job.kind == JobKind.PUSHES:
         pushes = target.get("pushes", [])
@@ -153,26 +149,20 @@ With PREFIX in front, the keys are names of counters in `ScanJob.counts`.
 
 
 def result_text(job: ScanJob) -> str:
-    """Return one line that says how the job ended, what it read (such as a repository), and how much it read."""
+    """Return one line that says how the job ended and how much it read."""
     read = {key: value for key, value in job.counts.items() if not key.startswith(_NOT_SHOWN) and value}
     counts = ", ".join(words.amount(key, value) for key, value in read.items())
     return f"{job.state}: {target_text(job)}" + (f" ({counts})" if counts else "")
 
 
 def number_found(finished: Sequence[ScanJob]) -> int:
-    """Return how many tokens the jobs found in total. A token that two jobs found is counted twice.
-
-    For rescans, every token is counted. For other jobs, only tokens that the token store knows are counted.
-    """
+    """Return the total number of tokens that the jobs found. A token that two jobs found counts twice."""
     counted_tokens = sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished for name in _DONE)
     return counted_tokens or sum(int(job.counts.get("known", 0)) for job in finished)
 
 
 def found_text(finished: Sequence[ScanJob]) -> str:
-    """Return a text about the tokens that the jobs found.
-
-    For example, "2 tokens found: 1 live, disabled now; 1 disabled before".
-    """
+    """Return a text such as "2 tokens found: 1 live, disabled now; 1 disabled before"."""
     numbers = {name: sum(int(job.counts.get(f"{PREFIX}{name}", 0)) for job in finished) for name in _DONE}
     total = number_found(finished)
     more = " or more" if any(job.counts.get(f"{PREFIX}{UNCOUNTED}") for job in finished) else ""
@@ -185,10 +175,7 @@ def found_text(finished: Sequence[ScanJob]) -> str:
 
 
 def unread_lines(finished: Sequence[ScanJob]) -> Iterator[str]:
-    """Yield one line for each job that could not read everything.
-
-    The line says how many items could not be read for each reason, and which command lists these items.
-    """
+    """Yield one line for each job that could not read everything."""
     for job in finished:
         reasons = {key: value for key, value in job.counts.items() if key.startswith("unread_") and value}
         if reasons:

@@ -19,13 +19,10 @@ if TYPE_CHECKING:
 def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) -> Iterator[Context]:
     """Yield a context: an object with the settings, the database, the token store and the clients.
 
-    The database, store and clients are opened when they are first used, and closed after the `with` block.
-
     Args:
-        read_dotenv: Also read settings from `.env` in the working folder. False for commands that scan untrusted
-            folders.
-        creates_tables: Create the default database and its tables if they are missing. If False and the database is
-            missing, its first use raises UserError.
+        read_dotenv: Also read settings from `.env` in the working folder. This must be False if that folder is
+            untrusted.
+        creates_tables: Create the default database and its tables if they are missing.
 
     Raises:
         SettingsError: A setting is wrong.
@@ -48,7 +45,7 @@ def opened_database(settings: Settings, *, any_version: bool = False) -> Iterato
 
     Raises:
         UserError: The database is a file that does not exist.
-        WrongVersion: The database has no tables, or it has the tables of another version and `any_version` is False.
+        WrongVersion: The database's tables are missing, or another version of r8scan created them.
     """
     require_database(settings)
     with closing(Database(settings.database_url.get_secret_value())) as database:

@@ -6,9 +6,9 @@ import getpass
 
 
 def operator_name() -> str:
-    """Return `operator:` followed by the user name of the operating system, or `operator` if there is no user name.
+    """Return `operator:` followed by the user's name, or `operator` if the user has no name.
 
-    Characters other than ASCII letters and digits are replaced by `_`. The name is cut to 50 characters.
+    The name contains only ASCII letters, digits and `_`, and at most 50 characters.
     """
     try:
         name = getpass.getuser()

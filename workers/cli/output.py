@@ -27,7 +27,7 @@ rows.
 
 
 def console() -> Console:
-    """Return a rich console for standard output. Without a terminal, it is WIDTH_OF_PIPES characters wide."""
+    """Return a rich console for standard output."""
     from rich.console import Console  # imported here, because few commands print a table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
@@ -35,7 +35,7 @@ def console() -> Console:
 
 
 def errors() -> Console:
-    """Return a rich console for standard error, where commands print progress and summaries."""
+    """Return a rich console for standard error."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
@@ -54,7 +54,7 @@ def _encoder() -> json.JSONEncoder:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON on one line. Non-printable characters are escaped."""
+    """Return a value as JSON on one line, with non-printable characters escaped."""
     text = _encoder().encode(value)
     if text.isprintable():
         return text
@@ -64,14 +64,10 @@ def json_text(value: Any) -> str:
 def table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str, optional: Sequence[str] = ()
 ) -> None:
-    """Print a table, or the sentence `empty` if there are no rows. A table with more than MAX_FITTED_ROWS rows is not
-    fitted to the terminal's width.
+    """Print a table, or the sentence `empty` if there are no rows.
 
     Args:
-        title: The title above the table.
-        columns: The names of the columns.
         rows: The values of each row, of any type. They are printed as plain text, never as markup.
-        empty: The sentence to print if there are no rows.
         optional: The columns that a narrow terminal may omit, in the order in which they are omitted.
     """
     shown = fitted(title, columns, rows, optional=optional)
@@ -82,7 +78,7 @@ def table(
 
 
 def _print_lines(shown: FittedTable) -> None:
-    """Print the table with one line for each row. Each column is as wide as its longest value."""
+    """Print each row as one line, with columns as wide as their longest value."""
     header = tuple(" ".join(column.split()) for column in shown.columns)
     widths = [max(map(len, column)) for column in zip(header, *shown.rows, strict=True)]
     lines = (
@@ -95,9 +91,9 @@ def _print_lines(shown: FittedTable) -> None:
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return a table for the caller to print. The arguments are the same as those of `table`.
+    """Return a table for the caller to print. Its arguments are those of `table`.
 
-    Print the table with `crop=False`. Otherwise, rich cuts lines that are wider than the terminal.
+    Print it with `crop=False`. Otherwise, rich cuts lines that are wider than the terminal.
     """
     from workers.cli.tables import FittedTable
 
@@ -113,7 +109,7 @@ def message_state(state: str) -> str:
 
 
 def ago(at: datetime | None, now: datetime) -> str | None:
-    """Return a text that says how far `at` is from now, such as "3 h ago" or "in 90 s". Return None if `at` is None."""
+    """Return a text such as "3 h ago" or "in 90 s", or None if `at` is None."""
     if at is None:
         return None
     seconds = (now - at).total_seconds()
@@ -121,9 +117,7 @@ def ago(at: datetime | None, now: datetime) -> str | None:
 
 
 def short_span(seconds: float) -> str:
-    """Return a duration as text, such as "90 s" or "3 h". The unit is the largest one that gives a number of at least
-    2.
-    """
+    """Return a duration as text, such as "90 s" or "3 h"."""
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if abs(seconds) >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
@@ -131,7 +125,7 @@ def short_span(seconds: float) -> str:
 
 
 def plain(value: Any) -> str:
-    """Return a value as one line of text. Non-printable characters are replaced."""
+    """Return a value as one line of text, with non-printable characters replaced."""
     if value is None:
         return "-"
     if isinstance(value, datetime):
@@ -141,5 +135,5 @@ def plain(value: Any) -> str:
 
 
 def json_value(value: Any) -> str:
-    """Return a text for a value that JSON does not support. For a time, the text is in ISO 8601 format."""
+    """Return the text for a value that JSON does not support. Times are in ISO 8601 format."""
     return value.isoformat() if isinstance(value, datetime) else str(value)

@@ -1,4 +1,4 @@
-"""The `r8scan report` command, which reports tokens that were compromised elsewhere than on public GitHub."""
+"""The `r8scan report` command, which reports tokens that leaked outside of public GitHub."""
 
 from __future__ import annotations
 
@@ -106,10 +106,7 @@ def _print(counts: Counter[str], found: ReportInput, as_json: bool) -> None:
 
 
 def found_text(kinds: Counter[str]) -> str:
-    """Return a text that says how many tokens were found in each encoding.
-
-    For example, "3 tokens found: 2 plain, 1 base64; 1 digest".
-    """
+    """Return a text such as "3 tokens found: 2 plain, 1 base64; 1 digest"."""
     encodings = {kind: number for kind, number in kinds.items() if kind != DIGEST_LINE}
     detail = ", ".join(f"{number:,} {kind.replace('_', ' ')}" for kind, number in sorted(encodings.items()))
     tokens = f"{counted(sum(encodings.values()), 'token')} found: {detail}" if encodings else ""

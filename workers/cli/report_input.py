@@ -1,4 +1,4 @@
-"""Reads the input of `r8scan report`: a list of tokens and token digests, or any file that contains tokens."""
+"""Reads the input of `r8scan report`: a list of tokens and digests, or any other file."""
 
 from __future__ import annotations
 
@@ -47,14 +47,10 @@ class ReportInput:
 
 
 def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -> ReportInput:
-    """Read the file and pass the tokens and digests in it to `take`, in batches of about BATCH items.
-
-    A list is read line by line, and `take` is called while reading. Any other file is read completely first.
+    """Read the file and pass the tokens and digests in it to `take`, in batches.
 
     Args:
         file: The name of the file, or "-" for standard input.
-        digester: Computes the digest of a token.
-        take: The function that receives each batch.
 
     Raises:
         UserError: The file cannot be read.
@@ -73,10 +69,7 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
 
 
 def is_list(head: bytes) -> bool:
-    """Return whether the input is a list of tokens or digests. `head` is the beginning of the input.
-
-    The input counts as a list if at least half of its non-empty lines contain only a token or a digest.
-    """
+    """Return whether at least half of the non-empty lines contain only a token or a digest."""
     text = head.decode("utf-8", "replace")
     lines = [line.strip("\ufeff \t\r") for line in text.split("\n")[: 1 if "\n" not in text else None]]
     lines = [line for line in lines if line]
@@ -134,7 +127,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
 
 
 def _up_to(stream: BinaryIO, size: int) -> bytes:
-    """Return the first `size` bytes of the stream. If the stream is shorter, return all its bytes."""
+    """Return the first `size` bytes of the stream, or all bytes of a shorter stream."""
     parts = b""
     while len(parts) < size and (part := stream.read(size - len(parts))):
         parts += part
@@ -142,9 +135,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream that returns the bytes in `head`, which were already read from the input, and then the rest of the
-    input.
-    """
+    """A stream that returns the bytes in `head`, and then the rest of the input."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

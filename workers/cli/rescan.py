@@ -1,4 +1,4 @@
-"""The `r8scan rescan` commands, which queue, list and cancel rescans of repositories, owners and gists."""
+"""The `r8scan rescan` commands, which queue, list and cancel rescans."""
 
 from __future__ import annotations
 
@@ -162,9 +162,7 @@ def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
 
 
 def _repository(text: str) -> str:
-    """Return OWNER/NAME for a repository. The user may have typed this name, or the address of any page of the
-    repository.
-    """
+    """Return OWNER/NAME for a repository's name or for the address of one of its pages."""
     return text if is_repository_name(text) else _named(text, ("repository", "commit", "push"), "write OWNER/NAME")
 
 
@@ -172,7 +170,6 @@ def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
     """Return the name of the repository, owner or gist in a GitHub address.
 
     Args:
-        text: The GitHub address that the user typed.
         kinds: The kinds of addresses that the command accepts.
         todo: The error message's advice on what to type.
 
@@ -204,10 +201,7 @@ def _rescan(target: Target, wait: bool, as_json: bool) -> None:
 
 
 def _queue_and_watch(database: Database, settings: Settings, target: Target, *, wait: bool, as_json: bool) -> int:
-    """Queue a rescan, and return the command's exit status.
-
-    If `wait` is set and a worker can start now, show the progress until the rescan has ended.
-    """
+    """Queue a rescan, and return the command's exit status."""
     with database.write() as session:
         job = queue(session, target)
     from workers.wake import wake

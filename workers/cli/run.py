@@ -1,4 +1,4 @@
-"""The `r8scan run` command, which runs the service on one machine, and `demo` and `sandbox`, which simulate GitHub."""
+"""The `r8scan run` command, which runs the service, and `demo` and `sandbox`, which simulate GitHub."""
 
 from __future__ import annotations
 

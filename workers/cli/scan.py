@@ -1,4 +1,4 @@
-"""The `r8scan scan` command, which searches files, folders, standard input and git histories for tokens, offline."""
+"""The `r8scan scan` command, which searches files and git histories for tokens, offline."""
 
 from __future__ import annotations
 
@@ -46,10 +46,7 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each token in the token store, by the token's digest: live, disabled, unknown or not_checked.
-
-    If the store does not answer, all states are not_checked.
-    """
+    """Return the state of each token by its digest, or not_checked if the store does not answer."""
     from workers.cli import empty_store
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

@@ -1,4 +1,4 @@
-"""Prints the result of `r8scan scan` as a table, JSON lines or SARIF, with its progress and summary."""
+"""Prints the result of `r8scan scan` as a table, JSON lines or SARIF."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_NAMED_ON_TERMINAL = 20
 
 
 class _Hidden:
-    """A progress display that shows nothing, for output that is not a terminal."""
+    """A progress display that shows nothing."""
 
     def begin(self, what: str, total: int | None) -> None:
         del what, total
@@ -72,7 +72,6 @@ def report(run: ScanRun, form: str, states: Mapping[str, str] | None) -> None:
     """Print the found tokens to standard output, and a summary to standard error.
 
     Args:
-        run: The result of the scan.
         form: The output format, a value of `Format`.
         states: The state of each token in the token store, by digest. None if the store was not asked.
     """
@@ -107,7 +106,7 @@ def _fields(candidate: Candidate, states: Mapping[str, str] | None) -> dict[str,
 
 
 def _not_read_fields(item: NotRead) -> dict[str, Any]:
-    """Return the JSON object for an item that could not be read. Its field `not_read` contains the reason."""
+    """Return the JSON object for an item that could not be read."""
     return {
         "not_read": item.reason,
         "count": item.count,
@@ -126,7 +125,7 @@ def _row(candidate: Candidate, states: Mapping[str, str] | None) -> list[Any]:
 
 
 def _sarif(run: ScanRun) -> dict[str, Any]:
-    """Return the result of the scan in SARIF 2.1.0 format, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
+    """Return the scan's result as SARIF 2.1.0, https://docs.oasis-open.org/sarif/sarif/v2.1.0."""
     driver = {
         "name": "r8scan",
         "version": __version__,
@@ -199,7 +198,7 @@ def _named(item: NotRead) -> str:
 
 
 def _printable(text: str | None) -> str | None:
-    """Return the path as text that can be printed: bytes that are not UTF-8 are replaced. Return None for None."""
+    """Return the path with bytes that are not UTF-8 replaced, or None for None."""
     return None if text is None else text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

@@ -1,4 +1,4 @@
-"""Scans the histories of git repositories and git bundles, for `r8scan scan`."""
+"""Scans git repositories and git bundles, for `r8scan scan`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUNDLES = (b"# v2 git bundle\n", b"# v3 git bundle\n")
 
 
 class Histories:
-    """Scans git histories. It scans each repository once, even if several paths lead to it."""
+    """Scans git histories, each repository only once."""
 
     def __init__(self, detector: Detector, shown: Progress, readers: int) -> None:
         self._detector, self._shown, self._readers = detector, shown, readers
@@ -31,10 +31,9 @@ class Histories:
         """Scan a repository's history. Return an empty result if the repository was scanned before.
 
         Args:
-            git_dir: The repository's git directory.
-            shown_as: The path of the repository to show to the user. The paths of found tokens begin with it.
-            is_given: Whether the user typed the repository's path. If so, the paths of found tokens begin at the
-                repository's root instead.
+            shown_as: The path of the repository to show to the user.
+            is_given: Whether the user typed the repository's path. If so, the paths of found tokens do not begin with
+                it.
         """
         run, shown = ScanRun(), self._shown
         real = os.path.realpath(common_dir(git_dir))
@@ -73,7 +72,7 @@ class Histories:
         return run
 
     def scan_bundle(self, path: Path, *, is_given: bool) -> ScanRun:
-        """Scan the history in a git bundle and return the result. The bundle is unpacked into a temporary repository.
+        """Scan the history in a git bundle.
 
         Args:
             path: The path of the bundle.
@@ -86,9 +85,7 @@ class Histories:
             return self.scan(git_dir, path, is_given=is_given)
 
     def scan_around(self, path: Path) -> ScanRun:
-        """Scan the history of the repository that contains the path. Return an empty result if the path is in no
-        repository.
-        """
+        """Scan the history of the repository that contains the path, if there is one."""
         for folder in path.absolute().parents:
             git_dir = git_dir_of(folder)
             if git_dir is not None:
@@ -99,10 +96,7 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return a scan result that lists each submodule without a clone as an item that could not be read.
-
-    `folder` is the root of a git work tree.
-    """
+    """Return a scan result that lists each submodule without a clone as unread. `folder` is a work tree's root."""
     run = ScanRun()
     file = folder / ".gitmodules"
     if file.is_symlink():

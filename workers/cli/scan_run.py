@@ -1,4 +1,4 @@
-"""The result of `r8scan scan`: which tokens were found, how much was read, and what could not be read."""
+"""The result of `r8scan scan`: the tokens found, and what could not be read."""
 
 from __future__ import annotations
 
@@ -43,12 +43,9 @@ class ScanRun:
     """The result of a whole scan or of one part of a scan.
 
     Attributes:
-        candidates: The tokens that were found.
         unread: The number of parts that could not be read, by reason.
         not_read: The first MAX_NAMED items that could not be read.
         notes: Messages for the user that are not errors.
-        files: The number of files read.
-        objects: The number of git objects read.
         bytes: The number of bytes read.
     """
 
@@ -61,7 +58,7 @@ class ScanRun:
     bytes: int = 0
 
     def add(self, part: ScanRun) -> None:
-        """Add the result of a part of the scan to this result."""
+        """Add the result of a part of the scan."""
         self.candidates += part.candidates
         self.unread.update(part.unread)
         self.not_read += part.not_read[: MAX_NAMED - len(self.not_read)]
@@ -71,13 +68,13 @@ class ScanRun:
         self.bytes += part.bytes
 
     def add_not_read(self, item: NotRead) -> None:
-        """Count an item that could not be read. Keep the item itself if `not_read` has fewer than MAX_NAMED items."""
+        """Count an item that could not be read. Keep at most MAX_NAMED items."""
         self.unread[item.reason] += item.count
         if len(self.not_read) < MAX_NAMED:
             self.not_read.append(item)
 
     def add_unread(self, path: str, unread: Mapping[str, int]) -> None:
-        """Record that parts of the file or folder at `path` could not be read. `unread` has their number by reason."""
+        """Record how many parts of the file or folder could not be read, by reason."""
         for reason, count in unread.items():
             if count:
                 self.add_not_read(NotRead(reason, redact(path), count))

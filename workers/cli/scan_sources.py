@@ -1,4 +1,4 @@
-"""Walks folders, reads files and standard input, and finds git repositories, for `r8scan scan`."""
+"""Walks folders, reads files, and finds git repositories, for `r8scan scan`."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def scan_all(
     jobs: int,
     progress: Callable[[], AbstractContextManager[Progress]],
 ) -> ScanRun:
-    """Scan all paths and return the result, which includes the number of files that could not be read.
+    """Scan all paths and return the result.
 
     Args:
         paths: Files and folders, and "-" for standard input.
         history: Whether to read the histories of repositories with a work tree, and of git bundles.
-        jobs: The number of files that are read in parallel.
+        jobs: The number of files to read in parallel.
         progress: Returns a context manager that yields the progress display.
 
     Raises:
@@ -86,13 +86,8 @@ def scan_all(
 
 
 def _digester() -> Digester:
-    """Return the function that computes the digest of a token. Also make the detector use the settings' token formats.
-
-    If no R8SCAN_* variable is set, return the default function. Loading the settings would take too long.
-
-    Raises:
-        SettingsError: A setting is wrong or misspelt.
-    """
+    """Return the function that computes a token's digest, and load custom token formats."""
+    # Without R8SCAN_* variables, the default is used, because loading the settings would take too long.
     if not any(name.upper().startswith("R8SCAN_") for name in os.environ):
         return sha256_digest
     from scanner.settings import load_settings
@@ -102,12 +97,7 @@ def _digester() -> Digester:
 
 @dataclass(slots=True)
 class _Scan:
-    """One execution of `r8scan scan`. It scans one path after another and collects the results in `run`.
-
-    Attributes:
-        history: Whether to read the histories of repositories with a work tree, and of git bundles.
-        jobs: The number of files that are read in parallel.
-    """
+    """Scans one path after another and collects the results in `run`."""
 
     detector: Detector
     shown: Progress
@@ -124,7 +114,7 @@ class _Scan:
         self._add("-", _scan_stream(self.detector, sys.stdin.buffer, "-"))
 
     def path(self, path: Path) -> None:
-        """Scan a file, or a folder with everything in it."""
+        """Scan a file, or a folder with all its content."""
         self.shown.begin(str(path), None)
         walk = _Walk(path, self.detector, self.history)
         self.run.candidates += walk.in_names(path.parent, [path.name])
@@ -142,7 +132,7 @@ class _Scan:
             self.run.add(self.histories.scan_around(path))
 
     def _files(self, walk: _Walk) -> bool:
-        """Scan the files that `walk` finds. Return True if one of them is a git bundle whose history was read."""
+        """Scan the files that `walk` finds. Return True if the history of a bundle was read."""
         is_folder = walk.path.is_dir() and not walk.path.is_symlink()
         files = walk.files() if is_folder else iter([str(walk.path)])
         has_bundle = False
@@ -156,9 +146,7 @@ class _Scan:
         return has_bundle
 
     def _bundle(self, file: Path, *, is_given: bool) -> bool:
-        """Scan the history in a git bundle and return True. If git cannot read the file, scan it as an ordinary file
-        and return False.
-        """
+        """Scan a git bundle and return True. If it is unreadable, scan it as a file."""
         try:
             self.run.add(self.histories.scan_bundle(file, is_given=is_given))
         except GitError:
@@ -169,9 +157,7 @@ class _Scan:
         return True
 
     def _batches(self, files: Iterator[str], survey: Survey) -> Iterator[list[Path]]:
-        """Yield the files in batches. Omit files in which a quick first search (`survey`) has found no sign of a
-        token.
-        """
+        """Yield batches of the files that may contain a token."""
         for _ in range(BATCHES_BEFORE_SURVEY):
             if not (batch := list(itertools.islice(files, FILES_A_BATCH))):
                 return
@@ -195,21 +181,18 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk through all files below a path, including hidden files. It also collects the git repositories that it
-    finds.
-
-    It does not follow links. It omits git's object files if they are read as part of a repository's history.
+    """A walk through all files below a path. It also collects the git repositories there.
 
     Attributes:
-        path: The path at which the walk begins.
         detector: Searches file names for tokens.
-        reads_histories: Whether the histories of repositories are read. If so, missing git directories and submodules
-            count as unread.
+        reads_histories: Whether the histories of repositories are read.
         run: The tokens found in file names, and what could not be read.
-        bare: The git directory and the displayed path of each repository without a work tree.
-        work_trees: The git directory and the displayed path of each repository with a work tree, and of its submodules.
+        bare: The repositories without a work tree: git directory and displayed path.
+        work_trees: The repositories with a work tree, and their submodules: git directory and displayed path.
         has_lost_history: Whether the git directory of a work tree is missing.
     """
+
+    # Links are not followed. Git's object files are omitted if they are read as part of a repository's history.
 
     path: Path
     detector: Detector
@@ -224,7 +207,7 @@ class _Walk:
         return itertools.chain.from_iterable(self._lists_of_files())
 
     def _lists_of_files(self) -> Iterator[list[str]]:
-        """Yield one list for each folder, with the paths of the folder's files."""
+        """Yield the paths of each folder's files as one list."""
         stack = [(str(self.path), False)]
         while stack:
             folder, is_in_git = stack.pop()
@@ -249,13 +232,7 @@ class _Walk:
                     stack.append((prefix + name, is_in_git or name == ".git"))
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
-        """If the folder is a work tree or a git directory, record its repository. Return True only for a git directory.
-
-        Args:
-            path: The path of the folder.
-            names: The names of the files and folders in it.
-            is_in_git: Whether the folder is `.git` or is below it.
-        """
+        """Record the repository if the folder is a work tree or a git directory. Return True for a git directory."""
         # Most folders are not repositories. Skip them before a `Path` is created, because creating 100,000 of these
         # objects takes time.
         if ".git" not in names and "HEAD" not in names:
@@ -276,7 +253,7 @@ class _Walk:
         return True
 
     def _beside_objects(self, objects: Path) -> list[str]:
-        """Return the files below the git folder `objects` that are not read as part of the repository's history."""
+        """Return the files in a git `objects` folder that are not part of the repository's history."""
         found: list[str] = []
         for root, _, names in os.walk(objects, onerror=self._unreadable):
             folder = os.path.relpath(root, objects)
@@ -290,7 +267,7 @@ class _Walk:
         self.run.add_unread(str(error.filename), {"folder_unreadable": 1})
 
     def in_names(self, folder: str | Path, names: Sequence[str]) -> list[Candidate]:
-        """Return the candidates (possible tokens) in the names of a folder's files and subfolders."""
+        """Return the possible tokens in the names of a folder's files and subfolders."""
         if not names or self.detector.scan_bytes(os.fsencode("\n".join(names))) is None:
             return []
         found: list[Candidate] = []
@@ -302,10 +279,7 @@ class _Walk:
 
 
 def _is_read_by_git(objects: Path, name: str) -> bool:
-    """Return whether the file `name` in the folder `objects` is read as part of the git history.
-
-    The history is read from loose objects, and from pack files that have an index.
-    """
+    """Return whether git reads the file `name` in the folder `objects`."""
     pack = _PACK.fullmatch(name)
     if pack is None:
         return _LOOSE_OBJECT.fullmatch(name) is not None
@@ -315,10 +289,8 @@ def _is_read_by_git(objects: Path, name: str) -> bool:
 def _scan_files(
     pool: ThreadPoolExecutor, detector: Detector, paths: Sequence[Path], leaves_bundles: bool
 ) -> Iterator[StreamRead | None]:
-    """Yield the result of `_scan_file` for each path, in the order of the paths.
-
-    Each task of the thread pool reads several files, because starting a task takes longer than reading a small file.
-    """
+    """Yield the result of `_scan_file` for each path, in the order of the paths."""
+    # Each task reads several files, because starting a task takes longer than reading a small file.
 
     def scan(some: Sequence[Path]) -> list[StreamRead | None]:
         return [_scan_file(detector, path, leaves_bundles) for path in some]
@@ -328,10 +300,7 @@ def _scan_files(
 
 
 def _scan_file(detector: Detector, path: Path, leaves_bundles: bool = False) -> StreamRead | None:
-    """Scan a file's content. For a symbolic link, scan the path to which it points, as text.
-
-    If `leaves_bundles` is set, return None for a git bundle without scanning it.
-    """
+    """Scan a file's content. For a symbolic link, scan its target's path as text."""
     place = Place("local_file", path=str(path))
     try:
         status = path.lstat()

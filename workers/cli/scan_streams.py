@@ -1,4 +1,4 @@
-"""Scans a stream of any length. A stream that is too long for the memory is scanned in pieces."""
+"""Scans a stream of any length. A long stream is scanned in pieces."""
 
 from __future__ import annotations
 
@@ -19,16 +19,13 @@ the size of the content is not known.
 
 
 class Readable(Protocol):
-    """A binary stream, such as a file or a pipe. `read` may return fewer bytes than requested."""
+    """A binary stream. `read` may return fewer bytes than requested."""
 
     def read(self, size: int, /) -> bytes | None: ...
 
 
 class StreamRead(NamedTuple):
-    """The result of scanning one stream: the possible tokens, the number of unread parts by reason, and the bytes read.
-
-    The possible tokens have no path or position yet. The caller adds them.
-    """
+    """The result of scanning one stream. The possible tokens have no path or position yet."""
 
     candidates: list[Candidate]
     unread: Counter[str]
@@ -39,8 +36,6 @@ def scan_stream(detector: Detector, stream: Readable, path: str, size: int = 0) 
     """Scan the stream to its end and return the result.
 
     Args:
-        detector: Scans the content.
-        stream: The stream to read.
         path: The path of the content. The file name helps to recognize the type of the file.
         size: The content's size in bytes, or 0 if it is unknown.
     """

@@ -1,4 +1,4 @@
-"""The `r8scan settings` command, which shows the value of each setting and where it comes from."""
+"""The `r8scan settings` command, which shows each setting and where its value comes from."""
 
 from __future__ import annotations
 
@@ -38,10 +38,7 @@ def settings(
 
 @dataclass(frozen=True, slots=True)
 class ShownSetting:
-    """A setting as `r8scan settings` prints it, without secrets.
-
-    `origin` says where the setting's value comes from, for example from an environment variable.
-    """
+    """A setting without secrets. `origin` says where its value comes from, such as an environment variable."""
 
     name: str
     value: str
@@ -49,7 +46,7 @@ class ShownSetting:
 
 
 def described(loaded: Settings) -> Iterator[ShownSetting]:
-    """Yield every setting as `r8scan settings` prints it."""
+    """Yield all settings as `r8scan settings` prints them."""
     # A secret that is set but empty counts as not set.
     secrets = {f"{PREFIX}{secret}" for secret in SECRETS}
     environment = {name.upper() for name, value in os.environ.items() if value or name.upper() not in secrets}
@@ -62,7 +59,7 @@ def described(loaded: Settings) -> Iterator[ShownSetting]:
 
 
 def shown(field: str, value: Any) -> str:
-    """Return a setting's value as text, with secrets masked. For a secret URL, mask only the password and the query."""
+    """Return a setting's value as text, with secrets masked."""
     if value is None:
         return "-"
     if isinstance(value, SecretStr) and not value.get_secret_value():
@@ -75,7 +72,7 @@ def shown(field: str, value: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """Return the URL with its password and its query replaced by ***."""
+    """Return the URL with its password and query replaced by ***."""
     parts = urlsplit(url)
     if not parts.scheme:
         return url

@@ -1,4 +1,4 @@
-"""Tests whether a worker can start queued work now, for commands that wait until the work is done."""
+"""Tests whether a worker can start queued work now."""
 
 from __future__ import annotations
 
@@ -24,12 +24,7 @@ NOT_HERE, REDIS_AWAY = "r8scan run does not run here", "Redis does not answer"
 
 
 def obstacle(database: Database, settings: Settings, queue: str, *, seconds: float = START_SECONDS) -> str | None:
-    """Return why no worker can start a job from this queue now, or None if a worker can start one.
-
-    If no worker runs yet, wait for one, at most `seconds`, because the service may be starting. Say on standard error
-    that the command waits. Do not wait if `r8scan run` does not run on this machine, or if an external Redis server is
-    down.
-    """
+    """Return why no worker can start a job from this queue, or None if one can. Wait at most `seconds` for a worker."""
     deadline, was_said = time.monotonic() + seconds, False
     while reason := _obstacle(database, settings, queue):
         if reason in (NOT_HERE, REDIS_AWAY) or time.monotonic() > deadline:
@@ -52,11 +47,8 @@ def _obstacle(database: Database, settings: Settings, queue: str) -> str | None:
 
 
 def _runs_here(state_dir: Path) -> bool:
-    """Return whether `r8scan run` runs with this state folder.
-
-    It does if the process exists whose id is in the lock file. Do not try to take the lock: `r8scan run` could then
-    fail to take it.
-    """
+    """Return whether `r8scan run` runs with this state folder."""
+    # Do not try to take the lock: `r8scan run` could then fail to take it.
     try:
         os.kill(int((state_dir / "run.lock").read_text()), 0)
     except PermissionError:

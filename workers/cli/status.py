@@ -1,4 +1,4 @@
-"""The `r8scan status` command, which shows whether the service works, its problems, and its state in tables."""
+"""The `r8scan status` command, which shows whether the service works and its problems."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ def _watch(look: Callable[[], Overview]) -> None:
 
 
 def _text(line: str, style: str = "") -> RenderableType:
-    """Return a line that is wrapped only between words, so that paths and addresses can be copied."""
+    """Return a line that is wrapped only between words, so that paths can be copied."""
     return WrappedLine(output.plain(line), style)
 
 
 def _verdict(found: Overview) -> RenderableType:
-    """Return a sentence that says whether the service works, and a second line with the database's name."""
+    """Return whether the service works, as one sentence, and the database's name."""
     said = verdict(found)
     style = "bold red" if not said.works and not said.starts else "yellow" if found.problems or said.starts else "green"
     where = f"database: {found.configuration.database}   read at {output.plain(found.at)}"
@@ -97,7 +97,7 @@ def _verdict(found: Overview) -> RenderableType:
 
 
 def _problems(found: Overview) -> list[RenderableType]:
-    """Return one line for each problem, then one line for each kind of decision that waits for a person."""
+    """Return one line for each problem and for each kind of decision that waits."""
     decisions = [one for one in found.problems if one.kind in DECISIONS]
     others = [one for one in found.problems if one.kind not in DECISIONS]
     return [_line("! ", one, found, "red") for one in others] + [_line("? ", one, found, "yellow") for one in decisions]
@@ -196,11 +196,7 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 
 def _gaps(one: SourceRow) -> str | None:
-    """Return one line about the events that a source missed. Return None if it missed none and is not behind.
-
-    The line says how often events were missed in the last 24 hours and about how many, by reason. It also says how far
-    the source is behind, such as "2 h to catch up on". A source is something that r8scan polls.
-    """
+    """Return one line about the events that a source missed, or None."""
     reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
     parts = [f"{one.gaps_24h} ({reasons})"] if one.gaps_24h else []
@@ -236,10 +232,7 @@ def _recall_rows(found: Overview) -> Iterable[Sequence[Any]]:
 
 
 def _percent(share: Sequence[float] | None) -> str | None:
-    """Return a confidence interval as text, such as "92 to 97 %", or None if nothing was measured.
-
-    `share` is one of the values in `SourceRow.recall`: two counts, and the lower and upper bound of the interval.
-    """
+    """Return a confidence interval as text, such as "92 to 97 %", or None if there is none."""
     return None if not share else f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %"
 
 
@@ -305,10 +298,7 @@ def _table(
 
 
 def _summed(counts: Mapping[str, int]) -> str | None:
-    """Return the sum of the counts and the two commonest reasons, such as "12 (too_large, timeout, …)".
-
-    `counts` contains a number for each reason. Return None if it is empty.
-    """
+    """Return the sum and the two commonest reasons, such as "12 (too_large, timeout, …)", or None."""
     if not counts:
         return None
     common = sorted(counts, key=lambda key: -counts[key])[:2]

@@ -1,4 +1,4 @@
-"""The `r8scan store` commands, which check the vendor's token store (an HTTP API) and run a small reference store."""
+"""The `r8scan store` commands, which check a token store's HTTP API and run a reference store."""
 
 from __future__ import annotations
 

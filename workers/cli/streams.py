@@ -1,4 +1,4 @@
-"""Opens the input of commands that read lines, and reports the lines that were skipped."""
+"""Opens the input of commands that read lines, and counts skipped lines."""
 
 from __future__ import annotations
 
@@ -34,12 +34,7 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """The invalid input lines that a command has skipped.
-
-    Attributes:
-        count: The number of skipped lines.
-        numbers: The line numbers of the skipped lines, at most NAMED of them.
-    """
+    """The invalid input lines that a command has skipped. `numbers` has the first NAMED line numbers."""
 
     NAMED = 100
 
@@ -48,13 +43,13 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count a skipped line. For the first NAMED lines, also print the reason."""
+        """Count a skipped line. Print the reason for the first NAMED lines."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """If more than NAMED lines were skipped, print how many more there were."""
+        """Print how many more lines were skipped than were named."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -1,8 +1,4 @@
-"""Tables that fit the terminal's width without breaking words, so that ids and addresses can be copied.
-
-If a table is too wide, its cells are first wrapped between words. If that is not enough, optional columns are omitted.
-If the table is still too wide, each row is printed as several lines, each with the name of a column and its value.
-"""
+"""Tables that fit the terminal's width without breaking words, so that ids and addresses can be copied."""
 
 from __future__ import annotations
 
@@ -23,7 +19,6 @@ class FittedTable:
     """A table for terminals of any width.
 
     Attributes:
-        title: The title above the table.
         columns: The names of the columns, which may contain line breaks.
         rows: The cells of each row, each as one line of printable text.
         optional: The columns that may be omitted if the table is too wide, in the order in which they are omitted.
@@ -47,10 +42,7 @@ class FittedTable:
         yield from self._stacked(options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """Return the width of each column in `shown` for a table of at most `width` characters.
-
-        Return None if this is impossible without breaking a word.
-        """
+        """Return the width of each shown column, or None if a word would break."""
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
         least = [max(_longest_word(cell) for cell in column) for column in cells]
@@ -82,11 +74,7 @@ class FittedTable:
         return grid
 
     def _stacked(self, width: int) -> Iterator[Text]:
-        """Yield the title, and then each row as several lines.
-
-        The first line of a row is its first cell. The other lines contain the name of a column and the cell's value.
-        Empty cells are omitted.
-        """
+        """Yield each row as several lines, each with a column's name and a value."""
         names = [" ".join(column.split()) for column in self.columns]
         indent = max(map(len, names)) + 4
         yield Text(self.title, style="bold italic")
@@ -101,15 +89,13 @@ class FittedTable:
 
 @dataclass(frozen=True, slots=True)
 class WrappedLine:
-    """A line of text that is wrapped between words. Rich alone would break a path that is wider than the terminal."""
+    """A line of text that is wrapped only between words."""
 
     text: str
     style: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the text in lines that fit the terminal's width. A word that is longer than this width is not
-        broken.
-        """
+        """Yield the text in lines that fit the terminal's width. Longer words are not broken."""
         del console
         yield Text("\n".join(_wrapped(self.text, options.max_width)), self.style, no_wrap=True, overflow="ignore")
 
@@ -123,7 +109,7 @@ def _longest_word(text: str) -> int:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Split the text into lines of at most `width` characters. A word that is longer gets a line of its own."""
+    """Split the text into lines of at most `width` characters. A longer word gets its own line."""
     lines = [""]
     for word in text.split(" "):
         if lines[-1] and len(lines[-1]) + 1 + len(word) > width:

@@ -41,7 +41,7 @@ LISTED = 100
 
 
 class TokenState(StrEnum):
-    """The allowed values of the option `--state`. A protected token may be live or disabled."""
+    """The allowed values of the option `--state`. Protected tokens are either live or disabled."""
 
     live = "live"
     disabled = "disabled"
@@ -55,7 +55,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 @contextmanager
 def _sql_store(*, creates_tables: bool = False) -> Iterator[Context]:
-    """Yield the settings, database and clients. Raise UserError if the token store is not r8scan's own SQL table."""
+    """Yield the context. Raise UserError unless the token store is r8scan's own SQL table."""
     with opened_context(creates_tables=creates_tables) as context:
         if context.settings.token_store_url is not None:
             raise UserError(f"the tokens are in the store at {context.settings.token_store_url}: change them there")

@@ -1,4 +1,4 @@
-"""The `r8scan usage` command, which stores records of how tokens were used and applies rules to them."""
+"""The `r8scan usage` command, which stores records of how tokens were used."""
 
 from __future__ import annotations
 

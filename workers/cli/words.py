@@ -1,4 +1,4 @@
-"""Converts database values to words for people. JSON output contains the unconverted values."""
+"""Converts database values to words for people."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _GIST = re.compile(r"[0-9a-f]{20,64}")
 
 
 def place(one: Exposure) -> str:
-    """Return a text that says where a token was found: the repository's name, the gist, or the kind of place."""
+    """Return where a token was found: the repository's name, the gist, or the kind of place."""
     if one.repository:
         return one.repository
     if one.kind not in GISTS:
@@ -38,9 +38,7 @@ def place(one: Exposure) -> str:
 
 
 def amount(name: str, value: int) -> str:
-    """Return a number with its unit, such as "2 api tokens" for the name "api_tokens", or "1 push" for the name
-    "pushes".
-    """
+    """Return a number with its unit, for example "2 api tokens" for the name "api_tokens"."""
     words = name.replace("_", " ")
     if value == 1:
         if words.endswith("ies"):
@@ -51,7 +49,7 @@ def amount(name: str, value: int) -> str:
 
 
 def recipient(one: Notification) -> str:
-    """Return the recipient of a message as text, such as "owner, ana@example.com"."""
+    """Return a message's recipient, such as "owner, ana@example.com"."""
     if one.channel not in (Channel.EMAIL, Channel.OPERATOR):
         return RECIPIENTS[one.channel]
     role = "operator" if one.channel == Channel.OPERATOR else "owner"

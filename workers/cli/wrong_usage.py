@@ -1,4 +1,4 @@
-"""Builds the error message for a wrong command line. It says what is wrong and which command shows the help."""
+"""Builds the error message for a wrong command line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ _WORDS = (
 
 
 def line(err: TyperException) -> str:
-    """Return the error message as one line. It may repeat what the user typed.
-
-    Args:
-        err: An error that typer found while it read the command line.
-    """
+    """Return the error message as one line. It may repeat what the user typed."""
     context: Any = getattr(err, "ctx", None)
     command = context.command_path if context is not None else "r8scan"
     message = (_about_parameter(err) or err.format_message()).strip().rstrip(".")
@@ -32,7 +28,7 @@ def line(err: TyperException) -> str:
 
 
 def _about_parameter(err: TyperException) -> str | None:
-    """Return what is wrong with an option or argument. Return None if the error is not about an option or argument."""
+    """Return what is wrong with an option or argument, or None for other errors."""
     parameter: Any = getattr(err, "param", None)
     if parameter is None:
         return None
