@@ -1,6 +1,5 @@
-"""The objects that a process of the service needs: settings, database, GitHub client, token detector, token store.
-
-Each object is created when it is first used, and only once.
+"""The objects that a process of the service needs, such as the settings and the database. Each is created at first
+use.
 """
 
 from __future__ import annotations
@@ -52,18 +51,13 @@ OTHER_CONNECTIONS = 1
 
 @dataclass
 class Context:
-    """The objects that the threads of one process share, such as the database and the clients.
-
-    A forked process needs a context of its own.
-    """
+    """The objects that the threads of one process share. A forked process needs a context of its own."""
 
     settings: Settings
     max_connections: int = MAX_CONNECTIONS
 
     def check(self) -> None:
         """Check that the files named in the settings can be used and that the needed libraries are installed.
-
-        A process calls this when it starts, so that it fails at once and not later.
 
         Raises:
             SettingsError: A file cannot be used, or a library is missing. The message is one line.
@@ -104,7 +98,7 @@ class Context:
 
     @cached_property
     def background(self) -> ThreadPoolExecutor:
-        """Return an executor with one thread. The web console uses it to refresh the values of its pages."""
+        """Return an executor with one thread, which refreshes the web console's values."""
         return ThreadPoolExecutor(1, thread_name_prefix="refresh")
 
     @cached_property
@@ -113,18 +107,13 @@ class Context:
 
     @cached_property
     def github_of_gists(self) -> GitHub:
-        """Return the client that lists gists.
-
-        GitHub does not allow Apps to list gists. If both an App and a personal token are configured, this client uses
-        the personal token. Otherwise it is the same client as `github`.
-        """
+        """Return the client that lists gists."""
+        # GitHub does not allow Apps to list gists, so prefer a personal token.
         return self._connected(self._token, 2) if self._app and self._token else self.github
 
     @cached_property
     def github_of_canaries(self) -> GitHub:
-        """Return the client that publishes canaries (test tokens).
-
-        It uses another GitHub account than the other clients, so it shares no rate limits with them.
+        """Return the client that publishes canaries (test tokens). It uses a GitHub account of its own.
 
         Raises:
             SettingsError: R8SCAN_CANARY_GITHUB_TOKEN is not set.
@@ -152,7 +141,7 @@ class Context:
         return tuple(one for one in (self._app, self._token) if one)
 
     def lone_client(self, credential: App | str | None) -> GitHub:
-        """Return a client that ignores the rate limits that all workers share. The caller must close the client."""
+        """Return a client that ignores the rate limits that workers share. The caller must close it."""
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -170,7 +159,7 @@ class Context:
 
     @cached_property
     def store(self) -> SqlStore | HttpStore:
-        """Return the configured token store: an SQL table in this database, or the vendor's HTTP API.
+        """Return the token store: an SQL table in this database, or the vendor's HTTP API.
 
         Raises:
             SettingsError: The certificates for the HTTP API cannot be read.
@@ -199,7 +188,7 @@ class Context:
 
     @cached_property
     def gateways(self) -> dict[Channel, AnnouncementChannel]:
-        """Return the configured channels on which disabled tokens are announced to API gateways, by kind of channel."""
+        """Return the channels on which disabled tokens are announced to API gateways, by kind."""
         settings = self.settings
         found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
@@ -212,7 +201,7 @@ class Context:
 
     @cached_property
     def operator_channels(self) -> tuple[OperatorChannel, ...]:
-        """Return the configured channels for messages to the operator. The tuple may be empty."""
+        """Return the channels for messages to the operator. The tuple may be empty."""
         settings = self.settings
         found: list[OperatorChannel] = []
         if settings.operator_email:
@@ -292,18 +281,12 @@ def current_context() -> Context:
 
 
 def use_context(context: Context) -> None:
-    """Make `context` the context (the shared objects) of this forked process. The parent process must not have
-    used it.
-    """
+    """Set the context of this forked process. The parent process must not have used the context."""
     global _current
     _current = context
 
 
 def forget_context(max_connections: int = MAX_CONNECTIONS) -> None:
-    """Discard the context after a fork, because two processes must not share connections.
-
-    Args:
-        max_connections: The maximum number of database connections of the new context.
-    """
+    """Discard the context after a fork, because two processes must not share connections."""
     global _current, _max_connections
     _current, _max_connections = None, max_connections

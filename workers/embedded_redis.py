@@ -1,7 +1,4 @@
-"""Starts the Redis server of `r8scan run` as a child process that ends with r8scan.
-
-The server listens on a private socket only.
-"""
+"""Starts the Redis server of `r8scan run` as a child process that ends with r8scan."""
 
 from __future__ import annotations
 
@@ -33,11 +30,11 @@ a kilobyte.
 
 
 class RedisUnavailable(Exception):
-    """Raised if no Redis server can be started. The message says what to install or which setting to change."""
+    """Raised if no Redis server can be started. The message says what to do."""
 
 
 def server_binary() -> str:
-    """Return the path of a Redis or Valkey server. Prefer one that is installed on the system to one in a Python
+    """Return the path of a Redis or Valkey server. A server installed on the system is preferred to one in a Python
     package.
 
     Raises:
@@ -63,11 +60,8 @@ def server_binary() -> str:
 
 
 def socket_path(state_dir: Path) -> Path:
-    """Return the path of the Redis server's socket.
-
-    The socket is in the state folder. If its path there would be longer than 107 bytes, Linux's limit, the socket is in
-    the temporary folder.
-    """
+    """Return the path of the Redis server's socket."""
+    # Linux limits the path of a socket to 107 bytes.
     path = state_dir.absolute() / "redis" / "redis.sock"
     if len(os.fsencode(path)) <= MAX_SOCKET_PATH_LENGTH:
         return path
@@ -79,7 +73,7 @@ def start(state_dir: Path) -> subprocess.Popen[bytes]:
     """Start the Redis server and wait until it answers. The server stores nothing on disk.
 
     Raises:
-        RedisUnavailable: The server does not start. The message is one line.
+        RedisUnavailable: The server does not start.
     """
     socket = socket_path(state_dir)
     socket.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
 """Starts services as forks of the supervisor process, so that they share the memory of the imported code.
 
-The supervisor remembers a `fingerprint` of r8scan's source files. If the files have changed since it imported them, it
-starts a new interpreter instead of a fork.
+If r8scan's source files have changed since they were imported, a new interpreter is started instead.
 """
 
 from __future__ import annotations
@@ -108,9 +107,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 
 
 def import_everything() -> int:
-    """Import all code that the services need. Return the `fingerprint` of the source files, computed before the
-    import.
-    """
+    """Import all code that the services need. Return the `fingerprint` of the source files before the import."""
     before = fingerprint()
     # Switch off garbage collection during the imports, because it would leave gaps in the memory. Each forked process
     # would fill these gaps with its own objects, and could not share this memory.
@@ -130,7 +127,7 @@ def import_everything() -> int:
 
 
 def _finish_app() -> None:
-    """Make Celery read its settings and register all tasks, so that the forks need not do it."""
+    """Make Celery read its settings and register all tasks before the fork."""
     from workers.celery import app
 
     app.loader.import_default_modules()
@@ -139,12 +136,11 @@ def _finish_app() -> None:
 
 
 def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False) -> None:
-    """Load certificate authorities, prepare database queries and compile templates, so that the forks need not do it.
+    """Load certificate authorities, prepare database queries and compile templates before the fork.
 
     Args:
         database: The database. It is closed at the end, because the forks must not inherit a connection.
-        is_scanner: Whether the forks only scan. Such forks send no mail and do not look for problems, so less is
-            loaded.
+        is_scanner: Whether the forks only scan. For them, less is loaded.
     """
     tls.trusted()
     if not is_scanner:
@@ -156,12 +152,9 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
 
 def keep_memory_shared() -> None:
-    """Prepare this process's memory for forks.
-
-    A fork shares each page of memory with its parent until one of them writes to the page. Garbage collection writes to
-    every object, so exclude all existing objects from it. Also limit the number of memory areas that malloc uses, so
-    that threads reuse freed memory.
-    """
+    """Prepare this process's memory for forks."""
+    # A fork shares each page of memory with its parent until one of them writes to the page. Garbage collection writes
+    # to every object.
     gc.freeze()
     memory.limit_kept_memory()
 
@@ -176,18 +169,16 @@ def fingerprint() -> int:
 
 
 def can_fork() -> bool:
-    """Return whether this process may be forked. It must be on Linux and have only one thread.
-
-    If other threads held locks, the fork would inherit these locks and wait for them forever.
-    """
+    """Return whether this process may be forked: it must be on Linux and have only one thread."""
+    # If another thread held a lock, the fork would inherit the lock and wait for it forever.
     return threading.active_count() == 1 and sys.platform == "linux"
 
 
 def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedChild:
-    """Run `main` in a forked process. The process has its own session, and ends when its parent ends.
+    """Run `main` in a forked process, which ends when its parent ends.
 
     Args:
-        main: The function to run. The forked process ends when it returns or raises SystemExit.
+        main: The function to run. The forked process ends when the function returns or raises SystemExit.
         environment: Environment variables for the forked process, added to those of its parent.
     """
     parent = os.getpid()

@@ -1,10 +1,6 @@
-"""Writes the log: one line per event, for people or as JSON, with every token redacted.
+"""Writes the log: one line per event, for people or as JSON, with every token redacted."""
 
-At the level `info`, the log contains only security events, a summary each minute, and the start of the service.
-Libraries log only warnings and errors.
-
-A value is redacted before it is cut to its maximum length: a token cut in half would not be recognized.
-"""
+# A value is redacted before it is cut to its maximum length: a token cut in half would not be recognized.
 
 from __future__ import annotations
 
@@ -63,7 +59,7 @@ _log = logging.getLogger(__name__)
 
 
 def configure_logging(settings: Settings) -> None:
-    """Configure logging: all log records and uncaught exceptions go to standard error, with tokens redacted."""
+    """Send all log records and uncaught exceptions to standard error, with tokens redacted."""
     renderer: Processor = (
         structlog.processors.JSONRenderer()
         if settings.log_format == "json"
@@ -89,10 +85,8 @@ def configure_logging(settings: Settings) -> None:
 
 
 def last_line(message: str) -> str:
-    """Return the last log line of a process that cannot start because of an error.
-
-    Read the log format from the environment only, because the settings may be wrong.
-    """
+    """Return the last log line of a process that cannot start because of an error."""
+    # Read the log format from the environment only, because the settings may be wrong.
     text = redact(f"r8scan: {message}")
     if os.environ.get("R8SCAN_LOG_FORMAT", "").lower() != "json":
         return text
@@ -101,10 +95,8 @@ def last_line(message: str) -> str:
 
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
-    """Return False for Celery's log records about failed attempts to reach Redis, and True for all other records.
-
-    The failed attempts are reported to `outage.broker`, which logs fewer lines about them.
-    """
+    """Return False for Celery's log records about failed attempts to reach Redis."""
+    # The failed attempts are reported to `outage.broker`, which logs fewer lines about them.
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
     is_about_broker = "Cannot connect to" in text or "Connection error" in text or "Connection to broker" in str(first)
@@ -143,7 +135,7 @@ def _log_unraisable(found: sys.UnraisableHookArgs) -> None:
 
 
 def _tracebacks(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Convert the exception and the stack in a log event to text, with tokens redacted and the length limited."""
+    """Convert a log event's exception and stack to short text without tokens."""
     found: ExcInfo | None = event.pop("exc_info", None)
     if found and found[1] is not None:
         event["exception"] = _text(structlog.processors.format_exc_info(_, __, {"exc_info": found})["exception"])
@@ -157,15 +149,13 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact every value of a log event and limit its length. `_tracebacks` does this for exceptions and stacks."""
+    """Redact every value of a log event, except tracebacks, and limit its length."""
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 
 
 def clean_value(value: Any, depth: int = 0) -> Any:
-    """Return the value in a form that may be logged: JSON of limited size and depth, without tokens and control
-    characters.
-    """
+    """Return the value as JSON of limited size and depth, without tokens and control characters."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, int):
@@ -192,10 +182,8 @@ def _representation(value: object) -> str:
 
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
-    """Return the bytes as text without tokens, one character for each byte.
-
-    `repr` would write an escape for each zero byte. A token in UTF-16 would then not be recognized and not be removed.
-    """
+    """Return the bytes as text without tokens, one character for each byte."""
+    # `repr` would write an escape for each zero byte, and a token in UTF-16 would then not be recognized.
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
     return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)
@@ -213,9 +201,7 @@ def clean_text(value: str, longest: int) -> str:
 
 
 class _RedactingFormatter(structlog.stdlib.ProcessorFormatter):
-    """A log formatter that redacts the whole finished line, because a token may be spread over several values of the
-    line.
-    """
+    """A log formatter that redacts the whole line, because several values may form a token."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

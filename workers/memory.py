@@ -17,10 +17,7 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 
 
 def limit_kept_memory() -> None:
-    """Limit the amount of freed memory that the C library keeps in this process. This sets options of malloc.
-
-    Call this before threads are started. Forked processes inherit the options.
-    """
+    """Limit the freed memory that the C library keeps. Call this before threads are started."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):  # the C library musl has neither mallopt nor arenas
@@ -30,10 +27,7 @@ def limit_kept_memory() -> None:
 
 
 def freeze_started_objects() -> None:
-    """Exclude all existing objects from garbage collection, so that later collections take less time.
-
-    Also give freed memory back to the operating system. A service calls this function when its start is complete.
-    """
+    """Exclude all existing objects from garbage collection, and give freed memory back to the operating system."""
     gc.collect()
     gc.freeze()
     limit_kept_memory()

@@ -1,7 +1,4 @@
-"""Logs an outage of a server with few lines.
-
-One line is logged when the outage begins, further lines at growing intervals, and one line when it is over.
-"""
+"""Logs an outage of a server with few lines: when it begins, at growing intervals, and when it is over."""
 
 from __future__ import annotations
 
@@ -34,10 +31,7 @@ class Outage:
         self._failures = 0
 
     def failed(self, err: BaseException) -> None:
-        """Count a failed request to the server, and log the outage if a line is due.
-
-        The first failed request of an outage is always logged. Later lines follow at growing intervals.
-        """
+        """Count a failed request to the server, and log the outage if a line is due."""
         with self._lock:
             now = self._clock()
             if self._began is None:
@@ -52,7 +46,7 @@ class Outage:
         self._log.warning("%s is unavailable (%s); %s", self._what, type(err).__name__, self._meanwhile, extra=extra)
 
     def worked(self) -> None:
-        """Record a successful request to the server. If there was an outage, log that it is over."""
+        """Record a successful request to the server, and log the end of an outage."""
         if self._began is None:
             return
         with self._lock:

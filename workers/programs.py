@@ -1,7 +1,6 @@
-"""Celery's worker and scheduler (beat), without their banners and other output that does not go through the log.
+"""Celery's worker and scheduler (beat), without output that does not go through the log."""
 
-`start` runs them without Celery's command line, which would need ten megabytes more memory in each process.
-"""
+# `start` runs them without Celery's command line, which would need ten megabytes more memory in each process.
 
 from __future__ import annotations
 
@@ -32,10 +31,7 @@ class Beat(beat.Beat):  # type: ignore[misc]  # celery has no types
 
 @cache
 def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
-    """Parse the command-line arguments that would follow `celery -A workers`, and return them.
-
-    Only arguments that the supervisor uses are supported.
-    """
+    """Parse the arguments that would follow `celery -A workers`. Only the supervisor's arguments are supported."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("beat").add_argument("--pidfile")
@@ -51,10 +47,6 @@ def parse(arguments: tuple[str, ...]) -> argparse.Namespace:
 
 def start(app: Celery, wanted: argparse.Namespace) -> None:
     """Run a Celery worker or scheduler in this process until it is told to stop.
-
-    Args:
-        app: The Celery app.
-        wanted: The arguments, as `parse` returns them.
 
     Raises:
         SystemExit: The worker has ended. The exception contains its exit status.
@@ -78,10 +70,8 @@ def start(app: Celery, wanted: argparse.Namespace) -> None:
 
 
 def say(message: str, _: object = None) -> None:
-    """Write a message of Celery's signal handlers to standard error, as JSON if the log is JSON.
-
-    Do not use the logging module, because the signal may have interrupted this module while it wrote a line.
-    """
+    """Write a message of Celery's signal handlers to standard error, as JSON if the log is JSON."""
+    # Do not use the logging module, because the signal may have interrupted it while it wrote a line.
     line = message if _is_console else json.dumps(_event(message))
     try:
         os.write(2, f"{line}\n".encode())
@@ -95,7 +85,7 @@ def _event(message: str) -> dict[str, str]:
 
 
 def say_as(log_format: str) -> None:
-    """Make Celery's signal handlers print with `say`, as JSON if `log_format` is "json"."""
+    """Make Celery's signal handlers print with `say`, as JSON for the log format "json"."""
     global _is_console
     _is_console = log_format != "json"
     worker.safe_say = say

@@ -15,9 +15,6 @@ BEAT, WEB = "beat", "web"
 
 
 def role_of(queues: tuple[str, ...]) -> str:
-    """Return the role (such as poller) of a process that consumes these queues.
-
-    Return `worker` if the queues belong to several roles.
-    """
+    """Return the role of a process that consumes these queues, or `worker` if they belong to several roles."""
     roles = {QUEUES[queue] for queue in queues if queue in QUEUES}
     return roles.pop() if len(roles) == 1 else "worker"

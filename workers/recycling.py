@@ -1,8 +1,4 @@
-"""Ends a worker that uses much memory or has run for a day, so that it is started again.
-
-The worker takes no more messages, and ends when its current tasks are done. The supervisor, or the container's restart
-policy, starts it again.
-"""
+"""Ends a worker that uses much memory or has run for a day, so that it is started again."""
 
 from __future__ import annotations
 
@@ -36,10 +32,9 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process if it uses much memory or has run for a long time, at a moment when no task runs in it.
+    """Ends this process, when no task runs in it, if it uses much memory or has run for a day.
 
     Args:
-        is_idle: Returns True if no task runs in the process now.
         memory: Returns the resident memory of the process in bytes.
         end: Ends the process when its current tasks are done.
         clock: Returns seconds of a monotonic clock.
@@ -61,11 +56,7 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it uses much memory or has run for a long time, and if no task runs in it.
-
-        If a process that uses much memory is never idle, end it after `PATIENCE_SECONDS`. Call this method every few
-        seconds.
-        """
+        """End the process if it should be restarted and no task runs in it. Call this every few seconds."""
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True
             _log.info("this worker ends, to be started again: %s", reason)
@@ -83,7 +74,7 @@ class Recycler:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process in bytes, including memory shared with its parent process."""
+    """Return the resident memory of this process in bytes, including memory shared with its parent."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (OSError, IndexError, ValueError):

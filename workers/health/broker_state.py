@@ -1,7 +1,4 @@
-"""Tests whether Redis works and whether the database can be written.
-
-If one of these tests fails, the status gives it as the reason why processes send no heartbeats.
-"""
+"""Tests whether Redis works and whether the database can be written."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
 
 
 def broker_problem(settings: Settings) -> str | None:
-    """Return what is wrong with Redis, or None if it answers and accepts messages."""
+    """Return what is wrong with Redis, or None if it works."""
     try:
         with connected(settings) as client:
             client.set(PROBE, b"1", ex=PROBE_KEPT_SECONDS)
@@ -35,7 +32,7 @@ def broker_problem(settings: Settings) -> str | None:
 
 
 def messages(settings: Settings) -> dict[str, int] | None:
-    """Return the number of messages that wait in each queue, or None if Redis does not answer."""
+    """Return the number of waiting messages in each queue, or None if Redis does not answer."""
     try:
         return queue_lengths(settings)
     except Exception:  # noqa: BLE001 - `broker_problem` reports the error
@@ -43,7 +40,7 @@ def messages(settings: Settings) -> dict[str, int] | None:
 
 
 def queue_lengths(settings: Settings) -> dict[str, int]:
-    """Return the number of messages that wait in each queue.
+    """Return the number of waiting messages in each queue.
 
     Raises:
         redis.RedisError: Redis does not answer.
@@ -72,7 +69,7 @@ def connected(settings: Settings) -> Iterator[redis.Redis]:
 
 
 def write_refusal(database: Database) -> str | None:
-    """Return the reason why the database cannot be written, or None if it can be written. The test changes no data."""
+    """Return why the database cannot be written, or None if it can. The test changes no data."""
     try:
         with database.write() as session:
             # A read-only database refuses this UPDATE. If the disk is full, the commit at the end of the block fails.

@@ -1,8 +1,4 @@
-"""Determines the state of canaries (test tokens that r8scan plants on GitHub) for the status of the service.
-
-Canaries are planted in several ways, such as in pushes and in gists. For each way, the status says when a canary was
-last disabled. If that was too long ago, the status reports a problem.
-"""
+"""Determines the state of canaries (test tokens that r8scan plants on GitHub) for the status of the service."""
 
 from __future__ import annotations
 
@@ -30,18 +26,16 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The state of canaries (planted test tokens): a row for each way of planting, and the problems."""
+    """The state of canaries (planted test tokens), by way of planting, and the problems."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime) -> CanariesState:
-    """Return the state of canaries (planted test tokens) and the problems with them.
+    """Return the state of canaries (planted test tokens).
 
     Args:
-        session: A reading transaction.
-        settings: The settings, which say in which ways canaries are planted.
         now: The database's time.
         began: When the service was started.
     """
@@ -57,7 +51,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime) -
 
 
 def outcome(enforce: str) -> str:
-    """Return what should happen to a canary in this mode: "disabled", or "found" if the mode disables no tokens."""
+    """Return what should happen to a canary in this mode: "disabled" or "found"."""
     return "disabled" if enforce == EnforceMode.DISABLE else "found"
 
 
@@ -85,12 +79,10 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return a list with the most urgent problem of this way of planting. The list is empty if there is no problem.
+    """Return the most urgent problem with canaries of this kind, as a list.
 
     Args:
-        way: The way of planting canaries (test tokens).
-        since: The last canary of this way that was found and disabled, and all later ones. It must not be empty.
-        now: The database's time.
+        since: The last successful canary and all later ones. It must not be empty.
     """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"

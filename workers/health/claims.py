@@ -1,4 +1,4 @@
-"""Lets several processes share periodic work, so that only one of them does the work each time it is due."""
+"""Ensures that only one of several processes does a periodic piece of work."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from scanner.records.models import db_now
 
 
 def claim(session: Session, key: str, seconds: float) -> bool:
-    """Return True if this process must do the work now. Return False if it was claimed in the last `seconds`.
+    """Return True if this process must do the work now, or False if the work was claimed in the last `seconds`.
 
     Args:
         session: A writing transaction.
-        key: The name of the work. A database row with this key records when the work was last claimed. The row is
-            created if it is missing.
+        key: The name of the work.
         seconds: The interval of the work.
     """
     row = {"kind": key, "sentence": "", "todo": "", "first_at": db_now(), "last_at": db_now(-seconds - 1)}

@@ -1,7 +1,6 @@
 """The heartbeat of this process: a row in the database for `r8scan status`, and a file for health checks.
 
-The heartbeat says when the thread that receives messages last made progress, not just that the process exists. A second
-thread writes the heartbeat. It ends the process if the first thread is stuck.
+It shows that the thread that receives messages makes progress. If that thread is stuck, the process is ended.
 """
 
 from __future__ import annotations
@@ -42,10 +41,8 @@ class Heart:
     """Writes the heartbeat of this process until `stop` or `request_stop` is called.
 
     Args:
-        settings: The settings, which name the database and the heartbeat's file.
-        process: The description of this process to write into the database.
         progress: The progress of the thread that receives messages.
-        end: Called if the thread that receives messages is stuck. It must end the process.
+        end: Called if that thread is stuck. It must end the process.
         then: Called after each heartbeat.
     """
 
@@ -70,29 +67,23 @@ class Heart:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that writes the heartbeat every ten seconds.
-
-        It writes the first heartbeat when the process has begun to take messages.
-        """
+        """Start the thread that writes the heartbeat every ten seconds."""
         # Record a sign of life for this process now. A forked process inherits the time of its parent's last sign of
         # life, and would look silent if that was long ago.
         self._pulse.try_to_connect()
         self._thread.start()
 
     def request_stop(self) -> None:
-        """Ask the heartbeat's thread to delete the database row and end. Do not wait for it.
-
-        A signal handler may call this method.
-        """
+        """Ask the heartbeat's thread to end, without waiting for it. A signal handler may call this method."""
         self._stopped.set()
 
     def stop(self) -> None:
-        """Ask the heartbeat's thread to delete the database row and end. Wait for it, at most `STOP_SECONDS`."""
+        """Ask the heartbeat's thread to end, and wait for it, at most `STOP_SECONDS`."""
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
     def look(self) -> None:
-        """Write the heartbeat once. If the thread that receives messages is stuck, end the process instead."""
+        """Write the heartbeat, or end the process if its messages' thread is stuck."""
         self._touch()
         if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
             _log.error("this process no longer takes messages: it ends and is started again")
@@ -160,7 +151,6 @@ def start(
 
     Args:
         role: The role of this process, such as poller.
-        queues: The Celery queues that this process consumes.
         end: Ends the process. It is called if the process no longer takes messages.
         then: Called after each heartbeat.
     """
@@ -170,7 +160,7 @@ def start(
 
 
 def request_stop() -> None:
-    """Ask the heartbeat's thread to end, if there is one. Do not wait for it."""
+    """Ask the heartbeat's thread to end, if there is one, without waiting for it."""
     if _current is not None:
         _current.request_stop()
 
@@ -182,7 +172,7 @@ def stop() -> None:
 
 
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
-    """Return the description of this process. The database stores it with the heartbeat."""
+    """Return the description of this process for its heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
 
 
@@ -192,10 +182,7 @@ def own_host() -> str:
 
 
 def touch(path: Path, at: float) -> None:
-    """Set the file's modification time to `at` (seconds since the epoch). Create the file if it is missing.
-
-    If this fails, for example because the disk is full, only log the error.
-    """
+    """Set the file's modification time to `at` (seconds since the epoch). Errors are only logged."""
     try:
         path.touch(mode=0o600)
         os.utime(path, (at, at))

@@ -1,7 +1,4 @@
-"""Sends the operator a summary of the new incidents, by default once a day. If there are none, nothing is sent.
-
-A row in the database records when the last summary was sent, so that only one process sends the next one.
-"""
+"""Sends the operator a summary of the new incidents, by default once a day."""
 
 from __future__ import annotations
 
@@ -33,11 +30,10 @@ MAX_SECONDS = 7 * 86400.0
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:
-    """Send the summary of incidents if it is due. Return True if this process has sent it.
+    """Send the summary of new incidents if it is due. Return True if this process has sent it.
 
     Args:
         hours: The hours between two summaries, or 0 to send none.
-        channels: The channels to the operator.
     """
     if not hours or not channels:
         return False
@@ -57,7 +53,7 @@ def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]
 
 
 def _news(session: Session, since: datetime, now: datetime) -> News | None:
-    """Return the summary of the incidents detected between `since` and `now`, or None if there are none."""
+    """Return a summary of the incidents between two times, or None if there are none."""
     statement = (
         select(Incident.action, func.count())
         .where(Incident.detected_at > since, Incident.detected_at <= now, is_no_canary())

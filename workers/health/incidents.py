@@ -1,4 +1,4 @@
-"""Finds the latest incidents, and computes how fast tokens were disabled, for the status of the service."""
+"""Finds the latest incidents, and computes how fast tokens were disabled."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def latest(session: Session) -> list[IncidentRow]:
 
 
 def percentile_95(ordered: Sequence[float]) -> float:
-    """Return the 95th percentile of the values, which must be sorted in ascending order and not empty."""
+    """Return the 95th percentile of values in ascending order. There must be at least one value."""
     return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
 
 def disable_delays(session: Session, seconds: float) -> list[float]:
-    """Return how many seconds passed from the publication of each token until it was disabled, in ascending order.
+    """Return the seconds from each token's publication until it was disabled, in ascending order.
 
     Only incidents of the last `seconds` count, and only the newest `MAX_DELAYS` of them.
     """

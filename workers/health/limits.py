@@ -1,4 +1,4 @@
-"""Finds used-up quotas and kinds of requests that GitHub refuses, for the status of the service."""
+"""Finds used-up quotas and kinds of requests that GitHub refuses."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ ANONYMOUS = "none"
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:
-    """Return a list with one problem that names all used-up quotas and all kinds of requests that GitHub refuses.
-
-    If there are none, return an empty list. `now` is the database's time.
-    """
+    """Return one problem that names all used-up quotas and refused kinds of requests, or an empty list."""
     used_up = [row for row in budgets if row.limit and not row.remaining and _wait(row, now) > MIN_WAIT_SECONDS]
     refused = [row for row in rates if row.refused_at is not None and now - row.refused_at < REFUSED_LATELY]
     if not used_up and not refused:

@@ -1,4 +1,4 @@
-"""Checks this machine for the status of the service: disk, clock, missing settings, and the spool.
+"""Checks this machine: disk, clock, missing settings, and the spool.
 
 The spool contains files with records that could not be written to the database.
 """
@@ -28,7 +28,7 @@ Copies of large repositories need gigabytes of the disk for some minutes.
 
 @dataclass(frozen=True, slots=True)
 class MachineState:
-    """The state of this machine, and its problems. The fields about the disk are None if there is no state folder."""
+    """The state of this machine. The fields about the disk are None if there is no state folder."""
 
     spool_entries: int
     spool_refused: int
@@ -49,11 +49,7 @@ def configuration(settings: Settings) -> Configuration:
 
 
 def database(settings: Settings) -> str:
-    """Return a text that names the database, without user and password.
-
-    For SQLite, this is the path of the file. For a server, it is the kind of database, the host (or the folder of the
-    server's socket), the port and the name of the database, such as "postgresql db.example.com:5432/r8scan".
-    """
+    """Return the database's name without password, such as "postgresql db.example.com:5432/r8scan"."""
     from urllib.parse import parse_qs, urlsplit
 
     url = settings.database_url.get_secret_value()
@@ -75,7 +71,7 @@ def mail_transport(settings: Settings) -> str:
 
 
 def read(settings: Settings) -> MachineState:
-    """Return the state of the disk and of the spool (files with records that could not be written to the database)."""
+    """Return the state of the disk and of the spool."""
     waiting, refused = spool.count(settings.state_dir), spool.refused(settings.state_dir)
     free: int | None = None
     share: float | None = None
@@ -89,7 +85,7 @@ def read(settings: Settings) -> MachineState:
 
 
 def settings_problems(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each setting that prevents mails from reaching their recipients."""
+    """Yield a problem for each setting that prevents mails from arriving."""
     is_maildir = settings.smtp_url.get_secret_value().startswith("maildir:")
     if is_maildir and settings.enforce == EnforceMode.DISABLE:
         sentence = f"mails to owners go into a local folder ({mail_transport(settings)}), not to the owners"
@@ -110,7 +106,7 @@ def clock_problems(now: datetime) -> Iterator[Problem]:
 
 
 def clock_off(clock: str, seconds: float, host: str = "") -> Problem:
-    """Return a problem that says that a machine's clock is wrong.
+    """Return the problem that a machine's clock is wrong.
 
     Args:
         clock: The name of the clock, for the problem's sentence.

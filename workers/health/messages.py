@@ -1,4 +1,4 @@
-"""Counts outgoing messages, and decisions that the operator has to make, for the status of the service."""
+"""Counts outgoing messages and the operator's open decisions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The numbers of outgoing messages and of decisions that the operator has to make, and the problems with them."""
+    """The numbers of outgoing messages and of the operator's open decisions, and the problems."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -42,18 +42,14 @@ class MessagesState:
 
 @dataclass(frozen=True, slots=True)
 class _Count:
-    """The number of waiting items of one kind, and the time at which the oldest of them began to wait."""
+    """The number of waiting items of one kind, and since when the oldest has waited."""
 
     number: int
     since: datetime | None
 
 
 def read(session: Session, now: datetime) -> MessagesState:
-    """Return the numbers of outgoing messages and of decisions that the operator has to make, and the problems with
-    them.
-
-    `now` is the database's time.
-    """
+    """Return the numbers of outgoing messages and of the operator's open decisions. `now` is the database's time."""
     outbox, stood = _outbox(session, now), brake.status(session)
     decisions = _decisions(session, stood)
     # If the mail server is unavailable, do not report waiting mails separately, because the mail server is the reason.
@@ -131,7 +127,7 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
 
 
 def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
-    """Yield a problem if the mail server accepts no mail. The problem's sentence contains the server's answer."""
+    """Yield a problem with the server's answer if the mail server accepts no mail."""
     is_down = (
         Notification.channel.in_(MAIL_CHANNELS),
         Notification.state.in_(WAITING),
@@ -147,10 +143,7 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
 
 
 def _undeliverable(session: Session) -> Iterator[Problem]:
-    """Yield a problem if mails to owners could not be delivered.
-
-    The problem lasts until the mails are sent again or their incidents are closed.
-    """
+    """Yield a problem if mails to owners could not be delivered."""
     later, link = aliased(Notification), aliased(NotificationSubject)
     was_told = exists(
         select(link.id)

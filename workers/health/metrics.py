@@ -1,8 +1,4 @@
-"""The Prometheus metrics of the service.
-
-Each time Prometheus requests the metrics (a scrape), their values are read from the database. So the values are correct
-for any number of processes, and restarts do not reset them.
-"""
+"""The Prometheus metrics of the service. Their values are read from the database at each request."""
 
 from __future__ import annotations
 
@@ -38,10 +34,7 @@ Sample = tuple[tuple[str, ...], float]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The description of a metric: its name without prefix, its type, its meaning and its labels.
-
-    docs/metrics.md is generated from these descriptions.
-    """
+    """The description of a metric. docs/metrics.md is generated from these descriptions."""
 
     name: str
     kind: str
@@ -50,7 +43,7 @@ class Described:
 
     @property
     def full_name(self) -> str:
-        """Return the metric's name with the prefix that all r8scan metrics have."""
+        """Return the metric's name with the prefix of all r8scan metrics."""
         return f"r8scan_{self.name}" + ("_total" if self.kind == "counter" else "")
 
 
@@ -110,13 +103,13 @@ _BY_NAME = {one.name: one for one in METRICS}
 
 
 class ServiceCollector(Collector):
-    """A Prometheus collector that reads the state of the service at each scrape."""
+    """A Prometheus collector that reads the state of the service at each request."""
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database, self._settings = database, settings
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every metric. If the database is unavailable, yield only the metrics that do not need it."""
+        """Yield every metric. If the database is unavailable, yield only metrics that do not need it."""
         found = overview(self._database, self._settings, ask_broker=True)
         samples = dict(of_overview(found))
         if samples["up"][0][1]:
@@ -148,7 +141,7 @@ def table() -> str:
 
 
 def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values are part of `found`, the state of the service."""
+    """Yield the name and samples of each metric whose values are in `found`."""
     kinds = {one.kind for one in found.problems}
     is_up = not kinds & {Kind.DATABASE_AWAY, Kind.DATABASE_VERSION}
     yield "up", [((), float(is_up))]
@@ -195,11 +188,7 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of recall for each source (something that r8scan polls).
-
-    Recall says how many of the pushes that other sources saw were also seen by this source. Before the first
-    measurement, the metrics have no samples.
-    """
+    """Yield the metrics of recall: the share of pushes that each source saw."""
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
         "recall",
@@ -213,7 +202,7 @@ def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_canaries(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of canaries (test tokens). They have a sample for each way of planting that is switched on."""
+    """Yield the metrics of canaries (test tokens) for each way of planting."""
     on = [one for one in found.canaries if not one.off]
     yield "canary_seconds", [((one.way,), one.seconds) for one in on if one.seconds is not None]
     ages = [((one.way,), (found.at - one.ended_at).total_seconds()) for one in on if one.ended_at]
@@ -262,7 +251,7 @@ def _of_sources(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the name and the samples of each metric whose values need database queries of their own."""
+    """Yield the name and samples of each metric that needs its own database queries."""
     counted = select(Incident.action, Incident.cause, func.count()).where(is_no_canary())
     yield (
         "incidents",
@@ -290,9 +279,7 @@ def of_rows(session: Session) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _buckets(delays: Sequence[float]) -> Iterator[tuple[str, float]]:
-    """Yield the buckets of a histogram: an upper bound in seconds as text, and the number of delays that do not exceed
-    it.
-    """
+    """Yield each upper bound in seconds, and the number of delays up to it."""
     for bound in BUCKETS:
         yield str(bound), float(bisect_right(delays, bound))
     yield "+Inf", float(len(delays))

@@ -1,10 +1,6 @@
 """Notifies the operator when a problem has lasted for some time, and when it has ended.
 
-Several processes run this code, so that one process can report that another has died. The database records when a
-process last looked for problems, so that only one process looks at a time and sends the messages.
-
-The processes of Celery beat and of the web server need much memory for this work. They do it only if no other process
-has done it for some time.
+Several processes run this code, so that one process can report that another has died.
 """
 
 from __future__ import annotations
@@ -48,9 +44,7 @@ _NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
 
 
 def start(context: Context, *, is_standby: bool = False) -> None:
-    """Start a thread that looks for problems every 30 seconds until the process ends.
-
-    Once a minute, the thread also writes a summary of the service's work into the log.
+    """Start a thread that looks for problems every 30 seconds.
 
     Args:
         context: The objects that this process shares, such as the database.
@@ -73,13 +67,11 @@ def _look_on(context: Context, stopped: threading.Event, patience: float) -> Non
 
 
 def look_and_sum_up(context: Context, patience: float = 0.0) -> None:
-    """Notify the operator of problems, send the daily summary of incidents, and log the summary of each minute.
-
-    Several processes call this function regularly. When one of the three jobs is due, only one process does it.
+    """Notify the operator of problems, send the daily summary, and log the summary of each minute.
 
     Args:
         context: The objects that this process shares, such as the database.
-        patience: If a job is due, this process leaves it to other processes for this many seconds.
+        patience: Seconds for which this process leaves due work to other processes.
     """
     if not context.operator_channels:
         summary.write_due(context.database, context.settings, patience=patience)
@@ -96,12 +88,12 @@ def look(
     *,
     patience: float = 0.0,
 ) -> Overview | None:
-    """Notify the operator of new and ended problems. Do nothing if any process has done so in the last 30 seconds.
+    """Notify the operator of new and ended problems, at most every 30 seconds.
 
     Args:
         channels: The channels to the operator.
         problems: Returns the current problems. By default, they are read from the database.
-        patience: Add this many seconds to the 30 seconds, so that other processes do the work first.
+        patience: Seconds to add to the 30 seconds, so that other processes do the work first.
 
     Returns:
         The state of the service, or None if nothing was due or `problems` was given.
@@ -123,17 +115,14 @@ def look(
 
 @dataclass(frozen=True, slots=True)
 class _DueNews:
-    """The messages that must be sent to the operator now, by the problem's key.
-
-    `begun` has the messages about new problems. `over` has the messages about problems that have ended.
-    """
+    """The messages to send to the operator now: about new problems (`begun`) and ended ones (`over`)."""
 
     begun: dict[str, News]
     over: dict[str, News]
 
 
 def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
-    """Store the current problems in the database. Return the messages that must be sent to the operator now."""
+    """Store the current problems. Return the messages to send to the operator now."""
     now = session.execute(select(db_now())).scalar_one()
     stored = session.execute(select(NotifiedProblem)).scalars()
     rows = {row.key: row for row in stored if row.key not in _NO_PROBLEMS and row.kind != undelivered.KIND}

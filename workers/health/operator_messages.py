@@ -1,6 +1,4 @@
-"""Sends messages to the operator on every channel. If a channel does not accept a message, the database keeps the
-message.
-"""
+"""Sends messages to the operator on every channel. Messages that a channel refuses are kept in the database."""
 
 from __future__ import annotations
 
@@ -26,10 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence[News]) -> None:
-    """Send the messages on every channel. Also send each channel the messages that it did not accept before.
-
-    If a channel accepts no messages now, the database keeps them. A later call, by any process, sends them again.
-    """
+    """Send the messages, and the messages that were refused before, on every channel."""
     with database.read() as session:
         kept = {row.key: _news(row) for row in session.execute(undelivered.rows()).scalars()}
     for channel in channels:

@@ -1,4 +1,4 @@
-"""Reads the whole state of the service, for the status command, the console and the metrics."""
+"""Reads the whole state of the service."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ from workers.queues import BEAT
 
 
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
-    """Return the state of the service and its problems, the most urgent problem first.
+    """Return the state of the service and its problems, the most urgent problem first. Counts cover the last 24 hours.
 
-    Counts of events cover the last 24 hours. If the database is unavailable, no error is raised. The result then
-    contains only this problem and the problems of this machine.
+    If the database is unavailable, the result contains only this problem and those of this machine.
 
     Args:
         ask_broker: Also count the messages that wait in Redis.
@@ -54,7 +53,7 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
 
 
 def read_rows(session: Session, settings: Settings) -> Overview:
-    """Read the state of the service and its problems from the database, without testing Redis or the processes."""
+    """Read the state of the service from the database, without testing Redis or the processes."""
     now = session.execute(select(db_now())).scalar_one()
     running = processes.read(session, now)
     polled = sources.read(session, settings, now, processes.polling_since(running))
@@ -93,10 +92,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
 
 
 def _of_database(database: Database, settings: Settings) -> Overview:
-    """Return the state of the service and its problems, including the problems of its processes.
-
-    If the database cannot be used or has tables of another version, the result contains only this problem.
-    """
+    """Return the state of the service, or only a problem if the database is unusable."""
     try:
         with database.read() as session:
             wrong = versions.problem(versions.present(session))
@@ -116,11 +112,8 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
-    """Return the problems in `found` and the problems of processes.
-
-    Omit problems that exist only because a process is missing. For example, no source is polled if beat (the scheduler)
-    does not run.
-    """
+    """Return all problems, except those that a missing process explains."""
+    # For example, no source is polled if beat (the scheduler) does not run.
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []

@@ -74,9 +74,8 @@ class Problem:
     """A problem of the service.
 
     Attributes:
-        kind: The kind of problem.
-        sentence: A sentence that describes the problem for people, without a final full stop.
-        todo: What the operator should do, or that nothing has to be done.
+        sentence: A description for people, without a final full stop.
+        todo: What the operator should do.
         since: When the problem began, or None if that is not known.
         subject: The thing that has the problem, such as a queue, a process or a source (something that r8scan polls).
     """
@@ -101,7 +100,7 @@ class Problem:
         return f"{self.sentence}: {self.todo}"
 
     def as_json(self) -> dict[str, str | None]:
-        """Return the JSON object for the problem that `r8scan status --json` prints."""
+        """Return the problem as `r8scan status --json` prints it."""
         return {
             "kind": self.kind.value,
             "subject": self.subject or None,
@@ -113,15 +112,12 @@ class Problem:
 
 
 def counted(number: int, singular: str, plural: str | None = None) -> str:
-    """Return a number with its noun: "1 token", "2 tokens". By default, the plural is the singular with "s"."""
+    """Return a number with its noun: "1 token", "2 tokens". By default, the plural ends in "s"."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def span(seconds: float | timedelta | None) -> str:
-    """Return a duration as text, such as "90 s", "3 minutes" or "3 hours".
-
-    The unit is the largest one that gives a number of at least 2.
-    """
+    """Return a duration as text, such as "90 s", "3 minutes" or "3 hours"."""
     if seconds is None:
         return "an unknown time"
     value = seconds.total_seconds() if isinstance(seconds, timedelta) else seconds

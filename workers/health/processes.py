@@ -1,4 +1,4 @@
-"""Finds out which processes run, and what is wrong with them, for the status of the service."""
+"""Finds out which processes run, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -27,10 +27,7 @@ In this case, the process was probably removed on purpose.
 
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:
-    """Return the processes that have a heartbeat row in the database. Omit processes that a newer process has replaced.
-
-    `now` is the database's time.
-    """
+    """Return the processes that have sent heartbeats, without replaced ones. `now` is the database's time."""
     rows = session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars()
     found = [
         ProcessRow(
@@ -50,11 +47,7 @@ def read(session: Session, now: datetime) -> list[ProcessRow]:
 
 
 def problems(database: Database, settings: Settings, processes: Sequence[ProcessRow]) -> list[Problem]:
-    """Return the problems of processes.
-
-    If processes send no heartbeats because Redis or the database does not work, report this cause instead of each
-    process.
-    """
+    """Return the problems of processes. A failure of Redis or the database is reported instead of its effects."""
     clocks = list(_clocks(processes))
     silent = list(_silences(processes))
     if not silent:
@@ -86,7 +79,7 @@ def _causes(
 
 
 def has_consumer(processes: Sequence[ProcessRow], queue: str) -> bool:
-    """Return whether a process that has sent a heartbeat recently consumes the queue."""
+    """Return whether a process with a recent heartbeat consumes the queue."""
     return any(queue in one.queues and one.silent_seconds <= SILENT_SECONDS for one in processes)
 
 
@@ -96,9 +89,7 @@ def is_alive(processes: Sequence[ProcessRow], role: str) -> bool:
 
 
 def polling_since(processes: Sequence[ProcessRow]) -> datetime | None:
-    """Return since when a poller and beat (the scheduler) have both been running. Return None if one of them does not
-    run.
-    """
+    """Return since when a poller and beat (the scheduler) have both run, or None if one does not run."""
     alive = [one for one in processes if one.silent_seconds <= SILENT_SECONDS]
     pollers = min((one.started_at for one in alive if "polling" in one.queues), default=None)
     schedulers = min((one.started_at for one in alive if one.role == BEAT), default=None)
@@ -123,10 +114,7 @@ def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
 
 
 def _is_superseded(one: ProcessRow, others: Sequence[ProcessRow]) -> bool:
-    """Return whether another process has replaced the process `one`.
-
-    The other process has the same role and the same host, and was started after the last heartbeat of `one`.
-    """
+    """Return whether a newer process with the same role and host has replaced `one`."""
     return any(other.role == one.role and other.host == one.host and other.started_at > one.seen_at for other in others)
 
 
@@ -145,7 +133,7 @@ def _not_running(workers: Sequence[ProcessRow]) -> Problem:
 
 
 def _clocks(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
-    """Yield a problem for each other machine whose clock differs from the database's clock."""
+    """Yield a problem for each other machine whose clock is wrong."""
     differences = {
         one.host: one.clock_ahead_seconds
         for one in processes

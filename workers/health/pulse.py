@@ -1,7 +1,6 @@
-"""Records when the thread that receives messages last made progress, to detect a worker that is stuck.
+"""Records when the thread that receives messages last made progress, to detect a stuck worker."""
 
-Celery's own heartbeats and pings do not show this. They continue even if a worker no longer takes messages.
-"""
+# Celery's own heartbeats continue even if a worker no longer takes messages.
 
 from __future__ import annotations
 
@@ -15,17 +14,14 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment on two clocks: the monotonic clock, to compute ages, and the wall clock, to set a file's time."""
+    """A moment on two clocks: the monotonic clock for ages, the wall clock for a file's time."""
 
     monotonic: float
     wall: float
 
 
 class Pulse:
-    """The progress of the thread that receives messages: when it last worked, and when it last tried to reach Redis.
-
-    Any thread may read it.
-    """
+    """The progress of the thread that receives messages. Any thread may read it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, notifier: Notifier | None = None) -> None:
         self._clock = clock
@@ -34,24 +30,24 @@ class Pulse:
         self.tried = self._now()
 
     def work(self) -> None:
-        """Record that Redis answered, or that the thread takes no messages because the pool of threads is full."""
+        """Record that Redis answered, or that the thread takes no messages because all others are busy."""
         self.worked = self._now()
         self._notifier.alive()
 
     def try_to_connect(self) -> None:
-        """Record that the thread tries to reach Redis, so that it does not count as stuck while Redis is down."""
+        """Record that the thread tries to reach Redis, so that an outage does not make it count as stuck."""
         self.tried = self._now()
         if self.worked is not None:
             self._notifier.alive()
 
     @property
     def latest(self) -> Mark:
-        """Return the later of two moments: when the thread last worked, and when it last tried to reach Redis."""
+        """Return when the thread last worked or tried to reach Redis, whichever is later."""
         worked = self.worked
         return self.tried if worked is None or worked.monotonic < self.tried.monotonic else worked
 
     def age(self, mark: Mark) -> float:
-        """Return how many seconds have passed since the moment `mark`."""
+        """Return the seconds since the moment `mark`."""
         return self._clock() - mark.monotonic
 
     def _now(self) -> Mark:
@@ -62,5 +58,5 @@ _current = Pulse()
 
 
 def current() -> Pulse:
-    """Return the `Pulse` of this process. It says when the thread that receives messages last made progress."""
+    """Return the `Pulse` of this process."""
     return _current

@@ -1,6 +1,6 @@
-"""Counts the pushes that were read, and reads the rates of requests to GitHub, for the status of the service.
+"""Counts pushes by band, and reads the rates of requests to GitHub.
 
-The pushes are counted by band. A band is a group of pushes that are about equally likely to contain a token.
+A band is a group of pushes that are about equally likely to contain a token.
 """
 
 from __future__ import annotations
@@ -24,10 +24,7 @@ HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The rates of requests to GitHub, and the numbers of pushes in each band.
-
-    A band is a group of pushes that are about equally likely to contain a token.
-    """
+    """The rates of requests to GitHub, and the numbers of pushes in each band."""
 
     rates: list[RateRow]
     bands: list[BandRow]
@@ -53,10 +50,7 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return one row for each band: how many pushes were read, were dropped or wait, and how many tokens were found.
-
-    A band is a group of pushes that are about equally likely to contain a token.
-    """
+    """Return how many pushes of each band were read, were dropped or wait."""
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():
         if source != CANARY:

@@ -31,11 +31,10 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: Four numbers for each time limit in seconds: how many pushes other sources saw, how many of these pushes
-            this source saw within the time limit, and the lower and upper bound of the 95 % confidence interval of this
-            share.
-        total: The estimated number of all pushes in a day, with the lower and upper bound of its 95 % confidence
-            interval. Empty if it cannot be estimated.
+        recall: The recall of this source for each time limit in seconds: the number of pushes that other sources saw,
+            how many of them this source saw in time, and the bounds of the 95 % confidence interval of the recall.
+        total: The estimated number of all pushes in a day, and the bounds of its 95 % confidence interval. It may be
+            empty.
     """
 
     source: str
@@ -91,12 +90,11 @@ class RateRow:
 
 @dataclass(frozen=True, slots=True)
 class BandRow:
-    """The pushes of one band. A band is a group of pushes that are about equally likely to contain a token.
+    """The pushes of one band: a group of pushes that are about equally likely to contain a token.
 
     Attributes:
-        band: The name of the band.
         read_24h: The number of pushes read in the last 24 hours.
-        found_24h: The number of tokens found in these pushes that the token store knows.
+        found_24h: The number of known tokens found in these pushes.
         dropped_24h: The number of pushes that were dropped without being read in the last 24 hours.
         waiting: The number of pushes that wait to be read.
     """
@@ -110,18 +108,15 @@ class BandRow:
 
 @dataclass(frozen=True, slots=True)
 class CanaryRow:
-    """The canaries (test tokens) that are planted in one way. The fields `…_24h` cover the last 24 hours.
-
-    A canary is successful if its token was found and disabled.
+    """The canaries (test tokens) that are planted in one way. A successful canary was found and disabled.
 
     Attributes:
-        off: Why no canary is planted in this way, or an empty string if this way is switched on.
+        off: Why no canary is planted in this way. Empty if this way is switched on.
         planted_at: When the newest canary was planted.
         ended_at: When the newest successful canary was disabled.
-        seconds: How long it took from the planting of the newest successful canary until it was disabled.
+        seconds: The time from the planting of the newest successful canary until it was disabled.
         source: Where r8scan saw the newest successful canary, such as the event timeline.
-        waiting_seconds: How many seconds the oldest waiting canary has waited to be disabled. Canaries that were
-            planted before the newest successful one do not count. None if no canary waits.
+        waiting_seconds: How long the oldest canary since the newest successful one has waited. None if no canary waits.
         error: The error of the newest canary, if there was one.
     """
 
@@ -140,7 +135,7 @@ class CanaryRow:
 
 @dataclass(frozen=True, slots=True)
 class CircuitRow:
-    """A host to which no requests are sent for some time, because recent requests failed (an open circuit breaker)."""
+    """A host to which no requests are sent for some time, because recent requests failed."""
 
     host: str
     failures: int
@@ -151,7 +146,7 @@ class CircuitRow:
 class QueueRow:
     """The unfinished jobs of one kind and state.
 
-    The jobs read content from GitHub. `oldest_visible_at` is when the oldest of this content became public.
+    `oldest_visible_at` is when the oldest content to read became public.
     """
 
     kind: str
@@ -175,9 +170,9 @@ class RescanRow:
 
 @dataclass(frozen=True, slots=True)
 class StalledRow:
-    """A job or poll that makes no progress, or that was stopped because it exceeded its time limit.
+    """A job or poll that makes no progress, or that was stopped at its time limit.
 
-    `seconds_left` is the time that is left until the time limit. It is negative if the time limit has passed.
+    `seconds_left` is the time until the limit. It is negative after the limit.
     """
 
     what: str
@@ -196,8 +191,7 @@ class OutboxRow:
     Attributes:
         oldest_seconds: How long the oldest message has been due.
         created_at: When the oldest message was queued.
-        next_attempt_at: When the next attempt to send one of the messages is due. None if the messages were sent or
-            have failed.
+        next_attempt_at: When the next attempt to send a message is due. None if no attempt will follow.
     """
 
     channel: str
@@ -210,10 +204,7 @@ class OutboxRow:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One of the latest incidents.
-
-    `hint` is the first and last characters of the token. If they are not known, it is the beginning of the digest.
-    """
+    """One of the latest incidents. `hint` is a recognizable part of the token or of its digest."""
 
     id: str
     hint: str
@@ -226,11 +217,11 @@ class IncidentRow:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long it took to disable tokens after their publication, for the incidents of the last 24 hours.
+    """How fast the tokens of the last 24 hours were disabled after their publication.
 
     Attributes:
-        p50_seconds: The median, or None if there were no such incidents.
-        p95_seconds: The 95th percentile, or None if there were no such incidents.
+        p50_seconds: The median, or None without incidents.
+        p95_seconds: The 95th percentile, or None without incidents.
     """
 
     incidents_24h: int = 0
@@ -240,7 +231,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions that the operator has to make: the number of each kind, and when the oldest one began to wait."""
+    """The operator's open decisions: the number of each kind, and since when the oldest has waited."""
 
     brake_closed_at: datetime | None = None
     held: int = 0

@@ -1,4 +1,4 @@
-"""Determines the state of sources, of GitHub's quotas and of failing hosts, for the status of the service.
+"""Determines the state of sources, of GitHub's quotas and of failing hosts.
 
 A source is something that r8scan polls, such as a list on GitHub.
 """
@@ -42,7 +42,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """How often a source (something that r8scan polls) missed events, and about how many events, by reason."""
+    """How often a source missed events, and about how many, by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
@@ -50,9 +50,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The state of the sources (the things that r8scan polls), of quotas and of failing hosts, and the problems with
-    them.
-    """
+    """The state of sources, quotas and failing hosts, and the problems."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]
@@ -61,10 +59,9 @@ class SourcesState:
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime | None = None) -> SourcesState:
-    """Return the state of the sources (the things that r8scan polls), of quotas and of failing hosts, and the problems.
+    """Return the state of sources (the things that r8scan polls), of quotas and of failing hosts.
 
     Args:
-        session: A reading transaction.
         now: The database's time.
         began: Since when sources are polled. None if no process polls them now.
     """
@@ -125,13 +122,10 @@ def _row(
 
 
 def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
-    """Yield a problem if no poll of any source has ended yet, although the service was started some time ago.
-
-    A poll that ended with an error also counts as ended.
+    """Yield a problem if no poll of any source has ended since the start.
 
     Args:
         states: The state of each source that is on. None for a source that was never polled.
-        now: The database's time.
         began: Since when sources are polled. None if no process polls them now.
     """
     if began is None or now - began <= FIRST_POLL_WITHIN or not states:
@@ -170,10 +164,7 @@ def _silent(name: str, since: datetime | None) -> Problem:
 
 
 def _behind(row: SourceRow) -> Iterator[Problem]:
-    """Yield a problem if a source (something that r8scan polls) has many pushes that are still to be read.
-
-    These pushes are not lost, but they are read late.
-    """
+    """Yield a problem if many pushes of a source are still to be read."""
     behind = row.cursor.get("seconds_behind", 0)
     if behind <= MAX_BEHIND_SECONDS:
         return
@@ -189,11 +180,7 @@ def _behind(row: SourceRow) -> Iterator[Problem]:
 
 
 def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Problem]:
-    """Yield a problem if the source `name` missed many pushes, although it should show all of them.
-
-    A source is something that r8scan polls. `shares` says how many of the pushes that other sources showed were also
-    shown by this source, in the format of `SourceRow.recall`.
-    """
+    """Yield a problem if the source missed many pushes. `shares` has the format of `SourceRow.recall`."""
     marks, seen, low, high = shares.get(str(COMPLETE_WITHIN_SECONDS), (0, 0, 0.0, 1.0))
     if name not in COMPLETE_SOURCES or marks < MIN_MARKS or high >= COMPLETE_SHARE:
         return
@@ -206,7 +193,7 @@ def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Pr
 
 
 def _clock(state: SourceState) -> Iterator[Problem]:
-    """Yield a problem if the polling machine's clock differed from GitHub's clock when GitHub last answered."""
+    """Yield a problem if the polling machine's clock differed from GitHub's clock."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
         word = "behind" if seconds > 0 else "ahead of"
@@ -224,9 +211,7 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def _progress_of(state: SourceState | None) -> dict[str, Any]:
-    """Return the fields of a source's cursor (its position in a list) that show its progress. Most sources have no such
-    fields.
-    """
+    """Return the fields that show the progress of a source. Most sources have none."""
     if state is None:
         return {}
     cursor = state.cursor

@@ -1,4 +1,4 @@
-"""Finds jobs and polls that make no progress, for the status of the service."""
+"""Finds jobs and polls that make no progress."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return the jobs and polls that made no progress for half of their time limit or were stopped at their time limit.
-
-    A stopped job is reported until it is done or has failed. A stopped poll is reported until a poll of the same source
-    succeeds.
-    """
+    """Return the jobs and polls that made no progress for half of their time limit or were stopped at it."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
     for kind in _kinds(session):
@@ -78,13 +74,9 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for rows of jobs or polls that are close to their time limit without any progress.
-
-    The condition is true when the share `NEAR_SHARE` of the time limit has passed without progress. It is also true if
-    the deadline passed more than `TAKE_OVER_SECONDS` ago and no worker has claimed the row again.
+    """Return the SQL condition for jobs or polls that have long made no progress.
 
     Args:
-        model: The class of the rows.
         limit: The time limit in seconds.
     """
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))

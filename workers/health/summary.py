@@ -1,7 +1,6 @@
 """Writes a summary of the service's work into the log once a minute.
 
-Several processes try this, and a row in the database ensures that only one of them writes the summary. This process
-also logs what operators did with commands, because commands have no log of their own.
+The same process also logs what operators did with commands, because commands have no log of their own.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """Marks which data the last summary covered. The next summary begins there.
+    """The end of the data that the last summary covered.
 
     Attributes:
-        audit: The id of the last audit entry that was covered, or None before the first summary.
-        read: The number of things read (pushes, files, …), by hour and kind, at the time of the last summary.
+        audit: The id of the last audit entry, or None before the first summary.
+        read: The number of things read (pushes, files, …), by hour and kind.
     """
 
     audit: int | None = None
@@ -61,11 +60,11 @@ class _Position:
 
 
 def write_due(database: Database, settings: Settings, found: Overview | None = None, *, patience: float = 0.0) -> bool:
-    """Write the summary into the log if the last one is a minute old. Return True if this process wrote it.
+    """Log the summary if the last one is a minute old. Return True if this process wrote it.
 
     Args:
         found: The current state of the service, if the caller has just read it.
-        patience: If the summary is due, this process leaves it to other processes for this many seconds.
+        patience: Seconds for which this process leaves a due summary to other processes.
     """
     with database.write() as session:
         if not claim(session, ROW, MINUTE + patience):
@@ -88,7 +87,7 @@ def write_due(database: Database, settings: Settings, found: Overview | None = N
 
 
 def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
-    """Return the fields of a summary: the work that was done in the last minute, and the work that is waiting."""
+    """Return the fields of a summary: the work done in the last minute, and the waiting work."""
     since = db_now(-MINUTE)
     actions = (
         select(Incident.action, func.count())
@@ -120,7 +119,7 @@ def _next_audit(session: Session, before: _Position) -> int:
 
 
 def _entries_of_commands(session: Session, before: _Position, now: _Position) -> Sequence[Any]:
-    """Return the audit entries that commands wrote between two summaries. There are none for the first summary."""
+    """Return the audit entries that commands wrote between two summaries."""
     if before.audit is None:
         return []
     statement = (
@@ -132,7 +131,7 @@ def _entries_of_commands(session: Session, before: _Position, now: _Position) ->
 
 
 def _counters(session: Session) -> dict[str, dict[str, int]]:
-    """Return how many pushes, files and so on were read in the current and the previous hour, by hour and kind."""
+    """Return how many things were read in this and the previous hour, by hour and kind."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
@@ -145,7 +144,7 @@ def _counters(session: Session) -> dict[str, dict[str, int]]:
 
 
 def _growth(before: _Position, now: _Position) -> dict[str, int]:
-    """Return how many things were read between two summaries, by kind. For the first summary, return an empty dict."""
+    """Return how many things were read between two summaries, by kind."""
     if not before.read:
         return {}
     grown = Counter[str]()

@@ -1,7 +1,4 @@
-"""Tells systemd when this process is ready (READY), and then regularly that it still works (WATCHDOG).
-
-The thread that receives messages sends these notifications itself. If the thread is stuck, they stop, and systemd
-restarts the process.
+"""Tells systemd when this process is ready, and then regularly that it still works.
 
 https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
 """
@@ -18,10 +15,9 @@ INTERVAL_SECONDS = 5.0
 
 
 class Notifier:
-    """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable, it does nothing.
+    """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable, it does nothing."""
 
-    In a forked process it also does nothing, because systemd accepts messages only from the main process.
-    """
+    # It also does nothing in a forked process, because systemd accepts messages only from the main process.
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
         # systemd writes the names of abstract sockets with @ in place of the leading zero byte.

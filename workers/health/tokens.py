@@ -1,4 +1,4 @@
-"""Checks that r8scan's own token store (an SQL table) contains tokens, for the status of the service."""
+"""Checks that r8scan's own token store (an SQL table) contains tokens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ IMPORT = "import your tokens with r8scan tokens import, or set R8SCAN_TOKEN_STOR
 
 
 def is_empty(session: Session, settings: Settings) -> bool:
-    """Return whether the token store is the SQL table and contains no token except canaries (planted test tokens)."""
+    """Return whether the token store is the SQL table and contains only canaries (planted test tokens)."""
     return settings.token_store_url is None and not session.execute(select(exists().where(~own_tokens()))).scalar_one()
 
 
 def problems(session: Session, settings: Settings) -> Iterator[Problem]:
-    """Yield a problem if r8scan's own token store (an SQL table) contains no tokens."""
+    """Yield a problem if r8scan's own token store contains no tokens."""
     if is_empty(session, settings):
         yield Problem(Kind.STORE_EMPTY, NONE_KNOWN, IMPORT)

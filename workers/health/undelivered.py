@@ -1,7 +1,4 @@
-"""Finds the channels to the operator that accept no messages, for the status of the service.
-
-Messages that a channel did not accept are kept in a database row for this channel.
-"""
+"""Finds the channels to the operator that accept no messages."""
 
 from __future__ import annotations
 
@@ -28,20 +25,17 @@ FAILING_SECONDS = 30
 
 
 def key(channel: str) -> str:
-    """Return the key of the row with the messages that this channel did not accept."""
+    """Return the key of the database row with this channel's refused messages."""
     return f"{KIND}:{channel}"
 
 
 def rows() -> Select[NotifiedProblem]:
-    """Return the SQL query for the rows with kept messages. There is one row for each failing channel."""
+    """Return the SQL query for the rows with refused messages, one for each channel."""
     return select(NotifiedProblem).where(NotifiedProblem.kind == KIND).order_by(NotifiedProblem.key)
 
 
 def problems(session: Session, now: datetime) -> Iterator[Problem]:
-    """Yield a problem for each channel that has accepted no message for more than FAILING_SECONDS.
-
-    `now` is the database's time.
-    """
+    """Yield a problem for each channel that has accepted no message for more than FAILING_SECONDS."""
     for row in session.execute(rows()).scalars():
         if (now - row.first_at).total_seconds() > FAILING_SECONDS:
             channel = row.key.partition(":")[2]

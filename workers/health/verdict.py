@@ -1,4 +1,4 @@
-"""Summarizes the state of the service in one sentence that says whether it works."""
+"""Says in one sentence whether the service works."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Verdict:
         works: Whether new leaks are found and handled. If True, there may still be smaller problems.
         problems: The number of current problems, without decisions that wait for the operator.
         sentence: The summary for people, without a final full stop.
-        starts: Whether the service was started a moment ago and has polled no source yet. Then `works` is False.
+        starts: Whether the service was just started and has polled no source yet.
     """
 
     works: bool
@@ -66,7 +66,7 @@ class Verdict:
 
 
 def verdict(found: Overview) -> Verdict:
-    """Return whether the service works. If it does not, the result's `sentence` gives the cause."""
+    """Return whether the service works. If it does not, the `sentence` gives the cause."""
     number = sum(1 for one in found.problems if one.kind not in DECISIONS)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
@@ -125,10 +125,7 @@ def _polled_words(found: Overview) -> str:
 
 
 def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
-    """Return when a source was last polled successfully, and whether this was after the service's start.
-
-    If no poll has succeeded since the start, return the time of the start and False.
-    """
+    """Return the last successful poll's time and True, or the start time and False."""
     began = polling_since(found.processes) or found.at
     last = max((one.last_success_at for one in found.sources if one.is_on and one.last_success_at), default=began)
     return max(last, began), last > began
@@ -142,7 +139,7 @@ def _why_not_polled(found: Overview, age: timedelta) -> str:
 
 
 def _waits(found: Overview) -> str:
-    """Return a text about the decisions that the operator has to make, such as "2 tokens wait for your decision"."""
+    """Return the operator's open decisions as text, such as "2 tokens wait for your decision"."""
     decisions = found.decisions
     number = decisions.held + decisions.protected + decisions.flagged
     if number:

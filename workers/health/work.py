@@ -1,4 +1,4 @@
-"""Counts waiting jobs, rescans, and found tokens that are not confirmed yet, for the status of the service."""
+"""Counts waiting jobs, rescans, and found tokens that are not confirmed yet."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The waiting jobs, the rescans, the found tokens that are not confirmed yet, and the problems with all of
-    these.
-    """
+    """The waiting jobs, the rescans, the unconfirmed tokens, and the problems."""
 
     queues: list[QueueRow]
     rescans: list[RescanRow]
@@ -42,10 +40,7 @@ class WorkState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> WorkState:
-    """Return the unfinished jobs, the latest rescans, the found tokens that are not confirmed yet, and the problems.
-
-    `now` is the database's time.
-    """
+    """Return the unfinished jobs, the latest rescans, the unconfirmed tokens, and the problems."""
     queues, hung = _queues(session, now), stalled.find(session, settings.sources)
     return WorkState(
         queues=queues,

@@ -11,7 +11,7 @@ def check(settings: Settings) -> None:
     """Check that the libraries for all enabled exports are installed.
 
     Raises:
-        SettingsError: A library is not installed. The message is one line that says how to install it.
+        SettingsError: A library is not installed.
     """
     for wanted, name, library, extra in (
         (settings.sentry_dsn, "SENTRY_DSN", "sentry_sdk", "sentry"),
@@ -22,7 +22,7 @@ def check(settings: Settings) -> None:
 
 
 def start(settings: Settings) -> None:
-    """Start all enabled exports in this process. After a fork, the child process must call this again."""
+    """Start all enabled exports in this process. A forked process must call this again."""
     if settings.sentry_dsn is not None:
         from workers.observing import errors
 

@@ -1,7 +1,6 @@
-"""Sends logged errors to Sentry, which groups and counts them.
+"""Sends logged errors to Sentry, with tokens redacted.
 
-Sentry receives the message, the exceptions, and the names of functions and files, but no local variables, requests or
-users. Tokens are redacted in every text that is sent.
+Sentry receives the message, the exceptions, and the names of functions and files.
 """
 
 from __future__ import annotations
@@ -30,11 +29,7 @@ MAX_DEPTH = 12
 
 
 def start(settings: Settings) -> None:
-    """Send log records of the level `error` and above to Sentry.
-
-    Args:
-        settings: The settings. They contain the address of the Sentry server.
-    """
+    """Send log records of the level `error` and above to Sentry."""
     assert settings.sentry_dsn is not None  # noqa: S101 - the caller has checked this
     sentry_sdk.init(
         dsn=settings.sentry_dsn.get_secret_value(),
@@ -53,7 +48,7 @@ def start(settings: Settings) -> None:
 
 
 def scrubbed(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of a Sentry event that may be sent, with tokens redacted and texts cut to a maximum length."""
+    """Return the parts of a Sentry event that may be sent, with tokens redacted and texts shortened."""
     return {name: _clean(value, 0) for name, value in event.items() if name in KEPT}
 
 

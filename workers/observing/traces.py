@@ -1,9 +1,4 @@
-"""Exports a trace of each leak to an OpenTelemetry collector.
-
-The trace begins when the token is published and ends when the mail is sent. Its spans are the steps in between, such as
-disabling the token. Different processes do these steps, and each process exports the spans of its own steps. All spans
-of a leak belong to one trace, because the trace id is the incident's id.
-"""
+"""Exports a trace of each leak to an OpenTelemetry collector, from publication of the token until the mail is sent."""
 
 from __future__ import annotations
 
@@ -42,11 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """A generator of trace ids and span ids.
-
-    If `root` (a trace id and a span id) is set, these two ids are used. Otherwise, the ids are random. Only one thread
-    may use this object.
-    """
+    """A generator of trace ids and span ids. If `root` is set, its two ids are used. Otherwise, the ids are random."""
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None
@@ -85,7 +76,6 @@ class Tracing:
 
         Args:
             kind: The step: one of `KINDS`, such as "mail_sent".
-            incident_id: The id of the incident.
             at: When the step was logged.
         """
         with self._database.read() as session:
@@ -127,10 +117,9 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts the log records about steps of incidents (`KINDS`) into a queue.
+    """A log handler that puts log records about steps of incidents into a queue."""
 
-    If the queue is full, the record is dropped.
-    """
+    # If the queue is full, the record is dropped.
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
         super().__init__()
@@ -147,9 +136,7 @@ class _Steps(logging.Handler):
 
 
 def _root_id(incident_id: uuid.UUID) -> int:
-    """Return the id of the incident's root span. It depends only on the incident's id, so all processes get the same
-    id.
-    """
+    """Return the id of the incident's root span. It is the same in all processes."""
     return int.from_bytes(hashlib.sha256(incident_id.bytes).digest()[:8]) or 1
 
 
@@ -158,7 +145,7 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Start a thread that exports the steps of incidents. The steps are read from this process's log.
+    """Start a thread that reads the steps of incidents from this process's log and exports them.
 
     Args:
         export: Called in the thread with the kind of step, the incident's id and the time.

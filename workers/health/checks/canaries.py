@@ -12,9 +12,7 @@ from workers.health.problems import span
 
 
 def check_canaries(context: Context) -> str:
-    """Check that canaries (planted test tokens) were disabled in time.
-
-    Return one line that says for each way of planting when a canary was last disabled.
+    """Check that canaries (planted test tokens) were disabled in time. Return one line about each way of planting.
 
     Raises:
         Wrong: A canary was not disabled in time.

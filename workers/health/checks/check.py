@@ -1,4 +1,4 @@
-"""The interface of the checks of `r8scan doctor`, and a function that runs them with a time limit."""
+"""A check of `r8scan doctor`, and a function that runs checks with a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATABASE = "database"
 
 
 class State(StrEnum):
-    """The outcome of a check. The values appear in the output of `r8scan doctor --json`."""
+    """The outcome of a check, as printed by `r8scan doctor --json`."""
 
     OK = "ok"
     FAILED = "failed"
@@ -32,12 +32,7 @@ class State(StrEnum):
 
 
 class Wrong(Exception):
-    """Raised by a check that fails. Both texts are one line and contain no secret.
-
-    Attributes:
-        sentence: What is wrong.
-        todo: What the operator can do.
-    """
+    """Raised by a check that fails. Both texts are one line and contain no secret."""
 
     def __init__(self, sentence: str, todo: str) -> None:
         super().__init__(sentence)
@@ -45,7 +40,7 @@ class Wrong(Exception):
 
 
 class Off(Exception):
-    """Raised by a check if the thing to check is switched off. The text names the setting that switches it on."""
+    """Raised if the thing to check is switched off. The text names the setting that switches it on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +49,8 @@ class Check:
 
     Attributes:
         name: What is checked.
-        ask: A function that performs the check and returns one line about the result. It may raise Wrong or Off.
-        needs: Names of checks that must pass first. If one of them does not pass, this check is skipped.
+        ask: Performs the check and returns one line about the result. It may raise Wrong or Off.
+        needs: Names of checks that must pass before this check is run.
     """
 
     name: str
@@ -65,7 +60,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The outcome of a check, with one line for people. `todo` says what to do. It is empty unless the check failed."""
+    """The outcome of a check. `todo` says what to do, and is empty unless the check failed."""
 
     check: str
     state: State
@@ -74,10 +69,8 @@ class Result:
 
 
 def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[Result]:
-    """Run the checks and yield their results in the order of `checks`.
-
-    Checks that do not need each other run in parallel. If a check takes longer than `seconds`, it counts as failed, and
-    its thread is abandoned.
+    """Run the checks in parallel and yield their results in the given order. A check fails if it takes longer than
+    `seconds`.
     """
     done: dict[str, Result] = {}
     waiting = list(checks)
@@ -93,7 +86,7 @@ def run(checks: Sequence[Check], *, seconds: float = CHECK_SECONDS) -> Iterator[
 
 
 class _Attempt:
-    """A check that runs in a daemon thread. Such a thread does not keep the process alive."""
+    """A check in a daemon thread, which does not keep the process alive."""
 
     def __init__(self, check: Check) -> None:
         self._ended = threading.Event()
@@ -106,10 +99,7 @@ class _Attempt:
         self._ended.set()
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the check's result. If the check has not ended at `deadline`, return that it failed.
-
-        `deadline` is a time in seconds of the monotonic clock.
-        """
+        """Return the check's result. A check that runs past `deadline` has failed."""
         self._ended.wait(max(deadline - time.monotonic(), 0.0))
         if self._found is None:
             sentence = "it did not answer in time"
@@ -118,13 +108,13 @@ class _Attempt:
 
 
 class _Skipped:
-    """A check that is not run, because it needs another check that did not pass."""
+    """A check that is not run because a check that it needs did not pass."""
 
     def __init__(self, because: str) -> None:
         self._because = because
 
     def result(self, name: str, deadline: float) -> Result:
-        """Return the result of a check that was not run. It contains the name of the check that did not pass."""
+        """Return a result that names the check that did not pass."""
         del deadline
         return Result(name, State.SKIPPED, f"not checked, because the check of {self._because} failed")
 

@@ -37,10 +37,7 @@ is a minute fast.
 
 
 def check_database(database: Database) -> str:
-    """Check that the database answers, has the tables of this version, and can be written.
-
-    Return one line about the result.
-    """
+    """Check that the database answers, has the tables of this version, and can be written."""
     try:
         with database.read() as session:
             revision = versions.present(session)
@@ -59,7 +56,7 @@ def check_database(database: Database) -> str:
 
 
 def check_redis(settings: Settings) -> str:
-    """Check that Redis answers and accepts messages. Return one line about the result."""
+    """Check that Redis answers and accepts messages."""
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
     if problem := broker_state.broker_problem(settings):
         todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
@@ -68,7 +65,7 @@ def check_redis(settings: Settings) -> str:
 
 
 def check_beat(context: Context) -> str:
-    """Check that beat (Celery's scheduler) has sent a heartbeat recently. Return one line about the result."""
+    """Check that beat (Celery's scheduler) has sent a heartbeat recently."""
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
         running = processes.read(session, now)
@@ -84,10 +81,8 @@ def check_beat(context: Context) -> str:
 
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
-    """Check that this machine's clock agrees with the clocks of the database and of GitHub.
-
-    If GitHub does not answer, compare only with the database's clock. Return one line about the result.
-    """
+    """Check that this machine's clock agrees with the clocks of the database and of GitHub."""
+    # GitHub's clock is not compared if GitHub does not answer.
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]
@@ -112,7 +107,7 @@ def _compare(whose: str, seconds: float) -> None:
 
 
 def check_disk(settings: Settings) -> str:
-    """Check that the disk of the state folder has enough free space. Return one line about the result."""
+    """Check that the disk of the state folder has enough free space."""
     found = machine.read(settings)
     problem = next((one for one in found.problems if one.kind == Kind.DISK_FULL), None)
     if problem is not None:
@@ -123,10 +118,7 @@ def check_disk(settings: Settings) -> str:
 
 
 def check_state_folder(folder: Path) -> str:
-    """Check that the state folder is private and writable. Return one line about the result.
-
-    If the folder does not exist, check that it can be created, but do not create it.
-    """
+    """Check that the state folder is private and writable. A missing folder is not created."""
     existing = next(one for one in (folder, *folder.absolute().parents) if one.exists())
     try:
         if existing != folder:

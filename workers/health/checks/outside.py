@@ -1,4 +1,4 @@
-"""Checks of other servers: GitHub, the mail server, the token store, and channels to the operator and API gateways.
+"""Checks of other servers, such as GitHub, the mail server and the token store.
 
 Each function returns one line about the result, or raises `Wrong` if the check fails.
 """
@@ -43,10 +43,7 @@ MAX_SCOPES_LENGTH = 120
 
 
 def check_credential(context: Context, credential: App | str | None) -> str:
-    """Check that GitHub accepts the credential and that its quotas are not used up. The check uses no quota.
-
-    Return one line about the result.
-    """
+    """Check that GitHub accepts the credential and that its quotas are not used up. The check uses no quota."""
     if credential is None:
         if not context.settings.sources:
             raise Off("none is set, and no source is on")
@@ -95,7 +92,7 @@ def _quotas(found: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
 
 
 def check_git(context: Context) -> str:
-    """Check that git can read a repository from GitHub over HTTPS. Return one line about the result."""
+    """Check that git can read a repository from GitHub over HTTPS."""
     github = context.lone_client(next(iter(context.credentials), None))
     host = urlsplit(github.web_url).hostname
     try:
@@ -112,10 +109,7 @@ def check_git(context: Context) -> str:
 
 
 def check_mail(context: Context) -> str:
-    """Check that the mail server accepts the login, the sender and the operator's address. No mail is sent.
-
-    Return one line about the result.
-    """
+    """Check that the mail server accepts the login, the sender and the operator's address. No mail is sent."""
     settings = context.settings
     where = mail_transport(settings)
     transport = context.transport
@@ -141,10 +135,7 @@ def check_mail(context: Context) -> str:
 
 
 def check_store(context: Context) -> str:
-    """Check that the token store answers. Return one line about the result.
-
-    r8scan's own token store (an SQL table) must also contain tokens.
-    """
+    """Check that the token store answers. r8scan's own token store (an SQL table) must also contain tokens."""
     if context.settings.token_store_url is None:
         with context.database.read() as session:
             number = session.execute(select(func.count()).where(~own_tokens())).scalar_one()
@@ -159,10 +150,7 @@ def check_store(context: Context) -> str:
 
 
 def check_channel(channel: OperatorChannel, *, send: bool) -> str:
-    """Check that the server for messages to the operator can be reached. Return one line about the result.
-
-    If `send` is set, send a test message instead.
-    """
+    """Check that the server for messages to the operator can be reached. If `send` is set, send a test message."""
     if not send:
         return f"{_reached(channel.address)}; no message was sent (see --send)"
     try:
@@ -173,15 +161,12 @@ def check_channel(channel: OperatorChannel, *, send: bool) -> str:
 
 
 def check_address(url: str) -> str:
-    """Check that the URL's server can be reached and that its certificate is trusted.
-
-    Return one line about the result.
-    """
+    """Check that the URL's server can be reached and that its certificate is trusted."""
     return _reached(url)
 
 
 def check_stream(url: str) -> str:
-    """Check that the Redis server for the announcements to API gateways answers. Return one line about the result."""
+    """Check that the Redis server for the announcements to API gateways answers."""
     client = redis.Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS, socket_timeout=CONNECT_SECONDS)
     try:
         client.ping()
@@ -194,13 +179,8 @@ def check_stream(url: str) -> str:
 
 
 def _reached(url: str) -> str:
-    """Return a sentence that says that the URL's server can be reached.
-
-    Open a connection, with TLS for https, but send no request: the URL's path may be a secret.
-
-    Raises:
-        Wrong: The connection fails, or the certificate is not trusted.
-    """
+    """Connect to the URL's server and return a sentence about it. Raise Wrong if this fails."""
+    # Send no request, because the URL's path may be a secret.
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,7 +1,4 @@
-"""Checks that each queue has a worker, by sending a task to the queue.
-
-The worker that runs this task sets a key in Redis as its answer.
-"""
+"""Checks that each queue has a worker, by sending a task to the queue. The worker's answer is a key in Redis."""
 
 from __future__ import annotations
 
@@ -25,22 +22,19 @@ OK, DATABASE = b"ok", b"database"
 
 
 def task_name(queue: str) -> str:
-    """Return the name of the Celery task that `check_queue` sends to this queue."""
+    """Return the name of the task that `check_queue` sends to this queue."""
     return f"r8scan.echo_{queue}"
 
 
 def answer(queue: str, database: Database, settings: Settings) -> None:
-    """Record in Redis that a worker has received a message from this queue, and whether it can write to the database.
-
-    The worker calls this function.
-    """
+    """Record in Redis that a worker of this queue received the message, and whether it can write to the database."""
     word = DATABASE if broker_state.write_refusal(database) else OK
     with broker_state.connected(settings) as client:
         client.set(_key(queue), word, ex=KEPT_SECONDS)
 
 
 def check_queue(queue: str, settings: Settings, *, seconds: float = ANSWER_SECONDS) -> str:
-    """Send a message to the queue and wait for the answer of a worker. Return a text that says how long this took."""
+    """Send a message to the queue and wait for a worker's answer. Return how long this took, as text."""
     role = QUEUES[queue]
     try:
         with broker_state.connected(settings) as client:
