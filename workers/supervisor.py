@@ -1,7 +1,5 @@
-"""Runs the whole service on one machine for `r8scan run`: starts Redis, the workers and beat (the scheduler).
-
-Processes that end are started again. The processes are forks of the supervisor, so that they share the memory of the
-imported code.
+"""Runs the whole service on one machine: Redis, the workers and beat (the scheduler). Ended processes are started
+again.
 """
 
 from __future__ import annotations
@@ -55,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class CannotRun(Exception):
-    """Raised if the service cannot start. The message is one line that says what to do."""
+    """Raised if the service cannot start. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +74,11 @@ class Service:
 def services(processes: int, only: Collection[str] = ROLES) -> list[Service]:
     """Return the processes to run on one machine.
 
-    Polling has its own process, so that slow scans, mails or reports do not delay it.
-
     Args:
         processes: The number of processes that scan pushes.
         only: Return only processes with these roles, such as poller.
     """
+    # Polling has its own process, so that slow scans, mails or reports do not delay it.
     scanners = [f"scanner-{number}" for number in range(1, processes + 1)]
     by_role = {
         "poller": [Service("poller", _worker("poller", "polling", "threads", 4))],
@@ -101,7 +98,7 @@ def _worker(name: str, queues: str, pool: str, concurrency: int) -> tuple[str, .
 
 
 def create_folder(state_dir: Path) -> None:
-    """Create the state folder, if it does not exist. Each process regularly touches a file in it to show that it works.
+    """Create the state folder, if it does not exist.
 
     Raises:
         CannotRun: The folder cannot be created.
@@ -144,7 +141,7 @@ def _database_setting(settings: Settings) -> str:
 
 
 def prepare(settings: Settings) -> None:
-    """Upgrade the database's tables to this version of r8scan, if necessary.
+    """Upgrade the database's tables, if necessary.
 
     Raises:
         CannotRun: The database cannot be opened.
@@ -168,7 +165,7 @@ def prepare(settings: Settings) -> None:
 
 
 class Supervisor:
-    """The parent process, which keeps the services running until it is told to stop."""
+    """The parent process. It keeps the services running until it is told to stop."""
 
     def __init__(self, settings: Settings, *, processes: int = 2, only: Collection[str] = ROLES) -> None:
         self._settings = settings
@@ -220,7 +217,7 @@ class Supervisor:
                 self._drain()
 
     def stop(self) -> None:
-        """Make `run` stop the processes and return. The workers first finish their current work."""
+        """Make `run` stop the processes and return."""
         self._stop.set()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -276,7 +273,7 @@ class Supervisor:
         self._touched.pop(service.name, None)
 
     def _touch(self) -> None:
-        """Update the time of the supervisor's own heartbeat file, for the health check of a container."""
+        """Update the time of the supervisor's own heartbeat file."""
         path, now = self._settings.alive_file, time.monotonic()
         if path is not None and now - self._own_touch > TOUCH_SECONDS:
             self._own_touch = now
@@ -287,7 +284,7 @@ class Supervisor:
         return self._settings.state_dir.absolute() / f"alive-{name}" if own is None else own.with_name(f"alive-{name}")
 
     def _end_deaf(self) -> None:
-        """Kill child processes that no longer take messages. `_revive` then starts new ones."""
+        """Kill child processes that no longer take messages."""
         now = time.monotonic()
         for service in self._services:
             child = self._children.get(service.name)
@@ -306,9 +303,7 @@ class Supervisor:
                 child.kill()
 
     def _revive(self) -> None:
-        """Restart processes that have ended. If a process ends soon after its start, double the delay before its next
-        start.
-        """
+        """Restart processes that have ended, after a delay if they ended soon."""
         now = time.monotonic()
         by_name = {service.name: service for service in self._services}
         for name, child in list(self._children.items()):
@@ -353,10 +348,6 @@ class Supervisor:
 
 def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     """Run a service in this process, which must be a fork of the supervisor.
-
-    Args:
-        context: The objects that the process's threads will share, such as the settings and the database.
-        wanted: The arguments of the service, as returned by `workers.programs.parse`.
 
     Raises:
         SystemExit: A worker has ended. The exception contains its exit status.

@@ -1,6 +1,6 @@
 """Sends Celery messages that tell the workers to run a task now. Such a message is called a wake.
 
-If a message is lost, another one is sent within seconds, because the database records which work is due.
+A lost message is replaced within seconds.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TASKS_OF_JOBS = {
 
 
 def wake_outbox() -> None:
-    """Start the tasks that send outgoing messages: first announcements to API gateways, then mails."""
+    """Start the tasks that send announcements and mails."""
     from workers.context import current_context
 
     if current_context().gateways:
@@ -33,15 +33,11 @@ def wake_outbox() -> None:
 
 
 def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
-    """Ask the workers to run a task now.
+    """Ask the workers to run a task now. Return False if the broker is unavailable.
 
     Args:
-        task_name: The name of the Celery task.
         times: How many messages to send, at most `MAX_WAKES`. Each message makes one worker run the task.
         arguments: The arguments of the task.
-
-    Returns:
-        False if the broker is unavailable, which is also logged. Otherwise True.
     """
     from workers.celery import app
 

@@ -1,8 +1,7 @@
-"""Ends a worker process if one of its tasks hangs.
+"""Ends a worker process if one of its tasks hangs."""
 
-Python cannot stop a single thread, so the watchdog ends the whole process. The pool, the supervisor or the container's
-restart policy then starts a new one.
-"""
+# Python cannot stop a single thread, so the watchdog ends the whole process. The pool, the supervisor or the
+# container's restart policy then starts a new one.
 
 from __future__ import annotations
 
@@ -54,7 +53,7 @@ _log = logging.getLogger(__name__)
 
 
 class TaskWatchdog:
-    """Watches the tasks of this process, and ends the process when a task exceeds its time limit.
+    """Ends the process when one of its tasks exceeds its time limit.
 
     Args:
         end: Ends the process. It is called once.
@@ -70,7 +69,7 @@ class TaskWatchdog:
 
     @contextmanager
     def watching(self, task: str) -> Iterator[None]:
-        """Count a task with this name as running until the `with` block ends."""
+        """Count this task as running until the `with` block ends."""
         key = object()
         with self._lock:
             self._tasks[key] = (task, time.monotonic() + TASK_SECONDS.get(task, DEFAULT_TASK_SECONDS))
@@ -86,14 +85,14 @@ class TaskWatchdog:
             return not self._tasks
 
     def hung(self) -> list[str]:
-        """Return the names of the tasks and jobs that have exceeded their time limit, for the log."""
+        """Return the names of the tasks and jobs that have exceeded their time limit."""
         now = time.monotonic()
         with self._lock:
             tasks = [name for name, deadline in self._tasks.values() if now > deadline]
         return tasks + [_named(keeping) for keeping in leases.all_held() if self._is_hung(keeping)]
 
     def check(self) -> bool:
-        """End the process and return True if a task has exceeded its time limit. Otherwise return False."""
+        """End the process and return True if a task has exceeded its time limit."""
         hung = self.hung()
         if not hung:
             return False
@@ -104,7 +103,7 @@ class TaskWatchdog:
         return True
 
     def start(self) -> None:
-        """Start a thread that calls `check` every second until the process ends."""
+        """Start a thread that calls `check` every second."""
         threading.Thread(target=self._check_forever, name="watchdog", daemon=True).start()
 
     def _check_forever(self) -> None:
@@ -132,7 +131,7 @@ def _named(keeping: HeldLeases) -> str:
 
 
 def end_process() -> None:
-    """End this process at once. Kill its child processes first, because they could otherwise continue to run."""
+    """Kill this process and its child processes at once."""
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)
@@ -155,5 +154,5 @@ _current = TaskWatchdog()
 
 
 def current() -> TaskWatchdog:
-    """Return the watchdog of this process. It watches only after `start` was called."""
+    """Return the watchdog of this process. It watches only after `start`."""
     return _current

@@ -1,7 +1,4 @@
-"""Runs the demonstration `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail.
-
-Only GitHub, the vendor's API and the mail server are simulated.
-"""
+"""Runs `r8scan demo`: a token is pushed, found and disabled, and its owner gets a mail."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ STEP_SECONDS = 30.0
 
 
 class StepFailed(Exception):
-    """Raised if a step of the demonstration failed. The message says which step."""
+    """Raised if a step of the demonstration failed. The message names the step."""
 
 
 class _Story:
@@ -112,10 +109,7 @@ def _leak(
     push: Callable[[], None],
     token: str,
 ) -> float:
-    """Push two commits. The first one contains the token, and the second one removes it.
-
-    Return when the push became visible, in seconds since the epoch.
-    """
+    """Push two commits: one adds the token, one removes it. Return when the push became visible."""
     write("app.py", f'import replicate\n\nclient = replicate.Client(api_token="{token}")\n')
     commit("Generate images")
     write("app.py", 'import os\nimport replicate\n\nclient = replicate.Client(api_token=os.environ["TOKEN"])\n')
@@ -138,7 +132,7 @@ def _is_idle(surroundings: World) -> bool:
 
 
 def _disabled(surroundings: World, digest: str) -> float:
-    """Return when the token was disabled, in seconds since the epoch, or 0 if it is not disabled yet."""
+    """Return when the token was disabled, in seconds since the epoch, or 0."""
     with surroundings.database.read() as session:
         at = session.execute(select(ApiToken.disabled_at).where(ApiToken.digest == digest)).scalar_one()
     return at.timestamp() if at else 0.0

@@ -1,7 +1,7 @@
-"""An example of an API gateway that caches which tokens are valid. Vendors may copy it. The tests and the demo use it.
+"""An example of an API gateway that caches which tokens are live. Vendors may copy it.
 
 r8scan announces each disabled token by a webhook or in a Redis stream, and the gateway then removes the token from its
-cache. After an outage, the gateway sends the request `GET /disabled` to get the announcements that it missed.
+cache. After an outage, the gateway asks r8scan for the announcements that it missed.
 """
 
 from __future__ import annotations
@@ -39,8 +39,7 @@ _log = logging.getLogger(__name__)
 class Cache:
     """A cache that remembers each live token for five minutes.
 
-    `is_live` is a function that asks the token store whether the token with a given digest is live. `asked` is the
-    number of questions to the token store so far.
+    `is_live` asks the token store about a token's digest. `asked` counts these questions.
     """
 
     is_live: Callable[[str], bool]
@@ -52,7 +51,7 @@ class Cache:
         self._generation = 0
 
     def answers(self, digest: str) -> bool:
-        """Return whether the token with this digest may be used."""
+        """Return whether the token with this digest is live."""
         with self._lock:
             if self.entries.get(digest, 0.0) > time.monotonic():
                 return True
@@ -81,11 +80,8 @@ class Cache:
 
 
 def webhook(cache: Cache, secret: str) -> Route:
-    """Return the route `POST /r8scan`, which receives signed announcements of disabled tokens.
-
-    It answers 403 if the signature is wrong. It also answers 403 if the timestamp is old, because somebody may have
-    recorded the request and sent it again.
-    """
+    """Return the route `POST /r8scan`, which receives signed announcements of disabled tokens."""
+    # An old timestamp is refused, because somebody may have recorded the request and sent it again.
 
     async def take(request: Request) -> Response:
         body = await request.body()
@@ -113,8 +109,7 @@ def following(
         cache: The cache from which the announced tokens are removed.
         url: The address of the Redis server.
         stream: The name of the stream.
-        missed: Called after each outage of Redis. It must call `catch_up`. If it raises an error, it is called again
-            later.
+        missed: Called after each outage of Redis. It must call `catch_up`. After an error, it is called again later.
         pause: Seconds between two attempts to reach Redis during an outage.
     """
     # Switch off the client's own retries. They would hide an outage of Redis, and announcements sent during the outage
@@ -159,10 +154,9 @@ def _newest(connection: Any, stream: str) -> bytes:
 
 
 def catch_up(cache: Cache, client: httpx.Client, after: int | None, headers: Mapping[str, str]) -> int:
-    """Remove from the cache all tokens that were disabled since the last call. Return the cursor for the next call.
+    """Remove from the cache all tokens disabled since the last call. Return the cursor for the next call.
 
     Args:
-        cache: The cache from which the tokens are removed.
         client: An HTTP client for the server that `r8scan serve` runs.
         after: The cursor that the last call returned, or None for the first call.
         headers: The headers that authenticate the gateway.

@@ -1,4 +1,4 @@
-"""Git repositories that clients can clone from and push to over HTTP, for the simulated GitHub."""
+"""Git repositories that clients can clone and push to over HTTP, for the simulated GitHub."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables that make git ignore the user's configuration and never prompt.
-
-    `extra` contains further variables to include.
-    """
+    """Return environment variables, with `extra`, that make git ignore the user's configuration and never prompt."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,
@@ -51,7 +48,7 @@ def git(
 
 @dataclass(frozen=True, slots=True)
 class RefChange:
-    """A git ref (branch or tag) before and after a push. The id of a ref that does not exist is 40 zeros."""
+    """A git ref (branch or tag) before and after a push. A missing ref has an id of 40 zeros."""
 
     ref: str
     before: str
@@ -68,7 +65,7 @@ class CgiAnswer:
 
 
 def create_bare(path: Path, *, allow_filter: bool) -> None:
-    """Create a bare repository that clients can clone from and push to over HTTP."""
+    """Create a bare repository that clients can clone and push to over HTTP."""
     path.parent.mkdir(parents=True, exist_ok=True)
     git("init", "--quiet", "--bare", "--initial-branch=main", "--template=", path)
     for key, value in (
@@ -82,13 +79,13 @@ def create_bare(path: Path, *, allow_filter: bool) -> None:
 
 
 def refs(path: Path) -> dict[str, str]:
-    """Return the object id of each ref (branch or tag), by the ref's name."""
+    """Return the object id of each ref (branch or tag), by name."""
     listed = git("for-each-ref", "--format=%(objectname) %(refname)", cwd=path).decode("utf-8", "surrogateescape")
     return {name: oid for oid, _, name in (line.partition(" ") for line in listed.splitlines())}
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
-    """Compare two results of `refs`. Return the refs that were created, moved or deleted in between."""
+    """Return the refs that were created, moved or deleted between two results of `refs`."""
     return [
         RefChange(ref, before.get(ref, ZEROS), after.get(ref, ZEROS))
         for ref in sorted(before.keys() | after.keys())
@@ -99,10 +96,7 @@ def changes(before: dict[str, str], after: dict[str, str]) -> list[RefChange]:
 def backend(
     path: Path, *, method: str, suffix: str, query: str, content_type: str, protocol: str, encoding: str, body: bytes
 ) -> CgiAnswer:
-    """Pass one HTTP request to `git http-backend` and return its response.
-
-    `suffix` is the part of the request's path after the repository's address.
-    """
+    """Pass one HTTP request to `git http-backend`. `suffix` is the path after the repository's address."""
     environment = clean_environment(
         GIT_PROJECT_ROOT=str(path),
         GIT_HTTP_EXPORT_ALL="1",
@@ -132,9 +126,8 @@ def backend(
 def commit_files(
     path: Path, files: dict[str, bytes], message: str, branch: str = "main", parent: str | None = None
 ) -> str:
-    """Make a commit that contains exactly these files, point the branch to it, and return its id.
-
-    The files must not be in folders.
+    """Commit exactly these files, point the branch to the commit, and return its id. The files must not be in
+    folders.
     """
     listed = b""
     for name, content in files.items():

@@ -1,4 +1,4 @@
-"""The state of the simulated GitHub, and methods that do what users of GitHub do, such as push and comment."""
+"""The state of the simulated GitHub, and methods that act as its users, such as push and comment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Repository:
     """A repository on the simulated GitHub. Times are seconds since the epoch.
 
     Attributes:
-        hidden: Whether the repository is deleted or private. Every request for it then gets status 404.
+        hidden: Whether the repository is deleted or private. Requests for it then get status 404.
         tip: The id of the default branch's newest commit, or None before the first push.
     """
 
@@ -69,9 +69,8 @@ class SandboxGitHub:
     """A simulated GitHub.
 
     Attributes:
-        credential: The only accepted token. If it is None, every token is accepted.
-        faults: Prepared answers, by the name of a route. The next requests to this route get these answers, one for
-            each request, instead of the normal answers.
+        credential: The only accepted token, or None to accept all.
+        faults: Prepared answers by the name of a route. The next requests to this route get them, one each.
     """
 
     root: Path
@@ -113,7 +112,7 @@ class SandboxGitHub:
         return f"{self.url}/api"
 
     def create_repository(self, name: str, description: str = "") -> Repository:
-        """Create an empty public repository. The public timeline shows a CreateEvent."""
+        """Create an empty public repository, and its CreateEvent."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description)
@@ -125,7 +124,7 @@ class SandboxGitHub:
         return repository
 
     def list_repository(self, name: str, *, created_at: float, description: str = "") -> Repository:
-        """Add a repository that appears in lists and searches, but has no git repository on the disk."""
+        """Add a repository to lists and searches, without a git repository on disk."""
         with self.lock:
             number = next(self._ids)
             repository = Repository(number, name, self.root / f"{number}.git", description, created_at=created_at)
@@ -137,7 +136,7 @@ class SandboxGitHub:
         self.index.push(repository.id, repository.created_at)
 
     def find(self, name: str) -> Repository | None:
-        """Return the public repository with this name, or None if there is none."""
+        """Return the public repository with this name, or None."""
         repository = self.repositories.get(name.lower())
         return None if repository is None or repository.hidden else repository
 
@@ -146,7 +145,7 @@ class SandboxGitHub:
         return self.timeline.emit(event_type, repository, self.repositories[repository.lower()].id, payload)
 
     def create_gist(self, files: dict[str, bytes], owner: str = "ana", description: str = "") -> Gist:
-        """Create a public gist with a history of one commit. As on GitHub, this creates no event."""
+        """Create a public gist with one commit. As on GitHub, this creates no event."""
         with self.lock:
             gist_id = f"{next(self._ids):032x}"
             gist = Gist(gist_id, owner, files, description, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")
@@ -158,13 +157,13 @@ class SandboxGitHub:
         return gist
 
     def open_issue(self, repository: str, title: str, body: str, number: int = 1) -> str:
-        """Open an issue. Return the id of its event on the public timeline."""
+        """Open an issue. Return the id of its public event."""
         issue = self._issue(repository, number, title, body)
         self.repositories[repository.lower()].listings["issues"].append(issue)
         return self.emit("IssuesEvent", repository, {"action": "opened", "issue": issue})
 
     def comment(self, repository: str, body: str, number: int = 1) -> str:
-        """Comment on an issue. Return the id of the comment's event on the public timeline."""
+        """Comment on an issue. Return the id of the comment's public event."""
         issue = self._issue(repository, number, "a question", "")
         entry = {"body": body, "html_url": f"{issue['html_url']}#issuecomment-1", **_now()}
         comment = github_forms.written("issues/comments", f"{self.api_url}/repos/{repository}", 1, entry)
@@ -172,16 +171,14 @@ class SandboxGitHub:
         return self.emit("IssueCommentEvent", repository, {"action": "created", "issue": issue, "comment": comment})
 
     def publish(self, repository: str) -> str:
-        """Make a private repository public. Return the id of its event on the public timeline."""
+        """Make a private repository public. Return the id of its public event."""
         self.repositories[repository.lower()].hidden = False
         return self.emit("PublicEvent", repository, {})
 
     def pushed(self, repository: Repository, changes: list[git_backend.RefChange]) -> list[str]:
-        """Record a push, and return the ids of its events on the public timeline.
-
-        As on GitHub, a new branch or tag gets a CreateEvent, a deleted one a DeleteEvent, and any other change a
-        PushEvent.
-        """
+        """Record a push, and return the ids of its public events."""
+        # As on GitHub, a new branch or tag gets a CreateEvent, a deleted one a DeleteEvent, and any other change a
+        # PushEvent.
         shown: list[str] = []
         kinds = {(True, False): "branch_creation", (False, True): "branch_deletion", (False, False): "push"}
         for change in changes:
@@ -242,5 +239,5 @@ class SandboxGitHub:
 
 
 def _now() -> dict[str, str]:
-    """Return the time fields for an issue or comment that is created now."""
+    """Return the time fields of an issue or comment that is created now."""
     return dict.fromkeys(("created_at", "updated_at"), f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}")

@@ -42,8 +42,7 @@ def _is_push(request: Request) -> bool:
 
 
 def git_throttled(method: str) -> Response:
-    """Return the response that GitHub gives to git requests above its rate limit.
-
+    """Return GitHub's response to git requests above its rate limit:
     https://github.com/orgs/community/discussions/206581
     """
     words = b"ERR GitHub is temporarily limiting some unauthenticated downloads to protect the stability of the"
@@ -54,20 +53,14 @@ def git_throttled(method: str) -> Response:
 
 
 class RateWindow:
-    """Counts the requests to one resource in the current interval of its rate limit.
-
-    As on GitHub, an interval begins with a request, not at a full hour or minute.
-    """
+    """Counts the requests in the current interval of a rate limit. As on GitHub, an interval begins with a request."""
 
     def __init__(self, seconds: int) -> None:
         self._seconds, self._used = seconds, 0
         self.resets_at = 0
 
     def spend(self, requests: int) -> int:
-        """Add `requests` to the counter, and return the number of requests in the current interval.
-
-        Begin a new interval if the last one has ended.
-        """
+        """Add `requests` to the counter, and return the number of requests in the current interval."""
         now = int(time.time())
         if now >= self.resets_at:
             self._used, self.resets_at = 0, now + self._seconds
@@ -76,7 +69,7 @@ class RateWindow:
 
 
 class Answers:
-    """The HTTP handlers of a simulated GitHub, with one method for each endpoint."""
+    """The HTTP handlers of a simulated GitHub, one for each endpoint."""
 
     def __init__(self, github: SandboxGitHub) -> None:
         self.github = github
@@ -227,10 +220,7 @@ class Answers:
         return answer
 
     def refused(self, request: Request, route: str, *, needs_credential: bool = True) -> Response | None:
-        """Return an error response if the request must be refused, or None if it gets a normal response.
-
-        A request is refused if a test has prepared an error for this route, or if its credential is wrong.
-        """
+        """Return the prepared error for this route, an error for a wrong credential, or None."""
         github = self.github
         with github.lock:
             github.requests[route] += 1
@@ -244,14 +234,14 @@ class Answers:
         return None
 
     def _accepted(self, route: str) -> tuple[str, ...]:
-        """Return the accepted values of the Authorization header. They are different for the route "git"."""
+        """Return the accepted values of the Authorization header for this route."""
         credentials = [str(self.github.credential), *self.github.installation_tokens]
         if route == "git":
             return tuple("Basic " + base64.b64encode(f"x-access-token:{one}".encode()).decode() for one in credentials)
         return tuple(f"{scheme} {one}" for one in credentials for scheme in ("Bearer", "token"))
 
     def find(self, request: Request) -> Repository | None:
-        """Return the public repository whose name or id is in the request's path, or None if there is none."""
+        """Return the public repository that the request's path names, or None."""
         if "id" in request.path_params:
             found = (item for item in self.github.repositories.values() if item.id == request.path_params["id"])
             return next((item for item in found if not item.hidden), None)
@@ -267,7 +257,7 @@ class Answers:
         return f"{self.github.api_url}/repos/{repository.name}"
 
     def description(self, repository: Repository) -> dict[str, Any]:
-        """Return the repository as the JSON object of GitHub's REST API."""
+        """Return the repository as GitHub's JSON object."""
         github = self.github
         described = github_forms.repository(
             github.api_url, github.url, repository.id, repository.name, repository.description or None
@@ -278,14 +268,12 @@ class Answers:
         return self.error(404, "Not Found") if body is None else JSONResponse(body, headers=self.limits("core"))
 
     def error(self, status: int, message: str) -> Response:
-        """Return a response with this status and message in GitHub's JSON format."""
+        """Return an error response in GitHub's JSON format."""
         body = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
         return JSONResponse(body, status_code=status, headers=self.limits("core"))
 
     def limits(self, resource: str, *, free: bool = False) -> dict[str, str]:
-        """Count one request to a resource, unless `free` is set. Return the response headers about the resource's rate
-        limit.
-        """
+        """Count one request to a resource, unless `free` is set. Return the headers about its rate limit."""
         window = self._windows[resource]
         github = self.github
         limits = {
@@ -304,9 +292,7 @@ class Answers:
         }
 
     def used(self, resource: str) -> int:
-        """Return how much of the resource's rate limit is used in the current interval: requests, or points for
-        GraphQL.
-        """
+        """Return how much of the resource's rate limit is used, in requests, or in points for GraphQL."""
         return self._windows[resource].spend(0)
 
     def _remaining(self) -> int:

@@ -1,4 +1,4 @@
-"""Responses of the simulated REST API about the content of a repository. The content is read with git."""
+"""Responses of the simulated REST API about the content of a repository."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 
 def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON object for a comparison of two commits, or None if one of the commits does not exist.
-
-    `address` is the repository's URL in the API.
+    """Return GitHub's comparison of two commits, or None if one of them does not exist. `address` is the repository's
+    API URL.
     """
     page = f"{address}/compare/{before}...{head}"
     try:
@@ -46,10 +45,7 @@ def compare(path: Path, address: str, before: str, head: str) -> dict[str, Any] 
 
 
 def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON object for a commit and its files, or None if the commit does not exist.
-
-    `address` is the repository's URL in the API.
-    """
+    """Return GitHub's JSON object for a commit and its files, or None. `address` is the repository's API URL."""
     try:
         described = _commit(path, address, sha)
         parents = [parent["sha"] for parent in described["parents"]]
@@ -59,10 +55,7 @@ def commit(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
-    """Return GitHub's JSON object for a blob with its content in base64, or None if the blob does not exist.
-
-    `address` is the repository's URL in the API.
-    """
+    """Return GitHub's JSON object for a blob, or None. `address` is the repository's API URL."""
     try:
         content = git("cat-file", "blob", sha, cwd=path)
     except subprocess.CalledProcessError:
@@ -80,9 +73,9 @@ def blob(path: Path, address: str, sha: str) -> dict[str, Any] | None:
 
 
 def search(repositories: Sequence[Repository], query: str, github: SandboxGitHub) -> list[dict[str, Any]]:
-    """Return the results of a code search: files that contain the query's first word, each with the text around it.
+    """Return the files on default branches that contain the query's first word, with the text around it.
 
-    Only default branches are searched. The query may contain a size filter (`size:low..high`), and no other filter.
+    The query may also contain a size filter (`size:low..high`).
     """
     word = next((part for part in query.split() if ":" not in part), "")
     sizes = re.search(r"size:(\d+)\.\.(\d+)", query)

@@ -1,4 +1,4 @@
-"""Lists and searches of repositories on the simulated GitHub: GraphQL, REST search, and the list by id."""
+"""Lists and searches of repositories on the simulated GitHub."""
 
 from __future__ import annotations
 
@@ -127,10 +127,8 @@ def node_id(repository: Repository) -> str:
 
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
-    """Record a push of the commit `tip` at the time `at` (seconds since the epoch; default: now).
-
-    Return the repository. It need not exist on the disk.
-    """
+    """Record a push of the commit `tip` at the time `at` (seconds since the epoch; default: now)."""
+    # The repository need not exist on the disk.
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)
     repository.tip, repository.pushed_at = tip, moment

@@ -1,4 +1,4 @@
-"""Builds JSON objects for the simulated GitHub. They have every field that GitHub's API description requires."""
+"""Builds the simulated GitHub's JSON objects, with every field that GitHub's API description requires."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _REPOSITORY_LISTS = (
 
 
 def node_id(*what: object) -> str:
-    """Return an id like those of GitHub's GraphQL API. The same values always give the same id."""
+    """Return an id like those of GitHub's GraphQL API. The same values give the same id."""
     return hashlib.sha256("/".join(map(str, what)).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def user(api_url: str, login: str) -> dict[str, Any]:
-    """Return the JSON object of a user, in the short form that other objects contain."""
+    """Return a user's JSON object, in the short form that other objects contain."""
     address = f"{api_url}/users/{login}"
     return {
         "login": login,
@@ -44,9 +44,7 @@ def user(api_url: str, login: str) -> dict[str, Any]:
 
 
 def repository(api_url: str, web_url: str, number: int, full_name: str, description: str | None) -> dict[str, Any]:
-    """Return the JSON object of a repository. It contains all fields that GitHub's endpoints return for a
-    repository.
-    """
+    """Return a repository's JSON object, with all fields of GitHub's endpoints."""
     owner, _, name = full_name.partition("/")
     address, page = f"{api_url}/repos/{full_name}", f"{web_url}/{full_name}"
     return {
@@ -77,7 +75,7 @@ def written(what: str, address: str, number: int, entry: dict[str, Any]) -> dict
     """Return the JSON object of an issue, a comment or another text that a user has written.
 
     Args:
-        what: The name of the text's list in the REST API, such as "issues/comments".
+        what: The text's list in the REST API, such as "issues/comments".
         address: The URL of the repository or gist in the API.
         number: The number of the text in the list.
         entry: The fields that differ from the default values. They are used unchanged, even if they are malformed.

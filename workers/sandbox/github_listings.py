@@ -1,7 +1,4 @@
-"""HTTP endpoints of the simulated GitHub that list issues, comments, an owner's repositories, gists and other objects.
-
-The endpoint that creates access tokens for Apps is also here.
-"""
+"""HTTP endpoints of the simulated GitHub that list issues, comments, repositories, gists and other objects."""
 
 from __future__ import annotations
 
@@ -50,9 +47,7 @@ class Listings:
         self._github = answers.github
 
     def of(self, what: str) -> Any:
-        """Return the handler for one of a repository's lists. `what` is the list's name in the API, such as
-        "issues".
-        """
+        """Return the handler for one of a repository's lists, such as "issues"."""
 
         async def listing(request: Request) -> Response:
             repository = self._own.find(request)
@@ -72,9 +67,8 @@ class Listings:
         return self._written(request, what, self._own.address(repository), repository.listings[what])
 
     async def activity(self, request: Request) -> Response:
-        """Respond with one page of the repository's activity, newest first.
-
-        The query parameter `after` is the number of entries to skip.
+        """Respond with one page of the repository's activity, newest first. The parameter `after` is the number of
+        entries to skip.
         """
         repository = self._own.find(request)
         refused = self._own.refused(request, "activity")
@@ -134,8 +128,7 @@ class Listings:
         return Response(content, media_type="text/plain")
 
     async def installation_token(self, request: Request) -> Response:
-        """Respond with an access token for an installation of an App.
-
+        """Respond with an access token for an App:
         https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
         """
         signed = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -155,16 +148,13 @@ class Listings:
         return JSONResponse(body, status_code=201)
 
     async def alert_keys(self, request: Request) -> Response:
-        """Respond with the public keys that verify signatures of secret scanning alerts:
-        https://docs.github.com/rest/meta.
-        """
+        """Respond with the public keys for secret scanning alerts: https://docs.github.com/rest/meta"""
         refused = self._own.refused(request, "alert_keys")
         return refused or JSONResponse({"public_keys": [self._github.signer.public_key()]})
 
     def _written(self, request: Request, what: str, address: str, listed: Sequence[Any]) -> Response:
-        """Respond with one page of a list of texts, such as comments. Entries that are not JSON objects are kept
-        unchanged.
-        """
+        """Respond with one page of a list of texts, such as comments."""
+        # Entries that are not JSON objects are kept unchanged.
         forms = [
             github_forms.written(what, address, number, entry) if isinstance(entry, dict) else entry
             for number, entry in enumerate(listed, 1)

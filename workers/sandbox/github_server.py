@@ -1,4 +1,4 @@
-"""Runs the simulated GitHub as an HTTP server on this machine: the REST API below /api, and git at the root."""
+"""Runs the simulated GitHub as an HTTP server: the REST API below /api, and git at the root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workers.sandbox.http_server import served
 
 
 def application(github: SandboxGitHub) -> Starlette:
-    """Return the ASGI application that serves a simulated GitHub."""
+    """Return the ASGI application of a simulated GitHub."""
     answers = Answers(github)
     git = Route("/{owner}/{name}/{rest:path}", answers.git, methods=["GET", "POST"])
     return Starlette(
@@ -33,7 +33,7 @@ def application(github: SandboxGitHub) -> Starlette:
 
 @contextmanager
 def running(root: Path, **options: Any) -> Iterator[SandboxGitHub]:
-    """Run a simulated GitHub on this machine until the `with` block ends. `options` are fields of `SandboxGitHub`."""
+    """Run a simulated GitHub until the `with` block ends. `options` are fields of `SandboxGitHub`."""
     github = SandboxGitHub(root, **options)
     with served(application(github)) as url:
         github.url = url

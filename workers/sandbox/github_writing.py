@@ -1,4 +1,4 @@
-"""HTTP endpoints of the simulated GitHub that write a file into a repository or a gist."""
+"""HTTP endpoints of the simulated GitHub that write files and gists."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ class Writing:
         self._own, self._github = answers, answers.github
 
     async def file(self, request: Request) -> Response:
-        """Respond with the id of a file's content (GET), or write the file (PUT).
-
-        A request that changes a file must contain the id of the old content:
-        https://docs.github.com/rest/repos/contents.
+        """Respond with the id of a file's content (GET), or write the file (PUT):
+        https://docs.github.com/rest/repos/contents
         """
+        # A request that changes a file must contain the id of the old content.
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")
         if refused is not None or repository is None:

@@ -1,7 +1,4 @@
-"""The GraphQL API of the simulated GitHub, with GitHub's limits.
-
-It answers only the two queries that r8scan sends: a search for repositories, and a look-up of repositories by node id.
-"""
+"""The GraphQL API of the simulated GitHub, with GitHub's limits. It knows only the two queries that r8scan sends."""
 
 from __future__ import annotations
 
@@ -34,17 +31,14 @@ class GraphQL:
     """Answers GraphQL queries and applies GitHub's limits to them.
 
     Attributes:
-        index: The search index.
         describe: Returns the fields of a repository.
-        number_of: Returns the number of the repository that has the given node id.
-        cpu_seconds_a_query: The CPU time that each query takes. It counts towards GitHub's limit of CPU time.
-        partial_after: One entry for each of the next queries: the number of results after which the answer is cut off,
-            or None for a complete answer.
-        stops_after: The number of results after which the answers to all later queries are cut off. None for complete
-            answers.
+        number_of: Returns the number of the repository with a node id.
+        cpu_seconds_a_query: The CPU time that each query takes.
+        partial_after: The number of results after which each of the next answers is cut off. None: not cut off.
+        stops_after: The number of results after which all later answers are cut off. None: not cut off.
         gives_up: How many of the next queries fail with GitHub's timeout error.
-        clock: Returns the time in seconds since the epoch. It decides which pushes are in the index already.
-        sees: The share of all results that the credential can see. GitHub shows an App's token only a part of them.
+        clock: Returns the time in seconds since the epoch.
+        sees: The share of all results that the credential can see. An App's token sees only a part of them.
     """
 
     index: RepositoryIndex
@@ -80,9 +74,8 @@ class GraphQL:
         return {**answer, "errors": errors} if errors else answer
 
     def index_matches(self, words: str) -> list[int]:
-        """Return the numbers of the repositories that match a search, sorted by their last pushes.
-
-        The oldest push comes first. If `words` contains `sort:updated-desc`, the newest push comes first.
+        """Return the numbers of matching repositories, sorted by last push. With `sort:updated-desc`, the newest is
+        first.
         """
         span = _SPAN.search(words)
         found = self.index.between(_seconds(span[1]), _seconds(span[2]), self.clock()) if span else []
@@ -143,10 +136,7 @@ def node(
     size_kb: int = 1,
     language: str | None = None,
 ) -> dict[str, Any]:
-    """Return the fields of a repository that r8scan requests, in GitHub's JSON format.
-
-    The times are in seconds since the epoch.
-    """
+    """Return the fields of a repository in GitHub's JSON format. The times are in seconds since the epoch."""
     return {
         "id": node_id,
         "databaseId": number,
@@ -163,7 +153,7 @@ def node(
 
 
 def stamp(at: float) -> str:
-    """Return the time `at` (seconds since the epoch) as text in GitHub's format, without fractions of a second."""
+    """Return the time `at` (seconds since the epoch) in GitHub's format."""
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -1,4 +1,4 @@
-"""Runs an ASGI application on a free loopback port, in a thread of this process."""
+"""Runs an ASGI application on a free loopback port, in a thread."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ READY_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """The TLS files of a server: its certificate, its key, and the authority that must have signed the clients'
-    certificates.
-    """
+    """A server's TLS files: certificate, key, and the authority for client certificates."""
 
     cert_file: Path
     key_file: Path
@@ -30,9 +28,8 @@ class Tls:
 
 @contextmanager
 def served(application: ASGIApp, tls: Tls | None = None) -> Iterator[str]:
-    """Serve the application on 127.0.0.1 until the `with` block ends. Yield its URL, which is https if `tls` is given.
-
-    When the block begins, the server already accepts requests.
+    """Serve the application on 127.0.0.1 until the `with` block ends. Yield its URL, which is https if `tls` is
+    given.
     """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""The web page of `r8scan sandbox`. It has buttons that cause leaks, and shows the mails that have arrived."""
+"""The web page of `r8scan sandbox`, with buttons that cause leaks and the mails that have arrived."""
 
 from __future__ import annotations
 
@@ -30,8 +30,6 @@ def application(cause: Callable[[str], Leak], lines: Sequence[str], mailbox: Mai
     Args:
         cause: Causes a leak of the given kind.
         lines: What has happened so far. The page shows these lines below the buttons.
-        mailbox: The mails to show.
-        console_url: The URL of the console, for a link.
     """
 
     async def show(request: Request) -> Response:

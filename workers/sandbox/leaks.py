@@ -1,7 +1,4 @@
-"""The leaks that a user of the sandbox can cause.
-
-Each kind of leak publishes a new token of an invented person in a different way.
-"""
+"""The leaks that a user of the sandbox can cause. Each publishes a new token."""
 
 from __future__ import annotations
 
@@ -58,14 +55,11 @@ class Leak:
 
 
 class UnknownKind(Exception):
-    """Raised if there is no leak of this kind. The message is one line with the names of all kinds."""
+    """Raised if there is no leak of this kind. The message names all kinds."""
 
 
 class Leaks:
-    """Causes leaks on the simulated GitHub.
-
-    The methods that publish a token return a text that says where the token is.
-    """
+    """Causes leaks on the simulated GitHub. The methods return a text that says where the token is."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -91,10 +85,7 @@ class Leaks:
         return Leak(kind, digest, f"{token[:6]}…{token[-4:]}", place)
 
     def brake(self, repository: str, token: str, number: int) -> str:
-        """Report more tokens than r8scan may disable in a minute without asking the operator.
-
-        Return a text that says how many tokens were reported.
-        """
+        """Report more tokens than r8scan may disable in a minute. Return their number as text."""
         del repository
         digests = [sha256_digest(random_token().encode()) for _ in range(REPORTED - 1)]
         name = f"token of report {number}"
@@ -108,7 +99,7 @@ class Leaks:
         return f"{REPORTED} tokens that were reported at once; the brake holds those above its quota of a minute"
 
     def limit(self, repository: str, token: str, number: int) -> str:
-        """Push a token while GitHub refuses all git requests that read repositories. Return where the token is."""
+        """Push a token while GitHub refuses all git requests that read repositories."""
         place = self.push(repository, token, number)
         github = self._world.github
         github.git_limit = 0
@@ -116,7 +107,7 @@ class Leaks:
         return f"{place}; for {OUTAGE_SECONDS} s {LIMITED}"
 
     def mail_down(self, repository: str, token: str, number: int) -> str:
-        """Push a token while the mail server accepts no mail. Return where the token is."""
+        """Push a token while the mail server accepts no mail."""
         mailbox = self._world.mailbox
         mailbox.is_down = True
         _later(lambda: setattr(mailbox, "is_down", False))
@@ -146,11 +137,11 @@ class Leaks:
         return work
 
     def push(self, repository: str, token: str, number: int) -> str:
-        """Push a commit with the token. Return where the token is."""
+        """Push a commit with the token."""
         return self._pushed(repository, f"app{number}.py", HISTORY.format(token).encode())
 
     def removed(self, repository: str, token: str, number: int) -> str:
-        """Push two commits at once: the first adds the token, the second removes it. Return where the token is."""
+        """Push two commits at once: the first adds the token, the second removes it."""
         work = self._workplace(repository)
         work.write(f"app{number}.py", HISTORY.format(token))
         work.commit("Generate images")
@@ -160,7 +151,7 @@ class Leaks:
         return f"{repository}, in a commit whose child removes it"
 
     def archive(self, repository: str, token: str, number: int) -> str:
-        """Push a zip archive that contains the token in base64. Return where the token is."""
+        """Push a zip archive that contains the token in base64."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("config/secrets.yaml", f"key: {base64.b64encode(token.encode()).decode()}\n")
@@ -174,29 +165,26 @@ class Leaks:
         return f"{repository}, file {path}"
 
     def gist(self, repository: str, token: str, number: int) -> str:
-        """Publish a gist with the token. Return where the token is.
-
-        As on GitHub, this creates no event, so the service must poll the list of gists.
-        """
+        """Publish a gist with the token. As on GitHub, this creates no event."""
         owner = repository.partition("/")[0]
         gist = self._world.github.create_gist({f"example{number}.py": HISTORY.format(token).encode()}, owner)
         return f"gist {gist.id} of {owner}"
 
     def issue(self, repository: str, token: str, number: int) -> str:
-        """Open an issue with the token in its text. Return where the token is."""
+        """Open an issue whose text contains the token."""
         self._workplace(repository)
         self._world.github.open_issue(repository, "It does not work", f"I call it with `{token}`", number)
         return f"{repository}, issue {number}"
 
     def comment(self, repository: str, token: str, number: int) -> str:
-        """Comment on an issue with the token in the text. Return where the token is."""
+        """Write a comment that contains the token."""
         self._workplace(repository)
         self._world.github.comment(repository, f"Try `REPLICATE_API_TOKEN={token} python app.py`", number)
         return f"{repository}, comment on issue {number}"
 
 
 def _later(end: Callable[[], None]) -> None:
-    """Call `end` after `OUTAGE_SECONDS` in another thread. The thread does not keep the program alive."""
+    """Call `end` after `OUTAGE_SECONDS` in another thread."""
     timer = threading.Timer(OUTAGE_SECONDS, end)
     timer.daemon = True
     timer.start()
@@ -207,7 +195,7 @@ Publish = Callable[[Leaks, str, str, int], str]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of leak: the method that publishes the token, and one line that tells the user what happens."""
+    """A kind of leak: its method, and one line that describes it to the user."""
 
     publish: Publish
     summary: str

@@ -18,9 +18,8 @@ from aiosmtpd.controller import Controller
 
 @dataclass
 class Mailbox:
-    """The received mails, in the order of their arrival.
-
-    `faults` are SMTP replies such as "451 later". The server refuses one mail with each of them.
+    """The received mails, oldest first. `faults` are SMTP replies such as "451 later", each of which refuses one
+    mail.
     """
 
     url: str = ""
@@ -45,14 +44,12 @@ class Mailbox:
             return list(self._messages)
 
     def wait_for(self, count: int, timeout: float) -> bool:
-        """Wait until at least `count` mails have arrived, and return True. Return False after `timeout` seconds."""
+        """Wait until `count` mails have arrived. Return False after `timeout` seconds."""
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Store a mail and return the SMTP reply. Refuse the mail if `faults` contains a reply or if `is_down` is
-        set.
-        """
+        """Store or refuse a mail and return the SMTP reply."""
         del server, session
         if self.is_down:
             return "421 4.3.2 the mail server is down"
@@ -81,7 +78,7 @@ class _Controller(Controller):
 
 @contextmanager
 def running() -> Iterator[Mailbox]:
-    """Run an SMTP server on this machine until the `with` block ends. Yield its mailbox."""
+    """Run an SMTP server until the `with` block ends. Yield its mailbox."""
     mailbox = Mailbox()
     controller = _Controller(mailbox, hostname="127.0.0.1", port=0, server_hostname="mailbox.example")
     controller.start()

@@ -1,7 +1,4 @@
-"""Runs `r8scan sandbox`: a simulated GitHub and vendor's API, a mailbox, the service and its console, until Ctrl-C.
-
-The user causes a leak by typing its kind, by a button on a web page, or with curl.
-"""
+"""Runs `r8scan sandbox`: a simulated GitHub, the service and its console, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -45,11 +42,11 @@ MAX_WAITING = 1000
 
 
 class NotReady(Exception):
-    """Raised if the service or the console did not start. The message is one line."""
+    """Raised if the service or the console did not start."""
 
 
 class _Journal:
-    """Prints lines with the seconds since the start. It also keeps the newest lines for the sandbox's web page."""
+    """Prints lines with the seconds since the start, and keeps the newest lines."""
 
     def __init__(self, console: Console) -> None:
         self._console, self._start = console, time.monotonic()
@@ -62,9 +59,7 @@ class _Journal:
 
 
 class _Watched:
-    """Watches the leaks that the user has caused. For each leak, it prints once what r8scan did, for example "found and
-    disabled after 2.1 s".
-    """
+    """Prints what r8scan did about each leak, such as "found and disabled after 2.1 s"."""
 
     def __init__(self, surroundings: World, journal: _Journal) -> None:
         self._world, self._journal = surroundings, journal
@@ -75,9 +70,7 @@ class _Watched:
         self._waiting.append((leak, time.time()))
 
     def look(self) -> None:
-        """Print what has happened since the last call: what r8scan did about leaked tokens, and which mails have
-        arrived.
-        """
+        """Print what r8scan did and which mails arrived since the last call."""
         for _ in range(len(self._waiting)):
             leak, since = self._waiting.popleft()
             outcome = self._outcome(leak, since)
@@ -181,18 +174,14 @@ def _explain(console: Console, folder: Path, page: str, url: str, password: str)
 
 
 def command() -> str:
-    """Return the command that a person must type to run r8scan: `r8scan` if it is on the PATH, otherwise its full
-    path.
-    """
+    """Return the command that runs r8scan: `r8scan` if it is on the PATH, otherwise its full path."""
     own = Path(sys.executable).parent / "r8scan"
     found = shutil.which("r8scan")
     return "r8scan" if found and Path(found).samefile(own) else shlex.quote(str(own))
 
 
 def _write_settings(folder: Path, surroundings: World) -> None:
-    """Write the sandbox's settings into a file in the folder. An `r8scan` command that is started there reads this
-    file.
-    """
+    """Write the sandbox's settings into the folder, for `r8scan` commands that are started there."""
     text = "".join(f"{name}='{value}'\n" for name, value in surroundings.settings.items())
     descriptor = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -201,10 +190,7 @@ def _write_settings(folder: Path, surroundings: World) -> None:
 
 @contextmanager
 def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
-    """Read lines from standard input in a thread until the `with` block ends, and cause a leak for each line.
-
-    A line contains the kind of leak.
-    """
+    """Read kinds of leaks from standard input in a thread, and cause these leaks."""
     ended = threading.Event()
 
     def read() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class RepositoryIndex:
-    """A search index that contains the latest push of each repository. Times are seconds since the epoch.
+    """A search index of repositories by latest push. Times are seconds since the epoch.
 
     Attributes:
         lag: The seconds until a push is indexed, or a function that returns them for each push.
@@ -31,19 +31,14 @@ class RepositoryIndex:
         self._lock = threading.Lock()
 
     def push(self, repository: int, at: float) -> None:
-        """Record a push at the time `at`. Searches find it only after the delay `lag`."""
+        """Record a push at the time `at`. Searches find it after the delay `lag`."""
         with self._lock:
             lag = self.lag(self._random) if callable(self.lag) else self.lag
             if self._random.random() >= self.lost:
                 heapq.heappush(self._waiting, (at + lag, repository, int(at)))
 
     def between(self, start: int, end: int, now: float) -> list[int]:
-        """Return the numbers of the repositories whose latest indexed push was in the range from `start` to `end`,
-        inclusive.
-
-        The repository with the oldest push comes first. `now` is the current time, which decides which pushes are
-        indexed.
-        """
+        """Return the repositories whose latest indexed push was from `start` to `end`, inclusive, oldest push first."""
         with self._lock:
             self._learn(now)
             first, last = bisect_left(self._ordered, (start, 0)), bisect_right(self._ordered, (end, 2**62))

@@ -1,7 +1,4 @@
-"""The public timeline of the simulated GitHub, which shows the newest 300 events.
-
-As on GitHub, pushes are only on page 1. Other events fill the rest of page 1, and pages 2 and 3.
-"""
+"""The public timeline of the simulated GitHub: the newest 300 events. As on GitHub, pushes are only on page 1."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ PUSHES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
 
 @dataclass
 class Timeline:
-    """The newest public events.
-
-    `visible_at` maps the id of each event to the time when the event became visible, in seconds since the epoch.
-    """
+    """The newest public events. `visible_at` has the time at which each event became visible, by event id."""
 
     window: int = WINDOW
     visible_at: dict[str, float] = field(default_factory=dict)
@@ -36,7 +30,7 @@ class Timeline:
     def emit(
         self, event_type: str, repository: str, repository_id: int, payload: dict[str, Any], actor: str = "ana"
     ) -> str:
-        """Add an event to the public timeline and return the event's id."""
+        """Add an event and return its id."""
         with self._lock:
             event_id = str(next(self._ids))
             self._events.appendleft(
@@ -66,7 +60,7 @@ class Timeline:
             return event_id
 
     def page(self, number: int, size: int) -> list[dict[str, Any]]:
-        """Return page `number` (1 or higher) of the timeline, with pages of `size` events."""
+        """Return page `number` (1 or higher), with pages of `size` events."""
         with self._lock:
             pushes = list(itertools.islice((one for one in self._events if one["type"] in PUSHES), size))
             others = [one for one in self._events if one["type"] not in PUSHES]

@@ -1,4 +1,4 @@
-"""A minimal token store with an HTTP API, in memory. It is the reference for docs/token-store-openapi.yaml."""
+"""A minimal token store with an HTTP API, in memory: the reference for docs/token-store-openapi.yaml."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ReferenceStore:
         self._is_unsure = False
 
     def accepts(self, authorization: str) -> bool:
-        """Return whether the value of an Authorization header contains the store's secret."""
+        """Return whether the Authorization header contains the store's secret."""
         return hmac.compare_digest(authorization.encode(), f"Bearer {self.secret}".encode())
 
     def add(self, digest: str, *, name: str = "training", recipients: tuple[str, ...] = ("ana@example.com",)) -> None:
@@ -64,7 +64,7 @@ class ReferenceStore:
 
     @contextmanager
     def unsure(self) -> Iterator[None]:
-        """Make the store answer `not_checked` for every token until the `with` block ends."""
+        """Answer `not_checked` for every token until the `with` block ends."""
         self._is_unsure = True
         try:
             yield
@@ -72,7 +72,7 @@ class ReferenceStore:
             self._is_unsure = False
 
     def look_up(self, digests: list[str]) -> dict[str, Any]:
-        """Return the JSON answer to a look-up. It contains the known tokens, and the digests that were not checked."""
+        """Return the answer to a look-up: the known tokens, and the digests that were not checked."""
         with self._lock:
             self.calls.append("lookup")
             if self._is_unsure:
@@ -80,7 +80,7 @@ class ReferenceStore:
             return {"tokens": [self.tokens[digest] for digest in digests if digest in self.tokens], "not_checked": []}
 
     def add_canary(self, digest: str, hint: str) -> dict[str, Any]:
-        """Add a token without an owner, if the store does not have the token yet. Return the JSON answer."""
+        """Add a token without an owner, unless the store has it. Return the JSON answer."""
         with self._lock:
             self.calls.append("canary")
             if digest not in self.tokens:
@@ -89,11 +89,7 @@ class ReferenceStore:
             return {}
 
     def disable(self, digest: str, key: str, reason: str) -> dict[str, Any]:
-        """Disable a token and return the JSON answer.
-
-        If the token was already disabled with the same idempotency key, return the same answer again. If it was
-        disabled with a different key, the answer says so and contains the other key.
-        """
+        """Disable a token and return the JSON answer. A repeated idempotency key gives the same answer again."""
         with self._lock:
             self.calls.append("disable")
             token = self.tokens.get(digest)
@@ -109,7 +105,7 @@ class ReferenceStore:
 
 
 def application(store: ReferenceStore) -> Starlette:
-    """Return the ASGI application with the operations of the API: look-up, disable and canary."""
+    """Return the ASGI application of the API: look-up, disable and canary."""
 
     async def body_of(request: Request) -> dict[str, Any] | Response:
         if not store.accepts(request.headers.get("authorization", "")):
@@ -162,7 +158,7 @@ def application(store: ReferenceStore) -> Starlette:
 
 @contextmanager
 def running(store: ReferenceStore, tls: Tls | None = None) -> Iterator[ReferenceStore]:
-    """Run the store as an HTTP server on this machine until the `with` block ends. Yield the store."""
+    """Run the store as an HTTP server until the `with` block ends."""
     with served(application(store), tls) as url:
         store.url = url
         yield store

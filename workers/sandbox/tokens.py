@@ -1,4 +1,4 @@
-"""Creates random tokens, so that no file of the project needs to contain one."""
+"""Creates random tokens, so that no file of the project contains one."""
 
 from __future__ import annotations
 

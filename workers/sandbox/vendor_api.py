@@ -1,8 +1,4 @@
-"""A minimal API of a vendor. It answers 200 to a request with a live token and 401 to any other request.
-
-It remembers for five minutes that a token is live. If r8scan announces in this time that the token is disabled, the API
-forgets it.
-"""
+"""A minimal API of a vendor. It answers 200 to a request with a live token and 401 to any other request."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ class VendorApi:
 
 
 def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette:
-    """Return the ASGI application. It asks `cache` whether a token may be used."""
+    """Return the ASGI application. It asks `cache` whether a token is live."""
 
     async def account(request: Request) -> JSONResponse:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -54,7 +50,7 @@ def application(cache: Cache, webhook_secret: str = WEBHOOK_SECRET) -> Starlette
 
 
 def lives_in(database: Database) -> Callable[[str], bool]:
-    """Return a function that takes a token's digest and returns whether this token is live in the database."""
+    """Return a function that says whether the token with a given digest is live in the database."""
 
     def is_live(digest: str) -> bool:
         with database.read() as session:
@@ -66,7 +62,7 @@ def lives_in(database: Database) -> Callable[[str], bool]:
 
 @contextmanager
 def running(database: Database) -> Iterator[VendorApi]:
-    """Run the vendor's API until the `with` block ends. Yield the running API."""
+    """Run the vendor's API until the `with` block ends."""
     cache = Cache(lives_in(database))
     with served(application(cache)) as url:
         yield VendorApi(url, cache)

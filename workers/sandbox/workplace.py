@@ -1,4 +1,4 @@
-"""A git working copy of a developer. Files are written, committed and pushed with the real git."""
+"""A developer's git working copy. It uses the real git."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Workplace:
         target.write_bytes(content if isinstance(content, bytes) else content.encode())
 
     def commit(self, message: str) -> str:
-        """Commit all changes, and return the id of the commit."""
+        """Commit all changes. Return the commit's id."""
         git("add", "--all", cwd=self.path)
         git("commit", "--quiet", "--allow-empty", "-m", message, cwd=self.path, env=self._person())
         return self.head()
@@ -38,15 +38,15 @@ class Workplace:
         return git("rev-parse", "HEAD", cwd=self.path).decode().strip()
 
     def git(self, *arguments: str) -> str:
-        """Run a git command in the working copy, and return its output."""
+        """Run a git command in the working copy. Return its output."""
         return git(*arguments, cwd=self.path, env=self._person()).decode()
 
     def push(self, *what: str) -> None:
-        """Push these branches, tags or other refs. By default, push the current branch."""
+        """Push these refs. By default, push the current branch."""
         git("push", "--quiet", "origin", *(what or ("HEAD",)), cwd=self.path)
 
     def _person(self) -> dict[str, str]:
-        """Return environment variables that tell git the author and the committer."""
+        """Return environment variables that set git's author and committer."""
         name, _, email = self.author.partition(" <")
         return {
             f"GIT_{role}_{field}": value

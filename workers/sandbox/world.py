@@ -1,7 +1,4 @@
-"""The surroundings that the service needs for a test or demonstration.
-
-They are a simulated GitHub, a mailbox, a vendor's API, and settings.
-"""
+"""The servers and settings around the service in a test or demonstration."""
 
 from __future__ import annotations
 
@@ -37,10 +34,7 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """The servers around one service, and its settings.
-
-    All files are in `folder`. The service's own files are in `folder/state`.
-    """
+    """The servers around one service, and its settings. The service's own files are in `folder/state`."""
 
     folder: Path
     github: SandboxGitHub
@@ -54,7 +48,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables for the service. `more` contains further variables to include."""
+        """Return the environment variables for the service, with `more`."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -71,12 +65,12 @@ class World:
         return digest
 
     def answer(self, token: str) -> int:
-        """Return the HTTP status of the vendor's API for a request with this token."""
+        """Return the vendor's HTTP status for a request with this token."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 
     def workplace(self, repository: str, name: str = "work") -> Workplace:
-        """Return a new, empty working copy that pushes to the repository."""
+        """Return a new working copy that pushes to the repository."""
         work = Workplace(self.folder / name, self.github.push_address(repository))
         work.start()
         return work
@@ -85,10 +79,7 @@ class World:
     def service(
         self, *arguments: str, command: str = "run", log: Path | None = None, **more: str
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `r8scan run`, or another command, in a process until the `with` block ends. Yield the process.
-
-        `more` contains further environment variables.
-        """
+        """Run `r8scan run`, or another command, until the `with` block ends. `more` are environment variables."""
         path = log or self.folder / "service.log"
         with path.open("ab") as output:
             child = start_child(
@@ -113,9 +104,9 @@ class World:
 
 @contextmanager
 def running(folder: Path, **settings: str) -> Iterator[World]:
-    """Run a simulated GitHub, a mailbox and a vendor's API until the `with` block ends. All files are in `folder`.
+    """Run a simulated GitHub, a mailbox and a vendor's API until the `with` block ends.
 
-    `settings` are settings of the service. Their names are in lower case, without the prefix R8SCAN_.
+    `settings` are the service's settings. Their names are in lower case, without the prefix R8SCAN_.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -142,12 +133,7 @@ def running(folder: Path, **settings: str) -> Iterator[World]:
 
 
 def until(what: Callable[[], Any], timeout: float, pause: float = 0.02) -> Any:
-    """Call `what` again and again until its result is true, and return this result.
-
-    Args:
-        what: The function to call.
-        timeout: The maximum time in seconds.
-        pause: The seconds between two calls.
+    """Call `what` until its result is true, and return this result. Times are in seconds.
 
     Raises:
         TimeoutError: The result was not true within `timeout` seconds.

@@ -1,4 +1,4 @@
-"""The Celery tasks. Each task calls one plain function, which reads from the database what work there is."""
+"""The Celery tasks. Each task reads from the database what work there is."""
 
 from workers.tasks import echoing, housekeeping, notifying, planting, polling, reporting, scanning
 

@@ -1,8 +1,4 @@
-"""One database query that says which kinds of work are due.
-
-The sweeper is a task that starts all due work, every two seconds. It makes this one query instead of many, so that it
-costs little while there is no work.
-"""
+"""One database query that says which kinds of work are due."""
 
 from __future__ import annotations
 
@@ -23,10 +19,9 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """Says for each step of the sweeper (the task that starts all due work) whether it may have something to do.
+    """The kinds of work that the sweeper may have to start. A field may be True although nothing is due."""
 
-    If a field is True, the step may still find nothing to do, because it checks more conditions than the query.
-    """
+    # The sweeper is a task that runs every two seconds. One query makes it cheap while there is no work.
 
     look_up: bool = True
     finish: bool = True
@@ -37,11 +32,10 @@ class DueWork:
 
 
 def due_work(database: Database, *, max_sightings: int) -> DueWork:
-    """Return which steps of the sweeper (the task that starts all due work) may have something to do now.
+    """Return the kinds of work that may be due now.
 
     Args:
-        max_sightings: The maximum number of stored tokens that may wait to be confirmed. If more tokens wait, a step of
-            the sweeper must drop some of them.
+        max_sightings: The maximum number of stored tokens that may wait to be confirmed.
     """
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
@@ -53,7 +47,7 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
 
 @cache
 def _statement() -> Select[Any]:
-    """Return the SQL query for `due_work`. It is built only once."""
+    """Return the SQL query for `due_work`."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
         # All states match. Name them anyway, because the index begins with the state and could not be used otherwise.

@@ -1,4 +1,4 @@
-"""The tasks that `r8scan doctor` sends to test whether each queue has a worker."""
+"""The tasks with which `r8scan doctor` tests whether each queue has a worker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _echo(queue: str) -> None:
 def _register(queue: str) -> None:
     @app.task(name=round_trip.task_name(queue))  # type: ignore[untyped-decorator]  # celery has no types
     def echo() -> None:
-        """Answer `r8scan doctor` by recording that a worker consumes this queue."""
+        """Record that a worker consumes this queue."""
         _echo(queue)
 
 

@@ -42,17 +42,14 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Start all due work. This includes work whose message was lost or whose worker has died."""
+    """Start all due work, even if its message was lost or its worker has died."""
     _guarded(_recover_spool)  # first, because it saves entries that the other steps then process
     for step in _steps_with_work():
         _guarded(step)
 
 
 def _steps_with_work() -> list[Callable[[], object]]:
-    """Return the steps of the task `sweep` that may have something to do.
-
-    If the database query for this fails, return all steps.
-    """
+    """Return the steps of `sweep` that may have work, or all if the query fails."""
     context = current_context()
     due = DueWork()
     try:
@@ -74,11 +71,8 @@ def _steps_with_work() -> list[Callable[[], object]]:
 
 
 def _guarded(step: Callable[[], object]) -> None:
-    """Run one step of the task `sweep`. If it fails, log the error, so that the other steps still run.
-
-    If the database is unavailable, or a newer version has upgraded it, raise the error: the other steps would fail,
-    too.
-    """
+    """Run one step of `sweep`. Log an error, so that the other steps still run."""
+    # An outage or a newer version of the database makes the other steps fail, too, so such an error is raised.
     try:
         step()
     except Exception as err:
@@ -117,10 +111,7 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Start the tasks for all due jobs and outgoing messages.
-
-    First drop jobs of a kind if more of them wait than the settings allow.
-    """
+    """Drop jobs above the limits, and start the tasks for due jobs and messages."""
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
@@ -171,10 +162,7 @@ def _decide_again_on_reports() -> None:
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
-    """Delete expired rows and abandoned folders, and measure how many pushes each source has seen.
-
-    Also decide again on live tokens that were not disabled, because the mode was `observe` or the token was protected.
-    """
+    """Delete expired data, measure how many pushes each source has seen, and decide again on live tokens."""
     with bulkheads.slot("tidy") as is_free:
         if is_free:
             _tidy()

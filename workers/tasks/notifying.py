@@ -12,7 +12,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.deliver")  # type: ignore[untyped-decorator]  # celery has no types
 def deliver() -> None:
-    """Send the mails that are due, up to a limit. If there were any, start this task again, because more may be due."""
+    """Send a limited number of due mails."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
             return  # enough of these tasks run, and each starts this task again at its end
@@ -24,9 +24,7 @@ def deliver() -> None:
 
 @app.task(name="r8scan.announce")  # type: ignore[untyped-decorator]  # celery has no types
 def announce() -> None:
-    """Announce disabled tokens to API gateways, up to a limit. If there were any, start this task again, because more
-    may be due.
-    """
+    """Announce a limited number of disabled tokens to API gateways."""
     with bulkheads.slot("announce") as is_free:
         if not is_free:
             return

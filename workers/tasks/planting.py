@@ -1,4 +1,4 @@
-"""The task that plants canaries. A canary is a token that r8scan plants to test whether it finds and disables leaks."""
+"""The task that plants canaries (test tokens on GitHub)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.wake import wake
 
 @app.task(name="r8scan.plant_canaries")  # type: ignore[untyped-decorator]  # celery has no types
 def plant_canaries() -> None:
-    """Plant the canaries (test tokens) that are due: at most one in each kind of place, such as a push or a gist."""
+    """Plant the canaries (test tokens) that are due, at most one in each kind of place."""
     with bulkheads.slot("plant_canaries") as is_free:
         if not is_free:
             return

@@ -1,4 +1,4 @@
-"""The tasks that poll GitHub, and ask the token store about the tokens that were found."""
+"""The tasks that poll GitHub, and ask the token store about found tokens."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ from workers.wake import MAX_WAKES, TASKS_OF_JOBS, wake, wake_outbox
 
 @app.task(name="r8scan.poll_due")  # type: ignore[untyped-decorator]  # celery has no types
 def poll_due() -> None:
-    """Start the poll of each source (a list on GitHub or another feed) that is due.
-
-    Beat (the scheduler) sends this task every second.
-    """
+    """Start the poll of each source (a list on GitHub or another feed) that is due."""
     context = current_context()
     for source in leased_poll.due_sources(context.database, context.settings.polled_sources):
         wake("r8scan.poll", arguments=(source,))
@@ -24,10 +21,7 @@ def poll_due() -> None:
 
 @app.task(name="r8scan.poll")  # type: ignore[untyped-decorator]  # celery has no types
 def poll(source: str) -> None:
-    """Poll one source (such as GitHub's event timeline) if it is due.
-
-    Then start the tasks that process the new jobs and the tokens that were found.
-    """
+    """Poll one source (such as GitHub's event timeline) if it is due, and start the tasks that process the results."""
     context = current_context()
     if source not in context.settings.sources:
         return
@@ -44,12 +38,7 @@ def poll(source: str) -> None:
 
 @app.task(name="r8scan.look_up")  # type: ignore[untyped-decorator]  # celery has no types
 def look_up() -> None:
-    """Ask the token store about found tokens, up to a limit. Disable the tokens that the store knows.
-
-    A token is not disabled if the settings forbid it, for example in the mode `observe`.
-
-    If there were any tokens to look up, start this task again, because more may wait.
-    """
+    """Ask the token store about a limited number of found tokens, and disable known tokens if the settings allow it."""
     with bulkheads.slot("look_up") as is_free:
         if is_free:
             _look_up()

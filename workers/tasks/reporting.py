@@ -11,10 +11,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.settle_reports")  # type: ignore[untyped-decorator]  # celery has no types
 def settle_reports() -> None:
-    """Decide whether to disable the tokens in new reports, up to a limit.
-
-    If there were any new reports, start this task again, because more may wait.
-    """
+    """Decide whether to disable the tokens in new reports. The number of reports is limited."""
     with bulkheads.slot("settle_reports") as is_free:
         if not is_free:
             return

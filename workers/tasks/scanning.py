@@ -15,7 +15,7 @@ from workers.wake import wake, wake_outbox
 
 @app.task(name="r8scan.scan")  # type: ignore[untyped-decorator]  # celery has no types
 def scan() -> None:
-    """Scan a limited number of the most urgent pushes. Then start this task again if there was work."""
+    """Scan a limited number of the most urgent pushes."""
     context = current_context()
     response = push_scan.scan_next(
         context.database,
@@ -31,7 +31,7 @@ def scan() -> None:
 
 @app.task(name="r8scan.fetch")  # type: ignore[untyped-decorator]  # celery has no types
 def fetch() -> None:
-    """Scan a limited number of the most urgent files. Then start this task again if there was work."""
+    """Scan a limited number of the most urgent files."""
     context = current_context()
     response = remote_files.scan_next(
         context.database,
@@ -46,10 +46,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one push that takes a long time to read. If no such push is due, scan one such file.
-
-    Then start this task again if there was work.
-    """
+    """Scan one push that takes a long time to read, or, without such a push, one such file."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)
@@ -83,7 +80,7 @@ def _scan_slow() -> Response | None:
 
 @app.task(name="r8scan.rescan")  # type: ignore[untyped-decorator]  # celery has no types
 def rescan_repository() -> None:
-    """Do one step of a rescan. Then start this task again if there was work."""
+    """Do one step of a rescan."""
     context = current_context()
     with slot("rescan") as is_free:
         if not is_free:
@@ -99,7 +96,7 @@ def rescan_repository() -> None:
 
 
 def _go_on(task_name: str, response: Response | None) -> None:
-    """Start the task again, because there may be more work. If `response` is None, there was no work, so do nothing."""
+    """Start the task again if it has done work (`response` is not None)."""
     if response is None:
         return
     wake(task_name)

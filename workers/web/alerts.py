@@ -1,7 +1,4 @@
-"""`POST /github/secret-scanning`, which receives alerts of GitHub's secret scanning partner program.
-
-GitHub signs the alerts. The database is not used until the signature has been verified.
-"""
+"""`POST /github/secret-scanning`, which receives signed alerts of GitHub's secret scanning partner program."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Ke
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the route for GitHub's alerts. It needs no secret in the settings, because GitHub signs its requests."""
+    """Return the route for GitHub's alerts. It needs no secret in the settings."""
     return [Route("/github/secret-scanning", _Alerts(context, budget or BodyBudget()).take, methods=["POST"])]
 
 
@@ -87,11 +84,7 @@ class _Alerts:
             raise
 
     async def _wait_for(self, asked: threading.Event) -> None:
-        """Wait until the event `asked` is set. It is set when the request for GitHub's public keys has ended.
-
-        Raises:
-            KeysUnavailable: MAX_WAITING_FOR_KEYS requests wait already, or `asked` was not set within WAIT_SECONDS.
-        """
+        """Wait until `asked` is set. Raise KeysUnavailable after WAIT_SECONDS, or if too many requests wait."""
         if asked.is_set():
             return
         if self._waiting >= MAX_WAITING_FOR_KEYS:

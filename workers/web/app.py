@@ -44,7 +44,7 @@ def _with_few_headers(application: ASGIApp) -> ASGIApp:
 
 
 async def _plain(request: Request, err: Exception) -> Response:
-    """Return a JSON response that describes the error in one line, without details of an internal error."""
+    """Return an error as a JSON response of one line, without internal details."""
     del request
     status = int(getattr(err, "status_code", 500))
     words = {404: "there is nothing here", 405: "this method is not for this address"}

@@ -1,6 +1,6 @@
-"""Limits the size and time of each request body, and the memory that all request bodies use together.
+"""Limits the size and time of each request body, and the memory of all request bodies together.
 
-If the memory is used up, one body is dropped: the largest body of the network that uses the most memory.
+If the memory is used up, the largest body of the network that uses the most memory is dropped.
 """
 
 from __future__ import annotations
@@ -30,10 +30,7 @@ BUSY_RETRY_SECONDS = 10
 
 @dataclass(eq=False, slots=True)
 class Body:
-    """The part of a request's body that has been received so far.
-
-    `is_evicted` is True if the body was dropped to make room for other bodies.
-    """
+    """The received part of a request's body. `is_evicted` is True if it was dropped."""
 
     network: str
     parts: list[bytes] = field(default_factory=list)
@@ -41,14 +38,14 @@ class Body:
     is_evicted: bool = False
 
     def joined(self) -> bytes:
-        """Return the whole body as one byte string. The separate parts are released."""
+        """Return the whole body, and release its parts."""
         whole = b"".join(self.parts)
         self.parts = [whole]
         return whole
 
 
 class BodyBudget:
-    """The memory for the bodies of all current requests. Together, the bodies may use at most `limit` bytes."""
+    """The memory for the bodies of all current requests: at most `limit` bytes."""
 
     def __init__(self, limit: int = MAX_BYTES_IN_FLIGHT) -> None:
         self._limit = limit
@@ -57,21 +54,21 @@ class BodyBudget:
 
     @property
     def held(self) -> int:
-        """Return how many bytes all current bodies use together."""
+        """Return how many bytes all bodies use together."""
         return self._held
 
     def open(self, client: str) -> Body:
         """Return an empty body for a new request. The caller must `close` the body after the response.
 
         Args:
-            client: The client's IP address. The body counts towards the memory that the client's network uses.
+            client: The client's IP address.
         """
         body = Body(connection_keys(client)[1])
         self._bodies.add(body)
         return body
 
     def add(self, body: Body, part: bytes) -> None:
-        """Add received bytes to the body. If the memory is used up, drop this body or other bodies."""
+        """Add received bytes to the body. If the memory is used up, drop this body or others."""
         if body.is_evicted:
             return
         body.parts.append(part)
@@ -81,7 +78,7 @@ class BodyBudget:
             self._evict(self._largest())
 
     def close(self, body: Body) -> None:
-        """Release the memory of a body. A second call for the same body does nothing."""
+        """Release the memory of a body. It may be called twice."""
         if body in self._bodies:
             self._bodies.remove(body)
             self._held -= body.size

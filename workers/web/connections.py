@@ -1,8 +1,7 @@
-"""The open connections of the web server. This module decides which connections to accept and which to close.
+"""The open connections of the web server, with limits in total and for each address.
 
-The number of connections is limited in total and for each address. If a limit is reached, an open connection is closed
-to make room for a new one. Only connections on which the server waits for the client are closed. So a client that sends
-its request at once is served even during an attack.
+If a limit is reached, an open connection is closed to make room for a new one. Only connections on which the server
+waits for the client are closed.
 """
 
 from __future__ import annotations
@@ -41,9 +40,7 @@ class ConnectionEntry:
 
 
 class ConnectionTable:
-    """The open connections of one server. `counts` contains the numbers of refused and closed connections, by
-    reason.
-    """
+    """The open connections of one server. `counts` has the numbers of refused and closed connections, by reason."""
 
     def __init__(
         self,
@@ -67,9 +64,7 @@ class ConnectionTable:
         return self._held
 
     def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
-        """Return an entry for a new connection, or None if the server must refuse it.
-
-        If a limit is reached, close another connection to make room.
+        """Return an entry for a new connection, or None if the server must refuse it. Another connection may be closed.
 
         Args:
             host: The address of the client.
@@ -91,9 +86,7 @@ class ConnectionTable:
         return entry
 
     def wait(self, entry: ConnectionEntry, is_waiting: bool) -> None:
-        """Record whether the server waits for the client of this connection. Only such connections are closed to make
-        room.
-        """
+        """Record whether the server waits for the client of this connection."""
         entry.is_waiting = is_waiting
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
             entries = table.get(key, {})
@@ -102,7 +95,7 @@ class ConnectionTable:
                 entries[entry] = None
 
     def release(self, entry: ConnectionEntry) -> None:
-        """Remove a connection that has ended. A second call for the same entry does nothing."""
+        """Remove a connection that has ended. It may be called twice."""
         if entry not in self._addresses.get(entry.address, {}):
             return
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):
@@ -116,9 +109,8 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network that has the most connections.
-
-        If several networks have equally many, prefer the network of the address `newcomer`.
+        """Return the connections of the network with the most connections. In a tie, prefer the network of
+        `newcomer`.
         """
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})

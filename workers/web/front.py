@@ -1,7 +1,4 @@
-"""Accepts requests for one route: checks the rate limit, reads the body, and runs the work in a thread pool.
-
-The cheapest checks come first, so that a refused request costs little.
-"""
+"""Accepts requests for one route: checks the rate limit, reads the body, and runs the work in a thread pool."""
 
 from __future__ import annotations
 
@@ -23,9 +20,7 @@ T = TypeVar("T")
 
 
 class Intake:
-    """The thread pool and the rate limiter of one route. The memory for request bodies is shared with the other
-    routes.
-    """
+    """The thread pool and the rate limiter of one route."""
 
     def __init__(self, budget: BodyBudget, pool: Pool, limiter: RateLimiter | None = None) -> None:
         self._budget = budget
@@ -33,17 +28,17 @@ class Intake:
         self._limiter = limiter
 
     def require_rate(self, request: Request) -> None:
-        """Check the rate limit for the client's network. Call this first, because it costs almost nothing.
+        """Check the rate limit for the client's network. Call this first, because it is cheap.
 
         Raises:
-            RequestRefused: The status is 429. This network, or all networks together, have sent too many requests.
+            RequestRefused: The status is 429.
         """
         if self._limiter is not None and not self._limiter.admit(rate_keys(client_of(request))):
             raise RequestRefused(429, "too many requests: try again in a minute", retry_after=RATE_RETRY_SECONDS)
 
     @asynccontextmanager
     async def body(self, request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-        """Read the request's body and yield it. The memory for the body is released when the `async with` block ends.
+        """Read the request's body and yield it. Its memory is released when the `async with` block ends.
 
         Raises:
             RequestRefused: The status is 503 if the thread pool is full. See `read_body` for other statuses.

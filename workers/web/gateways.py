@@ -16,7 +16,7 @@ MAX_CURSOR_LENGTH = 18
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route `/disabled`. Return an empty list if R8SCAN_GATEWAY_KEY is not set."""
+    """Return the route `/disabled`, or an empty list if R8SCAN_GATEWAY_KEY is not set."""
     key = context.settings.gateway_key
     if key is None:
         return []
@@ -31,11 +31,8 @@ def routes(context: Context) -> list[Route]:
 
 
 def _listed(context: Context, after: str | None) -> Response:
-    """Return the tokens that were disabled after the cursor `after`, and the cursor for the next request.
-
-    If `after` is None, return only the newest cursor. If some tokens after the cursor were deleted from the database,
-    return status 410. The gateway must then empty its cache.
-    """
+    """Return the tokens disabled after the cursor `after`, and the next cursor."""
+    # Status 410 says that some of these tokens were deleted from the database, so the gateway must empty its cache.
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:

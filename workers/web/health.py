@@ -37,7 +37,7 @@ class _CheckResult:
 
 
 class HealthCheck:
-    """A check of the database. It runs at most once in KEPT_SECONDS. Requests in this time get the same result."""
+    """A check of the database. It runs at most once in KEPT_SECONDS."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -47,7 +47,7 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return a response with status 200 if the database can be used, or with status 503 and the reason.
+        """Return status 200 if the database can be used, or status 503 with the reason.
 
         Raises:
             RequestRefused: The status is 503. The check takes longer than WAIT_SECONDS.
@@ -87,7 +87,7 @@ class HealthCheck:
         return _CheckResult(time.monotonic(), status, words)
 
     def _is_late(self) -> bool:
-        """Return whether a reported token has waited longer than LATE_SECONDS for a worker to handle it."""
+        """Return whether a reported token has waited longer than LATE_SECONDS."""
         late = select(func.count()).where(
             Report.state == ReportState.RECEIVED, Report.received_at < db_now(-LATE_SECONDS)
         )

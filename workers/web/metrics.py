@@ -1,6 +1,4 @@
-"""`GET /metrics`, the metrics of the service for Prometheus. Requests must send R8SCAN_METRICS_KEY as a bearer
-token.
-"""
+"""`GET /metrics` for Prometheus. Requests must send R8SCAN_METRICS_KEY as a bearer token."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def routes(context: Context) -> list[Route]:
-    """Return the route `/metrics`. Return an empty list if R8SCAN_METRICS_KEY is not set."""
+    """Return the route `/metrics`, or an empty list if R8SCAN_METRICS_KEY is not set."""
     key = context.settings.metrics_key
     if key is None:
         return []

@@ -1,4 +1,4 @@
-"""Thread pools for blocking work. Each route has its own pool, so that no route can use up the threads of another."""
+"""Thread pools for blocking work. Each route has its own pool."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ T = TypeVar("T")
 
 
 class Pool:
-    """A thread pool with a limited queue.
-
-    At most `threads` calls run in parallel, and at most `queue` calls wait. Further calls are refused.
-    """
+    """A thread pool. At most `threads` calls run in parallel, and at most `queue` calls wait."""
 
     def __init__(self, threads: int, queue: int) -> None:
         self._limiter = CapacityLimiter(threads)

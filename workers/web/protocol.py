@@ -1,8 +1,6 @@
-"""uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection.
+"""uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection, such as receiving the headers."""
 
-The phases are, for example, receiving the headers and receiving the body. Without deadlines, a client that sends
-nothing, or sends very slowly, could keep a connection open forever.
-"""
+# Without deadlines, a client that sends nothing could keep a connection open forever.
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ _SECONDS: dict[Phase, float] = {"head": HEAD_SECONDS, "body": REQUEST_SECONDS, "
 
 
 class _Transport:
-    """The asyncio transport that uvicorn uses. Its `close` does not close at once, but calls
-    `BoundedProtocol.finish`.
-    """
+    """uvicorn's transport. Its `close` calls `BoundedProtocol.finish` instead of closing at once."""
 
     def __init__(self, inner: asyncio.Transport, owner: BoundedProtocol) -> None:
         self._inner = inner
@@ -68,11 +64,7 @@ class _Transport:
 
 
 class BoundedProtocol(H11Protocol):
-    """The protocol object of one connection.
-
-    Attributes:
-        table: The open connections of the server. `bounded_protocol` sets it.
-    """
+    """The protocol object of one connection. `table` has the open connections of the server."""
 
     table: ClassVar[ConnectionTable]
     _entry: ConnectionEntry | None = None
@@ -82,7 +74,7 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Return whether the connection is closed, or the server has begun to close it."""
+        """Return whether the connection is closed or being closed."""
         return self._phase == "over"
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -126,10 +118,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the response.
-
-        If the client is still sending, read and discard its data for a short time before closing.
-        """
+        """Close the connection after the response. Read the client's unsent data for a short time first."""
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
@@ -144,7 +133,7 @@ class BoundedProtocol(H11Protocol):
         self._timer = self.loop.call_later(LINGER_SECONDS, self._inner.abort)
 
     def _look(self) -> None:
-        """If the connection has entered a new phase, such as receiving the body, set the deadline of that phase."""
+        """Set the deadline of the connection's current phase."""
         if self.is_over:
             return
         cycle: RequestResponseCycle | None = self.cycle
@@ -186,5 +175,5 @@ class BoundedProtocol(H11Protocol):
 
 
 def bounded_protocol(table: ConnectionTable) -> type[asyncio.Protocol]:
-    """Return the protocol class for one server. It adds all connections of this server to `table`."""
+    """Return the protocol class for one server. It adds the server's connections to `table`."""
     return type("ServerProtocol", (BoundedProtocol,), {"table": table})

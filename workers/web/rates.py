@@ -1,7 +1,4 @@
-"""Rate limiters in this process's memory, for each client network and for all networks together.
-
-They are checked before any other work. Other limits, which all processes share, are in the database.
-"""
+"""Rate limiters in this process's memory, for each client network and for all networks together."""
 
 from __future__ import annotations
 
@@ -21,9 +18,7 @@ WIDE_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """The parameters of a token bucket. The bucket holds at most `burst` units. Each minute, `per_minute` units are
-    added.
-    """
+    """A token bucket that holds at most `burst` units. Each minute, `per_minute` units are added."""
 
     burst: float
     per_minute: float
@@ -42,12 +37,10 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A rate limiter with a token bucket for each network, and one bucket that all networks share.
+    """A rate limiter with a token bucket for each network, and one bucket that all networks share."""
 
-    A request takes units from both buckets. If the shared bucket is empty, a network whose own bucket is full takes
-    units from a reserve of the same size instead. So a flood of requests does not lock out a client that sends few
-    requests.
-    """
+    # If the shared bucket is empty, a network whose own bucket is full takes units from a reserve. So a flood of
+    # requests does not lock out a client that sends few requests.
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         wide = Rate(per_network.burst * WIDE_FACTOR, per_network.per_minute * WIDE_FACTOR)
@@ -64,7 +57,7 @@ class RateLimiter:
         return len(self._networks)
 
     def admit(self, keys: Sequence[str], cost: float = 1) -> bool:
-        """Return whether a request is within the limits. If it is, take the request's cost from the buckets.
+        """Return whether a request is within the limits. If so, take its cost from the buckets.
 
         Args:
             keys: The client's networks, smallest first (see `rate_keys`).
@@ -82,7 +75,7 @@ class RateLimiter:
         return True
 
     def is_exhausted(self, keys: Sequence[str]) -> bool:
-        """Return whether one of the client's networks has less than one unit left. No units are taken."""
+        """Return whether the rate limit of one of the client's networks is used up."""
         now = self._clock()
         return any(self._bucket(key, self._rates[min(depth, 1)], now).level < 1 for depth, key in enumerate(keys))
 

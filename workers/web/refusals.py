@@ -1,7 +1,4 @@
-"""Logs refused requests. The number of lines in each minute is limited, so that an attacker cannot fill the log.
-
-Requests above the limit are only counted. One line a minute says how many there were.
-"""
+"""Logs refused requests, with a limited number of lines, so that an attacker cannot fill the log."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ PERIOD_SECONDS = 60.0
 
 
 class Refusals:
-    """Writes refused requests to the security log, with a limit for each kind of refusal. Threads may share it."""
+    """Writes refused requests to the security log, with a limit for each kind. Threads may share it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,8 +26,7 @@ class Refusals:
         self._unwritten: Counter[str] = Counter()
 
     def add(self, kind: str, network: str, reason: str) -> None:
-        """Log one refused request. If MAX_LINES requests of this kind were already logged in the current period, only
-        count it.
+        """Log one refused request. Above MAX_LINES, only count it.
 
         Args:
             kind: The name of the event in the log, such as "alert_refused".
@@ -46,7 +42,7 @@ class Refusals:
             security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
 
     def flush(self) -> None:
-        """If PERIOD_SECONDS have passed, log for each kind how many requests were counted but not logged."""
+        """Log, every PERIOD_SECONDS, how many requests of each kind were only counted."""
         with self._lock:
             if self._clock() - self._began < PERIOD_SECONDS:
                 return

@@ -1,7 +1,6 @@
-"""HTTP endpoints that receive reports of compromised tokens.
+"""HTTP endpoints for reports of compromised tokens. Responses never repeat the input.
 
-`POST /reports` and `POST /usage` are for the vendor's internal systems. `POST /leaked-token` is for everybody. A report
-is stored before the response is sent. Responses never repeat the input.
+`POST /reports` and `POST /usage` are for the vendor's internal systems. `POST /leaked-token` is for everybody.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ _log = logging.getLogger(__name__)
 
 
 def routes(context: Context, budget: BodyBudget | None = None) -> list[Route]:
-    """Return the routes for reports. The routes for internal systems exist only if R8SCAN_REPORT_KEY is set."""
+    """Return the routes for reports. Routes for internal systems exist only if R8SCAN_REPORT_KEY is set."""
     budget = budget or BodyBudget()
     key = context.settings.report_key
     internal = [] if key is None else _internal_routes(context, key, budget)
@@ -101,10 +100,7 @@ def _internal_routes(context: Context, key: SecretStr, budget: BodyBudget) -> li
 
 
 class _FoundTokens:
-    """The endpoint `POST /leaked-token`.
-
-    The request's body is one token as JSON or as a form, or a JSON list of at most `possession.MAX_TOKENS` tokens.
-    """
+    """The endpoint `POST /leaked-token`, which receives at most `possession.MAX_TOKENS` tokens."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self._context = context
@@ -166,11 +162,7 @@ def _report(context: Context, one: Any, redaction: SharedRedaction) -> NewReport
 
 
 def _batch_key(given: str) -> str:
-    """Return the hash of a request's idempotency key, or "" for an empty key. Only the hash of a key is stored.
-
-    Raises:
-        RequestRefused: The status is 400. The key is malformed.
-    """
+    """Return the hash of a request's idempotency key, or "" for an empty key."""
     try:
         return reports.idempotency_key(given, "") if given else ""
     except BadReport as err:
@@ -179,23 +171,15 @@ def _batch_key(given: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _StoredUsage:
-    """The JSON response to a request with usage records, and the ids of the reports that these records have caused."""
+    """The JSON response to usage records, and the ids of the reports that they caused."""
 
     answer: dict[str, Any]
     report_ids: list[int]
 
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
-    """Store the usage records in `body`, and apply the usage rules. A rule may report a token.
-
-    The caller handles such reports after the response. Otherwise, an error there would make the client send the same
-    records again.
-
-    Args:
-        context: The objects that this process shares.
-        body: The usage records, one in each line.
-        batch: The hash of the request's idempotency key, or "".
-    """
+    """Store the usage records in `body`, one a line, and apply the usage rules."""
+    # The caller handles new reports after the response, because an error would make the client send the records again.
     try:
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
@@ -223,10 +207,8 @@ def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
 
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
-    """Store reports about the tokens, and return the ids of the reports.
-
-    The caller handles the reports after the response. Otherwise, the response time would reveal which tokens are real.
-    """
+    """Store reports about the tokens, and return the reports' ids."""
+    # The caller handles the reports after the response, because the response time would reveal which tokens are real.
     settings = context.settings
     try:
         return possession.record(
@@ -239,11 +221,7 @@ def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> li
 
 
 def _found_tokens(body: bytes, content_type: str) -> list[FoundToken]:
-    """Return the tokens in a request's body: at least one, and at most `possession.MAX_TOKENS`. They may be malformed.
-
-    Raises:
-        RequestRefused: The status is 400 for a malformed body, and 413 for too many tokens.
-    """
+    """Return the tokens in a request's body. They may be malformed."""
     if content_type.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded":
         try:
             form = parse_qs(body.decode("ascii", "replace"), max_num_fields=10)
@@ -291,10 +269,7 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Handle the reports with these ids in the background, after the response. This disables the reported tokens.
-
-    If the pool is full or the database is unavailable, a worker does it later.
-    """
+    """Handle these reports after the response. If that is impossible, a worker does it later."""
     if not ids:
         return
     try:

@@ -1,4 +1,4 @@
-"""Functions that all endpoints use: refuse a request with a JSON response, check a key, identify the client."""
+"""Functions for all endpoints: refuse a request, check a key, identify the client."""
 
 from __future__ import annotations
 
@@ -35,10 +35,7 @@ class RequestRefused(Exception):
 
 
 def guarded(endpoint: Endpoint) -> Endpoint:
-    """Return the endpoint with error handling.
-
-    If the endpoint refuses a request, or if the database is unavailable, the client gets an error as JSON.
-    """
+    """Return the endpoint with error handling: refusals and database errors become JSON responses."""
 
     async def answer(request: Request) -> Response:
         try:
@@ -59,23 +56,20 @@ def guarded(endpoint: Endpoint) -> Endpoint:
 
 
 def client_of(request: Request) -> str:
-    """Return the client's IP address, or "" if it is unknown.
-
-    If the request came through a trusted proxy, this is the address that the proxy reports.
-    """
+    """Return the client's IP address, also behind a trusted proxy, or "" if it is unknown."""
     return request.client.host if request.client else ""
 
 
 def network_of(request: Request) -> str:
-    """Return the client's IP network. It may be stored and logged, but the whole address may not."""
+    """Return the client's IP network. It may be logged, but the whole address may not."""
     return rate_keys(client_of(request))[-1]
 
 
 def require_key(request: Request, key: SecretStr) -> None:
-    """Check that the request has the header `Authorization: Bearer` with this key.
+    """Check that the header `Authorization: Bearer` contains this key.
 
     Raises:
-        RequestRefused: The status is 401. The key is missing or wrong.
+        RequestRefused: The status is 401.
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # Compare digests instead of the keys. The time of comparing the keys would reveal whether they have the same
@@ -86,13 +80,7 @@ def require_key(request: Request, key: SecretStr) -> None:
 
 
 def error_answer(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return the JSON response to a refused request.
-
-    Args:
-        status: The HTTP status.
-        reason: One line that does not repeat the input.
-        retry_after: The seconds after which the client may try again, or None.
-    """
+    """Return the JSON response to a refused request. `reason` must not repeat the input."""
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return JSONResponse({"error": reason}, status, headers)
 

@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 
 
 class CannotListen(Exception):
-    """Raised if the server cannot listen on an address. The message is one line with the reason."""
+    """Raised if the server cannot listen on an address."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,8 +61,8 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
     """Serve requests until SIGINT or SIGTERM. Then finish the running requests and return.
 
     Args:
-        trusted_proxies: The addresses or networks of proxies, separated by commas. For a request from such a proxy, the
-            client is the rightmost address in X-Forwarded-For that is not a trusted proxy.
+        trusted_proxies: The addresses or networks of proxies, separated by commas. The header X-Forwarded-For of their
+            requests names the client.
     """
     table = ConnectionTable(_networks(trusted_proxies))
     config = uvicorn.Config(

@@ -1,7 +1,6 @@
-"""Caches for values that the console's pages show, so that the database is read less often.
+"""Caches for values that the console's pages show. All requests share a cached value.
 
-All requests share one cached value. `Cached` loads the value in the thread of a request. `Refreshed` is for values that
-take long to load: it loads them in a background thread.
+`Cached` loads a value in the thread of a request, `Refreshed` in a background thread.
 """
 
 from __future__ import annotations
@@ -28,9 +27,8 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """Caches the value that `load` returns for `seconds` seconds.
-
-    While one thread loads a new value, the other threads get the previous value.
+    """Caches the value that `load` returns for `seconds` seconds. While a new value is loaded, other threads get the
+    old one.
     """
 
     def __init__(self, load: Callable[[], T], seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,10 +39,7 @@ class Cached(Generic[T]):
         self._kept: tuple[float, T] | None = None
 
     def get(self) -> T:
-        """Return the cached value. If there is no value or it is too old, load a new one.
-
-        If `load` raises an exception, raise this exception and cache nothing.
-        """
+        """Return the cached value, or load a new one. Exceptions of `load` are raised."""
         kept = self._kept
         if kept is not None and self._clock() - kept[0] < self._seconds:
             return kept[1]
@@ -62,7 +57,7 @@ class Cached(Generic[T]):
             self._lock.release()
 
     def refresh(self) -> T:
-        """Load a new value now, cache it and return it."""
+        """Load, cache and return a new value."""
         self.forget()
         return self.get()
 
@@ -72,11 +67,9 @@ class Cached(Generic[T]):
 
 
 class Refreshed(Generic[T]):
-    """Caches the value that `load` returns. If a request gets a value that is older than `seconds` seconds, a
-    background thread loads a new one.
+    """Caches the value that `load` returns. After `seconds` seconds, a background thread loads a new one.
 
-    A request waits only if there is no value yet, or if the value is older than MAX_AGE_SECONDS. In the second case, it
-    waits at most MAX_WAIT_SECONDS.
+    A request waits only if there is no value, or, for at most MAX_WAIT_SECONDS, if it is older than MAX_AGE_SECONDS.
     """
 
     def __init__(
@@ -98,10 +91,7 @@ class Refreshed(Generic[T]):
         self._is_outdated = False
 
     def get(self) -> T:
-        """Return the newest value. If it is old, start loading a new one in the background.
-
-        If there is no value yet and `load` raises an exception, raise this exception. Later exceptions are only logged.
-        """
+        """Return the newest value. Raise the exception of `load` if there is no value yet."""
         with self._lock:
             kept, now = self._kept, self._clock()
             is_due = kept is None or self._is_outdated or now - max(kept[0], self._tried_at) >= self._seconds
@@ -118,9 +108,8 @@ class Refreshed(Generic[T]):
         return newest[1]
 
     def forget(self) -> None:
-        """Mark the value as outdated, and start loading a new one. Call this after an action has changed the data.
-
-        Until the new value is loaded, requests get the old value.
+        """Start loading a new value after an action has changed the data. Until it is loaded, requests get the old
+        one.
         """
         with self._lock:
             self._is_outdated = self._kept is not None

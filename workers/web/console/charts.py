@@ -1,4 +1,4 @@
-"""Draws charts as inline SVG: a bar chart of daily numbers, and a line chart of durations."""
+"""Draws charts as inline SVG: bars for daily numbers, lines for durations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ WIDTH, HEIGHT, BASE, TOP = 560, 150, 126, 18
 
 
 def bars(days: Sequence[Day], what: str) -> Markup:
-    """Return a bar chart with one bar for each day. `what` is the name of the things that are counted."""
+    """Return a bar chart with one bar a day. `what` names the counted things."""
     most = max((day.number for day in days), default=0)
     total = sum(day.number for day in days)
     label = f"{what}: {number(total)} in {len(days)} days, at most {number(most)} a day"
@@ -35,10 +35,7 @@ def bars(days: Sequence[Day], what: str) -> Markup:
 
 
 def lines(speeds: Sequence[Speed]) -> Markup:
-    """Return a line chart that shows how long it took to disable tokens after their publication, for each day.
-
-    One line shows the median of a day, and the other line the 95th percentile.
-    """
+    """Return a line chart of how long it took to disable tokens: median and 95th percentile of each day."""
     most = max((speed.p95 for speed in speeds), default=0.0)
     newest = f", on {speeds[-1].day} {span(speeds[-1].p50)} and {span(speeds[-1].p95)}" if speeds else ""
     label = f"Time from public to disabled, median and 95th percentile{newest}"

@@ -21,7 +21,7 @@ KEPT_BY_BROWSERS = "public, max-age=31536000, immutable"
 
 
 def routes(context: Context, budget: BodyBudget) -> list[Route]:
-    """Return all routes of the console. Return an empty list if R8SCAN_CONSOLE is false."""
+    """Return all routes of the console, or an empty list if R8SCAN_CONSOLE is false."""
     if not context.settings.console:
         return []
     console = Console(context, budget)

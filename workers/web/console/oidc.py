@@ -1,9 +1,6 @@
-"""A client for identity providers that use OpenID Connect (authorization code flow with PKCE, state and nonce).
+"""A client for identity providers that use OpenID Connect: https://openid.net/specs/openid-connect-core-1_0.html
 
-It builds the URL of the provider's sign-in page. After the sign-in, the browser brings back a code, and the client asks
-the provider which person the code belongs to.
-
-https://openid.net/specs/openid-connect-core-1_0.html
+It uses the authorization code flow with PKCE, state and nonce.
 """
 
 from __future__ import annotations
@@ -50,15 +47,12 @@ ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
 class OidcError(Exception):
-    """Raised if the person cannot be signed in. The message is one line for the person and the log."""
+    """Raised if the person cannot be signed in. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """One sign-in that has begun but not ended.
-
-    `secret` is stored only in a cookie of the browser. The provider receives only hashes of the secret.
-    """
+    """One sign-in that has begun but not ended. `secret` is stored only in a cookie of the browser."""
 
     secret: str
 
@@ -69,23 +63,17 @@ class Flow:
 
     @property
     def state(self) -> str:
-        """Return OpenID's `state` parameter. The provider sends it back, which proves that this browser began the
-        sign-in.
-        """
+        """Return OpenID's `state` parameter, which proves that this browser began the sign-in."""
         return self._derived("state")
 
     @property
     def nonce(self) -> str:
-        """Return OpenID's `nonce` parameter. It is repeated in the identity token and proves that the token is for this
-        sign-in.
-        """
+        """Return OpenID's `nonce` parameter, which proves that the identity token is for this sign-in."""
         return self._derived("nonce")
 
     @property
     def verifier(self) -> str:
-        """Return the PKCE code verifier. It proves to the provider that the client that began the sign-in also
-        completes it.
-        """
+        """Return the PKCE code verifier, which proves that the same client began the sign-in."""
         return self._derived("verifier")
 
     def _derived(self, what: str) -> str:
@@ -101,7 +89,7 @@ class Identity:
 
 
 class Provider:
-    """The identity provider from the settings. Its metadata and its signing keys are cached for an hour."""
+    """The identity provider. Its metadata and signing keys are cached for an hour."""
 
     def __init__(self, settings: Settings) -> None:
         assert settings.oidc_issuer is not None  # noqa: S101 - the caller has checked this
@@ -115,7 +103,7 @@ class Provider:
         self._keys: tuple[float, KeySet] | None = None
 
     def address(self, flow: Flow) -> str:
-        """Return the URL of the provider's sign-in page for this sign-in.
+        """Return the URL of the provider's sign-in page.
 
         Raises:
             OidcError: The provider's metadata cannot be read.
@@ -136,11 +124,10 @@ class Provider:
         )
 
     def identity(self, flow: Flow, code: str) -> Identity:
-        """Send the code to the provider, and return the identity of the person to whom the provider has issued it.
+        """Send the code to the provider, and return the person to whom it was issued.
 
         Raises:
-            OidcError: The provider refuses the code or does not answer, its answer is invalid, or the person may not
-                use the console.
+            OidcError: The provider gives no valid answer, or the person may not use the console.
         """
         metadata = self._discovered()
         tokens = self._redeemed(metadata, flow, code)
@@ -219,11 +206,8 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the claim that the setting R8SCAN_OIDC_ROLE_CLAIM names.
-
-        Return None if the claim is missing or is an unverified mail address. If no claim has exactly the name `a.b`,
-        this name means the member `b` of the claim `a`.
-        """
+        """Return the values of the role claim, or None if it is missing or unverified."""
+        # If no claim has exactly the name `a.b`, this name means the member `b` of the claim `a`.
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
             return None  # the provider has not verified that this address is the person's
@@ -261,11 +245,7 @@ class Provider:
             return self._keys[1]
 
     def _asked(self, method: str, address: str, **given: Any) -> dict[str, Any]:
-        """Send a request to the provider and return the JSON object in its answer.
-
-        Raises:
-            OidcError: The provider cannot be reached, or its answer is an error or not a JSON object.
-        """
+        """Send a request to the provider and return its JSON object. Raise OidcError if this fails."""
         headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
         deadline = time.monotonic() + MAX_ANSWER_SECONDS
         try:
@@ -297,10 +277,7 @@ class Provider:
 
 
 def credential(settings: Settings) -> str:
-    """Return a hash of the settings that decide who may sign in with the identity provider.
-
-    A session stores this hash, and ends when the settings change.
-    """
+    """Return a hash of the settings for the identity provider. A session ends when this hash changes."""
     named = (
         *(settings.oidc_issuer, settings.oidc_client_id, settings.oidc_role_claim),
         *("|".join(settings.oidc_operators), "|".join(settings.oidc_viewers)),
@@ -309,10 +286,7 @@ def credential(settings: Settings) -> str:
 
 
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
-    """Return the person's name for the audit log, from the claim that the setting R8SCAN_OIDC_NAME_CLAIM names.
-
-    If the claim is missing or is an unverified mail address, return the provider's id for the person.
-    """
+    """Return the person's name for the audit log, or the provider's id if there is no verified name."""
     given = claims.get(settings.oidc_name_claim)
     # Some providers send the claim `email_verified` as text instead of a boolean.
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
@@ -326,7 +300,7 @@ def printable(text: str) -> str:
 
 
 def is_safe_address(address: str) -> bool:
-    """Return whether secrets may be sent to this URL. It must use HTTPS or be on this machine."""
+    """Return whether secrets may be sent to this URL: it uses HTTPS or is on this machine."""
     try:
         parts = urlsplit(address)
     except ValueError:

@@ -1,8 +1,4 @@
-"""Sign-in with an identity provider: two routes, and a cookie that shows that two requests belong to the same sign-in.
-
-The first route sends the browser to the provider. After the sign-in, the provider sends the browser to the second
-route.
-"""
+"""Sign-in with an identity provider: a route that sends the browser to the provider, and one for its return."""
 
 from __future__ import annotations
 
@@ -38,10 +34,9 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 
 
 class OidcSignIn:
-    """The two routes for sign-in with an identity provider.
+    """The two routes for sign-in with an identity provider."""
 
-    They use a separate thread pool, so that a slow provider does not delay other requests.
-    """
+    # They use a separate thread pool, so that a slow provider does not delay other requests.
 
     begin = BEGIN
 
@@ -108,11 +103,7 @@ class OidcSignIn:
         return finished(self._begin_session(request, identity.person, stored.back, identity.subject))
 
     def _code(self, request: Request, flow: Flow | None) -> str:
-        """Return the code from the URL to which the provider has sent the browser.
-
-        Raises:
-            OidcError: The URL contains an error or no code, or does not belong to the sign-in `flow`.
-        """
+        """Return the code that the provider put into the URL. Raise OidcError if it is missing."""
         given = request.query_params
         if flow is None or not hmac.compare_digest(given.get("state", "").encode(), flow.state.encode()):
             raise OidcError(STARTED_ELSEWHERE)
@@ -132,7 +123,7 @@ class OidcSignIn:
 
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
-        """Delete the sign-in cookie, because each sign-in can be completed only once. Return the response."""
+        """Delete the sign-in cookie and return the response."""
         response.delete_cookie(flow_cookie(request), path="/", secure=is_encrypted(request), httponly=True)
         return response
 
@@ -156,7 +147,7 @@ class StoredFlow:
 
 
 def stored_flow(cookie: str) -> StoredFlow:
-    """Return the content of the sign-in cookie. If the cookie is empty or malformed, the result's `flow` is None."""
+    """Return the content of the sign-in cookie. `flow` is None if the cookie is empty or malformed."""
     secret, _, encoded = cookie.partition(".")
     if len(cookie) > MAX_COOKIE or len(secret) < 40:
         return StoredFlow(None, local_path(""))

@@ -1,7 +1,4 @@
-"""Groups the service's problems by kind for the first page of the console.
-
-A group has a link to the page where the operator can act, if there is such a page.
-"""
+"""Groups the service's problems by kind, with a link to the page where the operator can act."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from workers.health.problems import Kind, Problem
 
 @dataclass(frozen=True, slots=True)
 class PageLink:
-    """The path and the name of a console page. Both are empty if no page helps with a problem."""
+    """The path and name of a console page. Both are empty if no page helps."""
 
     path: str = ""
     name: str = ""
@@ -130,15 +127,12 @@ class ProblemGroup:
 
     @property
     def advice(self) -> Sequence[str]:
-        """Return the advice for all problems of the group. Identical advice is returned only once."""
+        """Return the advice for the group's problems, without repetitions."""
         return list(dict.fromkeys(one.todo for one in self.problems))
 
 
 def advised(problem: Problem) -> Problem:
-    """Return the problem with advice for users of the console, because not all of them can run commands.
-
-    If the original advice is a command, and ADVICE has other advice for this kind of problem, use the other advice.
-    """
+    """Return the problem with advice for users of the console, because not all of them can run commands."""
     is_command = "r8scan " in problem.todo
     return replace(problem, todo=ADVICE[problem.kind]) if is_command and problem.kind in ADVICE else problem
 

@@ -1,4 +1,4 @@
-"""Protects the console against other sites: checks where a form comes from, and sets security headers."""
+"""Protects the console against other sites, by checks of forms and by security headers."""
 
 from __future__ import annotations
 
@@ -43,11 +43,7 @@ HSTS = "max-age=31536000"
 
 
 def comes_from_here(request: Request) -> bool:
-    """Return whether a page of this console sent the request.
-
-    Over HTTPS, browsers say this in the header `Sec-Fetch-Site`. Without this header, `Origin` must be this host.
-    Return False if both headers are missing.
-    """
+    """Return whether a page of this console sent the request, according to `Sec-Fetch-Site` or `Origin`."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
@@ -61,15 +57,13 @@ def is_encrypted(request: Request) -> bool:
 
 
 def is_exposed(request: Request) -> bool:
-    """Return whether the request came over plain HTTP from a public address. Such a request must not contain a
-    password.
-    """
+    """Return whether the request came over plain HTTP from a public address, so that passwords are refused."""
     address = parse_address(client_of(request))
     return not is_encrypted(request) and isinstance(address, _ADDRESSES) and address.is_global
 
 
 def protect(request: Request, response: Response) -> Response:
-    """Add security headers to the response and return it. Headers that the response already has are kept."""
+    """Add missing security headers to the response and return it."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     if is_encrypted(request):
@@ -78,7 +72,7 @@ def protect(request: Request, response: Response) -> Response:
 
 
 def local_path(given: str) -> str:
-    """Return the path of the page to show after sign-in: `given` if it is in the console, otherwise the first page."""
+    """Return `given` if it is a path in the console, otherwise the path of the first page."""
     is_plain = given.isascii() and given.isprintable() and not {"\\", "\t"} & set(given)
     if is_plain and given.startswith("/console/") and len(given) <= 2000:
         parts = urlsplit(given)

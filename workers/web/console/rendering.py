@@ -1,7 +1,4 @@
-"""The console's templates, and functions that convert values to text for pages.
-
-Every text on a page is escaped and limited in length, and contains no hidden characters.
-"""
+"""The console's templates, and functions that convert values to text for pages."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 @cache
 def environment() -> Environment:
-    """Return the Jinja environment of all templates. It applies `visible` to every printed value."""
+    """Return the Jinja environment, which applies `visible` to every printed value."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
@@ -71,7 +68,7 @@ def environment() -> Environment:
 
 
 def prepare() -> None:
-    """Compile all templates. The first pages would otherwise take 0.3 s longer."""
+    """Compile all templates, so that the first pages are not slow."""
     for name in environment().list_templates(extensions=("html",)):
         environment().get_template(name)
 
@@ -82,11 +79,7 @@ def render(name: str, values: Mapping[str, Any]) -> str:
 
 
 def visible(value: Any) -> Any:
-    """Make a value safe to print in a page.
-
-    In a string, redact tokens, replace hidden characters, and limit the length to MAX_SHOWN characters. Return an empty
-    string for None. Return `Markup` and values of other types unchanged.
-    """
+    """Make a value safe to print in a page: redact tokens, replace hidden characters, and limit the length."""
     if value is None:
         return ""
     if isinstance(value, Markup) or not isinstance(value, str):
@@ -100,14 +93,14 @@ def visible(value: Any) -> Any:
 
 
 def moment(at: datetime | None) -> Markup:
-    """Return a time as HTML that shows it in UTC, to the second."""
+    """Return a time in UTC as HTML."""
     if at is None:
         return Markup('<span class="none">–</span>')
     return Markup('<time datetime="{0}">{1}</time>').format(_iso(at), f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC")
 
 
 def ago(at: datetime | None, now: datetime) -> Markup:
-    """Return the time relative to `now` as HTML, such as "5 min ago" or "in 5 min". A tooltip shows the exact time."""
+    """Return HTML such as "5 min ago" or "in 5 min", with the exact time as a tooltip."""
     if at is None:
         return Markup('<span class="none">–</span>')
     seconds = (now - at).total_seconds()
@@ -118,11 +111,7 @@ def ago(at: datetime | None, now: datetime) -> Markup:
 
 
 def evidence(value: Any, now: datetime) -> Any:
-    """Return a value from an audit entry in the form in which pages show it.
-
-    A time becomes a text relative to `now`. A boolean becomes "yes" or "no". The items of a list or mapping are
-    separated by commas.
-    """
+    """Return a value of an audit entry as pages show it, such as "yes" for True."""
     if isinstance(value, str) and _TIME.fullmatch(value):
         try:
             return ago(datetime.fromisoformat(value), now)
@@ -138,10 +127,7 @@ def evidence(value: Any, now: datetime) -> Any:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration as text, such as "12 h".
-
-    If the number is below ten, also give the remainder in the next smaller unit, as in "2 h 5 min".
-    """
+    """Return a duration as text, such as "12 h" or "2 h 5 min"."""
     if seconds is None:
         return "–"
     if seconds < 10:
@@ -158,7 +144,7 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return a number as text, rounded and with separators between thousands."""
+    """Return a rounded number as text, with separators between thousands."""
     # Return `Markup`. In plain text, `visible` would replace the narrow spaces by ordinary spaces, and browsers break
     # lines at ordinary spaces.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
@@ -166,7 +152,7 @@ def number(value: float | None) -> str:
 
 
 def counted(value: float, name: str) -> str:
-    """Return a number with the name of the counted things, such as "2 search windows" or "1 search window"."""
+    """Return a number with its noun, such as "2 search windows" or "1 search window"."""
     parts = words(name).split(" ")
     if value == 1:
         place = next((at for at, part in enumerate(parts) if _PLURAL.search(part)), 0)
@@ -180,17 +166,12 @@ def words(value: Any) -> str:
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return `values` as the query string of a URL. Values in `changes` replace values of the same name.
-
-    Empty values are omitted.
-    """
+    """Return `values` as the query string of a URL, without empty values. `changes` replace values."""
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 
 def link_of(url: str, settings: Settings) -> str | None:
-    """Return the URL if it is on the GitHub server that r8scan watches, otherwise None. Pages link only to such
-    URLs.
-    """
+    """Return the URL if it is on the watched GitHub server, otherwise None."""
     if len(url) > 2000 or not url.isascii() or not url.isprintable():
         return None
     parts, github = urlsplit(url), urlsplit(settings.github_web_url)
@@ -210,9 +191,7 @@ def static_files() -> dict[str, tuple[bytes, str]]:
 
 @cache
 def static_version() -> str:
-    """Return a hash of all static files. It is part of the files' URLs, so that browsers may cache the files
-    forever.
-    """
+    """Return a hash of all static files. It is in their URLs, so that browsers may cache the files forever."""
     digest = hashlib.sha256()
     for name, (content, _) in static_files().items():
         digest.update(name.encode() + content)

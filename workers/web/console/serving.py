@@ -1,7 +1,4 @@
-"""Handles the console's requests. It checks the rate limit, the origin of a form, the session and the role.
-
-If the checks pass, the function of the requested page runs in a thread.
-"""
+"""Handles the console's requests: rate limit, origin of a form, session and role, then the page's function."""
 
 from __future__ import annotations
 
@@ -87,8 +84,6 @@ class ChainCheck:
     Attributes:
         error: Where the chain is broken. Empty if it is valid.
         entries: The number of verified entries.
-        last_id: The id of the last entry.
-        last_hash: The hash of the last entry.
     """
 
     at: datetime
@@ -100,7 +95,7 @@ class ChainCheck:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A request of a signed-in person. `form` contains the fields of the form, if the request submits one."""
+    """A request of a signed-in person. `form` has the fields of a submitted form."""
 
     console: Console
     request: Request
@@ -109,12 +104,12 @@ class View:
 
     @property
     def context(self) -> Context:
-        """Return the objects that this process shares: settings, database, token store and clients."""
+        """Return the objects that this process shares, such as the database."""
         return self.console.context
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the URL's query parameters. If a name is repeated, the last value counts."""
+        """Return the URL's query parameters. The last of repeated values counts."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
@@ -141,23 +136,18 @@ class View:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """Open a reading transaction. On PostgreSQL, each of its statements has a time limit."""
+        """Open a reading transaction. On PostgreSQL, its statements have a time limit."""
         with self.context.database.read() as session:
             if self.context.database.is_postgresql:
                 session.connection().exec_driver_sql(READING)
             yield session
 
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
-        """Render the template as a response. The template gets `values` and the values that every page needs."""
+        """Render the template as a response. The template also gets the values that every page needs."""
         return HTMLResponse(rendering.render(template, {**self._common(), **values}), status)
 
     def go(self, path: str, **query: Any) -> Response:
-        """Redirect the browser to another page after an action. Cached values are refreshed.
-
-        Args:
-            path: The path of the page.
-            query: The query parameters of the URL.
-        """
+        """Redirect the browser to another page after an action. Cached values are refreshed."""
         self.console.has_changed()
         return RedirectResponse(f"{path}?{urlencode(query)}" if query else path, 303)
 
@@ -179,7 +169,7 @@ Function = Callable[[View], Response]
 
 
 class Console:
-    """The objects that all pages share in this process: context, thread pools, rate limiters and cached values."""
+    """The objects that all pages share in this process, such as thread pools and cached values."""
 
     def __init__(self, context: Context, budget: BodyBudget) -> None:
         self.context = context
@@ -193,18 +183,16 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the current time by the database's clock. It comes from the cached values, so it may be slightly
-        old.
-        """
+        """Return the time of the database's clock, which may be slightly old."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:
-        """Refresh the cached values. Call this after an action has changed the database."""
+        """Refresh the cached values after an action has changed the database."""
         self.overview.forget()
         self.waiting.forget()
 
     def page(self, function: Function) -> Endpoint:
-        """Return an endpoint that shows a page to every signed-in person. `function` renders the page."""
+        """Return an endpoint that shows `function`'s page to every signed-in person."""
 
         async def answer(request: Request) -> Response:
             secret = await self._secret(request)
@@ -218,7 +206,7 @@ class Console:
         Args:
             function: Performs the action and returns the response.
             for_viewers: Allow viewers to send the form. By default, only operators may.
-            is_long: The action may take many seconds. Run it in the thread pool for long actions.
+            is_long: The action may take many seconds.
         """
 
         async def answer(request: Request) -> Response:
@@ -253,7 +241,7 @@ class Console:
         return answer
 
     async def key(self) -> bytes | None:
-        """Return the key that signs cookies. The first call on a new database creates the key."""
+        """Return the key that signs cookies. On a new database, create it."""
         if self._key is None:
             self._key = await self.intake.run(self._read_key)
         return self._key
@@ -263,7 +251,7 @@ class Console:
         self._key = key
 
     async def _secret(self, request: Request) -> str:
-        """Return the session's secret from the cookie, or "" if the cookie is missing or its signature is wrong."""
+        """Return the session's secret from the cookie, or "" if there is no valid cookie."""
         cookie = request.cookies.get(cookie_name(request), "")
         key = await self.key() if cookie else None
         return (sessions.secret_of(cookie, key) if key else None) or ""
@@ -324,7 +312,7 @@ class Console:
 
 
 def form_of(body: bytes) -> dict[str, str]:
-    """Return the fields of a form from the body of its request.
+    """Return the fields of a form from a request's body.
 
     Raises:
         RequestRefused: The status is 400. The body is malformed or has more than MAX_FIELDS fields.
@@ -336,18 +324,13 @@ def form_of(body: bytes) -> dict[str, str]:
 
 
 def cookie_name(request: Request) -> str:
-    """Return the name of the session cookie.
-
-    Over HTTPS it begins with `__Host-`. Browsers accept such a cookie only over HTTPS and only from this host.
-    """
+    """Return the name of the session cookie."""
+    # Browsers accept a cookie with the prefix `__Host-` only over HTTPS and only from this host.
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page.
-
-    If the request was a GET, the browser returns to the requested page after the sign-in.
-    """
+    """Redirect the browser to the sign-in page, and after a GET back to the requested page."""
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})
@@ -356,10 +339,7 @@ def sign_in_first(request: Request) -> Response:
 
 
 def without_token(view: View, term: str) -> str:
-    """Return the search term without tokens, so that it may be part of a URL.
-
-    If the whole term is a token, return the token's digest. If it contains tokens among other text, redact them.
-    """
+    """Return the search term without tokens. A term that is a token becomes its digest."""
     try:
         return reports.subject_of(term, view.context.settings.digester()).digest
     except BadReport:
@@ -367,7 +347,7 @@ def without_token(view: View, term: str) -> str:
 
 
 def error_page(status: int, reason: str, retry_after: int | None = None) -> Response:
-    """Return an error page. It needs no database and no session."""
+    """Return an error page, which needs no database and no session."""
     titles = {403: "Not allowed", 404: "Not found", 409: "Not possible now", 429: "Too many requests"}
     title = titles.get(status, "Try again later" if status >= 500 else "Not understood")
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
@@ -375,7 +355,7 @@ def error_page(status: int, reason: str, retry_after: int | None = None) -> Resp
 
 
 def database_error(err: Exception) -> Response:
-    """Return the error page for an unavailable database, or for a query that exceeded its time limit."""
+    """Return the error page for an unavailable or slow database."""
     if getattr(getattr(err, "orig", None), "sqlstate", None) == _CANCELED:
         return error_page(503, f"that took more than {STATEMENT_SECONDS} seconds and was given up: narrow the filter")
     outage.database.failed(err)

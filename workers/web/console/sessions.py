@@ -1,7 +1,6 @@
 """The sessions of people who are signed in to the console.
 
-The cookie contains a random secret and its signature. The signature is checked first, so that a forged cookie causes no
-database query. The database contains only a hash of the secret.
+The cookie contains a random secret and its signature. The database contains only a hash of the secret.
 """
 
 from __future__ import annotations
@@ -48,32 +47,32 @@ class Person:
 
     @property
     def who(self) -> str:
-        """Return the name under which the audit log records the person's actions."""
+        """Return the person's name for the audit log."""
         return f"console:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session that has not ended. `is_stale` says that the database must record that the session was used now."""
+    """A session that has not ended. If `is_stale` is set, its use must be recorded now."""
 
     person: Person
     is_stale: bool
 
 
 def signing_key(session: Session) -> bytes:
-    """Return the key that signs cookies. If there is none, create it in the writing transaction `session`."""
+    """Return the key that signs cookies, and create it if there is none. `session` is a writing transaction."""
     values = {"id": _KEY_ID, "key": secrets.token_hex(32)}
     session.execute(insert_or_nothing(session, ConsoleKey).values(values))
     return bytes.fromhex(session.execute(select(ConsoleKey.key).where(ConsoleKey.id == _KEY_ID)).scalar_one())
 
 
 def signed(secret: str, key: bytes) -> str:
-    """Return the value of the session cookie: the secret with its signature."""
+    """Return the session cookie's value: the secret with its signature."""
     return f"{secret}.{hmac.new(key, secret.encode(), hashlib.sha256).hexdigest()}"
 
 
 def secret_of(cookie: str, key: bytes) -> str | None:
-    """Return the secret from the value of a session cookie, or None if the signature is wrong."""
+    """Return the secret from a session cookie's value, or None if the signature is wrong."""
     if len(cookie) > MAX_COOKIE or not cookie.isascii():
         return None
     secret = cookie.partition(".")[0]
@@ -81,14 +80,11 @@ def secret_of(cookie: str, key: bytes) -> str | None:
 
 
 def begin(session: Session, person: SignedIn, settings: Settings, network: str, subject: str = "") -> str:
-    """Begin a session and return its secret.
-
-    Also delete all expired sessions. If the person has more than MAX_SESSIONS sessions, delete the oldest ones.
+    """Begin a session and return its secret. Expired sessions, and those above MAX_SESSIONS, are deleted.
 
     Args:
         session: A writing transaction.
-        person: The authenticated person.
-        network: The IP network of the person. The session and the audit log record it.
+        network: The person's IP network, for the session and the audit log.
         subject: The identity provider's id for the person. Empty after sign-in with a password.
     """
     secret = secrets.token_urlsafe(32)
@@ -118,7 +114,7 @@ def begin(session: Session, person: SignedIn, settings: Settings, network: str, 
 
 
 def find(session: Session, secret: str, settings: Settings) -> FoundSession | None:
-    """Return the session with this secret. Return None if there is no such session or if it has ended."""
+    """Return the session with this secret, or None if there is none or it has ended."""
     row = session.execute(
         select(ConsoleSession, (ConsoleSession.seen_at < db_now(-SEEN_EVERY_SECONDS)).label("is_stale")).where(
             ConsoleSession.id == _hashed(secret),
@@ -152,10 +148,7 @@ def end(session: Session, person: Person) -> None:
 
 
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
-    """Return the current role of the person. Return None if the session is not valid any more.
-
-    It is invalid after the user was removed, the password was changed, or the settings for the provider were changed.
-    """
+    """Return the person's current role, or None if the session is no longer valid."""
     if found.name.startswith(users.OIDC_PREFIX):
         from workers.web.console import oidc  # imported here, because its libraries take ten megabytes
 

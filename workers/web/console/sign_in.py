@@ -1,7 +1,4 @@
-"""The sign-in page (password or identity provider), and sign-out.
-
-Rate limits are checked before a password is hashed, because hashing is expensive.
-"""
+"""The sign-in page (password or identity provider), and sign-out."""
 
 from __future__ import annotations
 
@@ -45,10 +42,9 @@ WRONG = "The name or the password is wrong."
 
 
 class SignIn:
-    """The sign-in page and its form.
+    """The sign-in page and its form."""
 
-    Passwords are hashed in a separate thread, so that many attempts do not slow down other pages.
-    """
+    # Passwords are hashed in a separate thread, so that many attempts do not slow down other pages.
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -126,11 +122,10 @@ class SignIn:
 
 
 def begin_session(console: Console, request: Request, person: SignedIn, back: str, subject: str = "") -> Response:
-    """Begin a session for an authenticated person. Return a redirect that sets the session cookie.
+    """Begin a session and return a redirect that sets the session cookie.
 
     Args:
         request: The request that completes the sign-in.
-        person: The authenticated person.
         back: The path of the page to show next.
         subject: The identity provider's id for the person. Empty after sign-in with a password.
     """

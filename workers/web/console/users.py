@@ -1,4 +1,4 @@
-"""The console's users who sign in with a password: their names, roles and password hashes."""
+"""The console's users who sign in with a password."""
 
 from __future__ import annotations
 
@@ -34,16 +34,12 @@ exist.
 
 
 class BadUser(Exception):
-    """Raised if a user cannot be added, changed or found. The message is one line that says what to do."""
+    """Raised if a user cannot be added, changed or found. The message is one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """An authenticated person.
-
-    `credential` is a hash of the person's password hash. After sign-in with an identity provider, it is a hash of the
-    provider's settings.
-    """
+    """An authenticated person. `credential` is a hash of the password hash or of the identity provider's settings."""
 
     name: str
     role: Role
@@ -82,15 +78,12 @@ def hash_password(password: str) -> str:
 
 
 def fingerprint(credential: str) -> str:
-    """Return a hash of a credential, such as a password hash.
-
-    A session stores this hash, and ends when the credential changes.
-    """
+    """Return a hash of a credential. A session ends when this hash changes."""
     return hashlib.sha256(credential.encode()).hexdigest()
 
 
 def add(session: Session, name: str, password_hash: str, role: Role, *, who: str) -> None:
-    """Add a user, in the writing transaction `session`.
+    """Add a user in the writing transaction `session`.
 
     Raises:
         BadUser: The name is taken or malformed.
@@ -112,7 +105,7 @@ def change(
     """Change a user's password or role, and end the user's sessions, in the writing transaction `session`.
 
     Raises:
-        BadUser: There is no such user, or the name is malformed.
+        BadUser: There is no such user.
     """
     folded = folded_name(name)
     values = {"password_hash": password_hash, "role": role}
@@ -129,7 +122,7 @@ def remove(session: Session, name: str, *, who: str) -> None:
     """Remove a user, and end the user's sessions, in the writing transaction `session`.
 
     Raises:
-        BadUser: There is no such user, or the name is malformed.
+        BadUser: There is no such user.
     """
     folded = folded_name(name)
     statement = delete(ConsoleUser).where(ConsoleUser.name == folded).returning(ConsoleUser.name)
@@ -140,7 +133,7 @@ def remove(session: Session, name: str, *, who: str) -> None:
 
 
 def end_sessions(session: Session, name: str) -> int:
-    """End all sessions of a user. Return the number of sessions."""
+    """End all sessions of a user. Return their number."""
     ended = session.execute(delete(ConsoleSession).where(ConsoleSession.name == name).returning(ConsoleSession.id))
     return len(ended.all())
 
@@ -150,13 +143,13 @@ def listed(session: Session) -> list[ConsoleUser]:
 
 
 def anybody(session: Session, settings: Settings) -> bool:
-    """Return whether it is possible to sign in: there is at least one user, or an identity provider is configured."""
+    """Return whether there is a user or an identity provider, so that somebody can sign in."""
     is_set = settings.console_password_hash is not None or settings.oidc_issuer is not None
     return is_set or session.execute(select(ConsoleUser.name).limit(1)).scalar_one_or_none() is not None
 
 
 def credential_of(session: Session, settings: Settings, name: str) -> Credential | None:
-    """Return the password hash and the role of a user, or None for an unknown name."""
+    """Return the password hash and role of a user, or None for an unknown name."""
     if name == SETTINGS_USER:
         setting = settings.console_password_hash
         return Credential(setting.get_secret_value(), Role.OPERATOR) if setting else None
@@ -165,16 +158,8 @@ def credential_of(session: Session, settings: Settings, name: str) -> Credential
 
 
 def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
-    """Return the authenticated person, or None if the name is unknown or the password is wrong.
-
-    The check takes the same time (about 20 ms) for unknown and known names, so that the time does not reveal which
-    names exist.
-
-    Args:
-        found: The user's password hash and role, or None for an unknown name.
-        name: The user's name.
-        password: The password that the person typed.
-    """
+    """Return the authenticated person, or None if the name is unknown or the password is wrong."""
+    # The check takes the same time for unknown and known names, so that the time does not reveal which names exist.
     try:
         _HASHER.verify(found.password_hash if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])
     except (VerificationError, InvalidHashError):

@@ -1,4 +1,4 @@
-"""The console's page with the audit log, and the verification of its hash chain."""
+"""The console's page with the audit log and the check of its hash chain."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the page with the audit entries that match the filter in the URL."""
+    """Render the audit entries that match the filter in the URL."""
     values = {name: view.query.get(name, "") for name in ("who", "what", "incident", "people", "sign_ins")}
     with view.reading() as session:
         try:
@@ -39,9 +39,7 @@ def show(view: View) -> Response:
 
 
 def check(view: View) -> Response:
-    """Verify the hash chain of the whole audit log. Then redirect to the page with the audit log, which shows the
-    result.
-    """
+    """Verify the hash chain of the whole audit log, and redirect to the page that shows the result."""
     try:
         found = verify(view.context.database)
         view.console.chain_check = ChainCheck(view.console.now(), found.entries, "", found.last_id, found.last_hash)

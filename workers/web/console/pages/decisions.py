@@ -1,8 +1,4 @@
-"""The console's page with the decisions that wait for an operator.
-
-An operator decides about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious
-usage.
-"""
+"""The console's page with the decisions that wait for an operator."""
 
 from __future__ import annotations
 
@@ -46,7 +42,7 @@ def show(view: View) -> Response:
 
 
 def confirm(view: View) -> Response:
-    """Render a page that asks the operator to confirm a decision about all waiting reports."""
+    """Ask the operator to confirm a decision about all waiting reports."""
     answer = view.query.get("act", "")
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
@@ -56,7 +52,7 @@ def confirm(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Disable the tokens of all waiting reports, and let later reports pass again."""
+    """Disable the tokens of all waiting reports, and let later reports pass."""
     context = view.context
     reason = _confirmed(view)
     with context.database.write() as session:
@@ -67,7 +63,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Reject all waiting reports, so that their tokens stay live, and let later reports pass again."""
+    """Reject all waiting reports, and let later reports pass."""
     reason = _confirmed(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who, reason=reason)
@@ -75,11 +71,7 @@ def reject(view: View) -> Response:
 
 
 def _confirmed(view: View) -> str:
-    """Return the reason that the operator typed on the confirmation page.
-
-    Raises:
-        NotPossible: The number of waiting reports has changed since the confirmation page was shown.
-    """
+    """Return the operator's reason. Raise NotPossible if the waiting reports have changed."""
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:
         held = brake.status(session).held

@@ -110,10 +110,7 @@ def summary(row: Row) -> str:
 
 
 def short(moments: Sequence[Moment]) -> list[Moment]:
-    """Return the timeline `moments`, shortened if the token was found in many places.
-
-    At most MAX_PLACE_MOMENTS of the entries about these places are kept.
-    """
+    """Return the timeline with at most MAX_PLACE_MOMENTS entries about places where the token was found."""
     found, places = [], 0
     for moment in moments:
         places += moment.what in PLACE_MOMENTS
@@ -135,17 +132,17 @@ def assign(view: View) -> Response:
 
 
 def close(view: View) -> Response:
-    """Close the incident. The form contains the reason."""
+    """Close the incident for the reason in the form."""
     return _decide(view, "closed", operator_actions.close)
 
 
 def reopen(view: View) -> Response:
-    """Open a closed incident again. The form contains the reason."""
+    """Open a closed incident again, for the reason in the form."""
     return _decide(view, "reopened", operator_actions.reopen)
 
 
 def resend(view: View) -> Response:
-    """Queue the mail to the owner again, for the addresses that the token store has now."""
+    """Queue the owner's mail again, for the addresses that the token store has now."""
     token = _token(view)
     with view.context.database.write() as session:
         operator_actions.resend(
@@ -182,11 +179,8 @@ def unprotect(view: View) -> Response:
 
 
 def disable(view: View) -> Response:
-    """Disable the incident's token and queue the messages about this. The form contains a reason and a link as
-    evidence.
-
-    The limit on automatic disables does not apply, because a person has decided.
-    """
+    """Disable the incident's token. The form contains a reason and a link as evidence."""
+    # The limit on automatic disables does not apply, because a person has decided.
     url, reason = _evidence(view.form.get("url", "")), operator_actions.cleaned(view.form.get("reason", ""))
     if view.context.policy.enforce != EnforceMode.DISABLE:
         raise NotPossible("nothing is disabled while R8SCAN_ENFORCE is observe")
@@ -216,7 +210,7 @@ def disable(view: View) -> Response:
 
 
 def show_mail(view: View) -> Response:
-    """Render the page of a mail, with its delivery state."""
+    """Render a mail and its delivery state."""
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -224,7 +218,7 @@ def show_mail(view: View) -> Response:
 
 
 def mail_html(view: View) -> Response:
-    """Return the HTML of a mail, which the page shows in a frame. The headers forbid scripts and external requests."""
+    """Return the HTML of a mail. The headers forbid scripts and external requests."""
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity
@@ -249,7 +243,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return whether the page offers each action. The keys are the names of the actions."""
+    """Return whether the page offers each action, by the action's name."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)
@@ -276,12 +270,7 @@ def _incident(view: View, session: Session) -> Incident:
 
 
 def _token(view: View) -> TokenRecord:
-    """Return the token store's current record of the incident's token.
-
-    Raises:
-        NotPossible: The store no longer knows the token.
-        StoreUnavailable: The store does not answer.
-    """
+    """Return the token store's record of the token. Raise NotPossible if the store no longer knows it."""
     with view.context.database.read() as session:
         digest = _incident(view, session).digest
     found = view.context.store.look_up([digest])

@@ -1,7 +1,4 @@
-"""The console's list of incidents, with filter, search and bulk actions.
-
-A bulk action changes all incidents that match the filter.
-"""
+"""The console's list of incidents, with filter, search, and actions on all listed incidents."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ BULK_CHUNK = 100
 
 @dataclass(frozen=True, slots=True)
 class BulkOutcome:
-    """The result of a bulk action.
+    """The result of an action on all listed incidents.
 
     Attributes:
         done: The number of changed incidents.
@@ -95,17 +92,14 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list of incidents, with the filter from the form in the URL.
-
-    If the search term is a token, put the token's digest into the URL instead.
-    """
+    """Redirect to the list with the filter from the form in the URL. A token in it is replaced by its digest."""
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
     return RedirectResponse(f"{PATH}?{urlencode(_filter(given).to_query())}", 303)
 
 
 def ask(view: View) -> Response:
-    """Render a page that asks the operator to confirm a bulk action, and shows how many incidents it will change."""
+    """Ask the operator to confirm an action on all listed incidents."""
     criteria, name = _filter(view.form), _act(view.form)
     with view.reading() as session:
         number = incidents.count(session, criteria, incidents.MAX_BULK)
@@ -122,10 +116,7 @@ def ask(view: View) -> Response:
 
 
 def act_on_all(view: View) -> Response:
-    """Run the confirmed bulk action and render its result.
-
-    Change only incidents that were detected before the operator saw the confirmation page.
-    """
+    """Run the confirmed action and render its result. Newer incidents are not changed."""
     criteria, name = _filter(view.form), _act(view.form)
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))
@@ -146,10 +137,7 @@ def act_on_all(view: View) -> Response:
 
 
 def _act_on(view: View, name: str, chunk: Sequence[UUID], reason: str) -> BulkOutcome:
-    """Run the bulk action on these incidents in one transaction.
-
-    Return how many incidents were changed, and how many could not be changed.
-    """
+    """Run the action on these incidents in one transaction."""
     done = 0
     refused: Counter[str] = Counter()
     asked = _look_up(view, chunk) if name == "resend" else LookUp()

@@ -38,7 +38,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of jobs that match the filter in the URL, and the number of failed jobs by reason."""
+    """Render the jobs that match the filter in the URL, and the number of failed jobs by reason."""
     names = ("state", "kind", "source", "parent")
     values = {name: view.query.get(name, "") for name in names}
     with view.reading() as session:
@@ -63,7 +63,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job. It lists at most MAX_UNREAD_SHOWN of the items that the job could not read."""
+    """Render the page of one job, with at most MAX_UNREAD_SHOWN unread items."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -84,7 +84,7 @@ def show_one(view: View) -> Response:
 
 
 def rescan(view: View) -> Response:
-    """Queue a rescan of the repository, owner, gist or commit whose URL is in the form."""
+    """Queue a rescan of the GitHub URL in the form."""
     settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
@@ -102,10 +102,7 @@ def rescan(view: View) -> Response:
 
 
 def cancel(view: View) -> Response:
-    """Cancel a job and its child jobs (the jobs that it has queued).
-
-    A child job is not cancelled if another job or an operator has requested it, too.
-    """
+    """Cancel a job and the jobs that only this job has requested."""
     with view.context.database.write() as session:
         done = jobs.cancel_with_children(session, view.path_number())
         if not done:
@@ -115,10 +112,7 @@ def cancel(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed, partial, cancelled or dropped job again, as a new job.
-
-    If the same work is already queued as another job, make that job due now instead.
-    """
+    """Queue a failed, partial, cancelled or dropped job again. If the same work is queued already, make it due now."""
     with view.context.database.write() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:
@@ -140,12 +134,12 @@ def retry(view: View) -> Response:
 
 
 def number_unread(job: ScanJob) -> int:
-    """Return the number of files, commits and other items that the job could not read."""
+    """Return the number of items that the job could not read."""
     return sum(int(value) for key, value in job.counts.items() if key.startswith("unread_"))
 
 
 def target_text(job: ScanJob) -> str:
-    """Return the name of the thing that the job reads, such as a repository."""
+    """Return the name of the repository, gist or other thing that the job reads."""
     pushes = job.target.get("pushes")
     if isinstance(pushes, list):
         name = str(pushes[0].get("repository", "")) if pushes else ""

@@ -48,9 +48,7 @@ def show(view: View) -> Response:
 
 
 def retry(view: View) -> Response:
-    """Queue a failed message again. If it is a mail to an owner, send it to the addresses that the token store has
-    now.
-    """
+    """Queue a failed message again. A mail to an owner goes to the owner's current addresses."""
     context = view.context
     with context.database.read() as session:
         message = session.get(Notification, view.path_id())

@@ -1,4 +1,4 @@
-"""The first page of the console: the state of the service, waiting decisions and recently found tokens."""
+"""The first page of the console: the service's state, waiting decisions and new incidents."""
 
 from __future__ import annotations
 
@@ -77,10 +77,10 @@ def show(view: View) -> Response:
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """A coloured light on the page that shows the state of one part of the service.
+    """A coloured light that shows the state of one part of the service.
 
     Attributes:
-        tone: The style class: "good" for green, "bad" for red, or empty if the state is not known.
+        tone: "good" for green, "bad" for red, or empty if the state is not known.
         text: The state in words.
     """
 
@@ -103,10 +103,7 @@ PARTS = (
 
 
 def lights(found: Overview) -> list[Light]:
-    """Return a light for each part of the service.
-
-    A light is red if this part has a problem. It is green only if the part was tested and has no problem.
-    """
+    """Return a light for each part of the service. It is green only if the part was tested and has no problem."""
     messages = found.broker_messages
     # Do not count the web server and beat (the scheduler) as workers, because they do not search for leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]

@@ -1,7 +1,4 @@
-"""The console's page of sources (the things that r8scan polls): their progress, and what they found and missed.
-
-It also shows canaries (planted test tokens) and GitHub's quotas.
-"""
+"""The console's page of sources (the things that r8scan polls), canaries (test tokens) and quotas."""
 
 from __future__ import annotations
 
@@ -26,14 +23,14 @@ If nothing was measured for this time limit, the `Recall` for the longest shorte
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """How many of the pushes that other sources saw were also seen by this source within a time limit.
+    """The share of the pushes of other sources that this source also saw within a time limit.
 
     Attributes:
         within: The time limit as text, such as "5 min".
         marks: The number of pushes that other sources saw.
         seen: The number of these pushes that this source saw within the time limit.
-        low: The lower bound of the 95 % confidence interval of the share `seen` / `marks`, in percent.
-        high: The upper bound of this interval, in percent.
+        low: The lower bound of the share's 95 % confidence interval, in percent.
+        high: The upper bound, in percent.
     """
 
     within: str
@@ -68,7 +65,7 @@ def show(view: View) -> Response:
 
 
 def missed(found: Overview) -> str:
-    """Return a sentence about the last 24 hours: the numbers of missed events, unread contents and dropped jobs."""
+    """Return a sentence about the events, contents and jobs missed in the last 24 hours."""
     gaps = sum(row.gaps_24h for row in found.sources)
     events = sum(sum(row.missed_reasons_24h.values()) for row in found.sources)
     unread = sum(sum(row.unread_24h.values()) for row in found.sources)
@@ -86,10 +83,7 @@ def missed(found: Overview) -> str:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return a `Recall` of this source for each time limit, the shortest time limit first.
-
-    The list is empty if nothing was measured. A source is something that r8scan polls.
-    """
+    """Return a `Recall` of this source for each time limit, the shortest first."""
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())
@@ -97,17 +91,11 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the `Recall` to show where there is space for only one. Return None if nothing was measured.
-
-    A `Recall` says how many pushes the source saw within a time limit.
-    """
+    """Return the one `Recall` to show where space is short, or None if nothing was measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return the problems with canaries (planted test tokens).
-
-    The keys are ways of planting, and each value is a sentence about the problem.
-    """
+    """Return a sentence about the problem with canaries (test tokens), by way of planting."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

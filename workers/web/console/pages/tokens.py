@@ -23,10 +23,7 @@ def routes(console: Console) -> list[Route]:
 
 
 def show(view: View) -> Response:
-    """Render the list of tokens, or the list of accounts with their numbers of tokens.
-
-    If the token store is the vendor's HTTP API, render a page that says so instead.
-    """
+    """Render the list of tokens, or the list of accounts with their numbers of tokens."""
     values = {name: view.query.get(name, "") for name in ("show", "q", "account", "state")}
     if view.context.settings.token_store_url is not None:
         return view.page("remote_tokens.html", store=view.context.settings.token_store_url)
@@ -53,10 +50,7 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list of tokens, with the filter from the form in the URL.
-
-    If the search term is a token, put its digest into the URL instead.
-    """
+    """Redirect to the list with the filter from the form in the URL. A token in it is replaced by its digest."""
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:
         given["q"] = without_token(view, given["q"])

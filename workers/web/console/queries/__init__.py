@@ -1,1 +1,1 @@
-"""The database queries of the console. They only read, use indexes, and have a limit on every list and count."""
+"""The database queries of the console. They only read, and limit every list and count."""

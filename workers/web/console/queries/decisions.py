@@ -1,8 +1,4 @@
-"""Database queries for the decisions that wait for an operator.
-
-An operator decides about reported tokens that exceed the disable quota, protected tokens, and tokens with suspicious
-usage.
-"""
+"""Database queries for the decisions that wait for an operator."""
 
 from __future__ import annotations
 
@@ -36,8 +32,8 @@ class Waiting:
         reason: Why reports must wait.
         held: The number of waiting reports.
         held_since: When the oldest waiting report was received.
-        protected: The number of leaked protected tokens. If there are more than MAX_COUNTED, it is MAX_COUNTED + 1.
-        flagged: The number of tokens with suspicious usage. If there are more than MAX_COUNTED, it is MAX_COUNTED + 1.
+        protected: The number of leaked protected tokens, at most MAX_COUNTED + 1.
+        flagged: The number of tokens with suspicious usage, at most MAX_COUNTED + 1.
     """
 
     at: datetime
@@ -50,7 +46,7 @@ class Waiting:
 
     @property
     def total(self) -> int:
-        """Return the number of waiting decisions. All waiting reports together count as one decision."""
+        """Return the number of decisions. All waiting reports together count as one."""
         return self.protected + self.flagged + (1 if self.held or self.closed_at else 0)
 
 
@@ -71,7 +67,7 @@ def waiting(session: Session) -> Waiting:
 
 
 def open_with(session: Session, action: Decision) -> list[Row]:
-    """Return the newest open incidents that were handled with this decision, at most MAX_SHOWN."""
+    """Return the newest open incidents with this decision, at most MAX_SHOWN."""
     statement = (
         select(Incident)
         .where(Incident.action == action, Incident.state == IncidentState.OPEN, is_no_canary())
@@ -96,9 +92,7 @@ def _now(session: Session) -> datetime:
 
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
-    """Return the audit entry of the operator's latest decision about waiting reports, or None if there was no
-    decision.
-    """
+    """Return the audit entry of the latest decision about waiting reports, or None."""
     # Without "+ 0", PostgreSQL would read the audit log backwards until it finds one of these rare entries. That is
     # slow.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))

@@ -25,7 +25,7 @@ REPOSITORIES = 8
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """The number of incidents that were detected on one day. `day` is YYYY-MM-DD in UTC."""
+    """The number of incidents detected on one day. `day` is YYYY-MM-DD in UTC."""
 
     day: str
     number: int
@@ -33,7 +33,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How long it took to disable tokens after their publication, for the incidents of one day.
+    """How fast the tokens of one day's incidents were disabled after their publication.
 
     Attributes:
         p50: The median in seconds.
@@ -52,12 +52,11 @@ class Figures:
     """The data of all charts.
 
     Attributes:
-        days: The number of incidents on each of the last DAYS days, oldest day first.
-        speeds: How long it took to disable tokens, on each of the last SPEED_DAYS days, oldest day first. Days on which
-            no token was disabled are omitted.
+        days: The incidents of each of the last DAYS days, oldest first.
+        speeds: How fast tokens were disabled on each of the last SPEED_DAYS days, oldest first.
         repositories: The repositories with the most incidents, with their numbers of incidents.
         sampled: The number of incidents from which `speeds` was computed.
-        disabled_today: The number of tokens that were both detected and disabled today (UTC).
+        disabled_today: The number of tokens detected and disabled today (UTC).
     """
 
     days: list[Day] = field(default_factory=list)
@@ -94,11 +93,7 @@ def _day_of(session: Session) -> ColumnElement[str]:
 
 
 def _delays(session: Session) -> dict[str, list[float]]:
-    """Return how many seconds it took to disable each token after its publication, by day of detection (YYYY-MM-DD in
-    UTC).
-
-    Use the newest MAX_SAMPLED incidents with a disabled token and a known time of publication.
-    """
+    """Return the seconds from each token's publication until it was disabled, by day of detection."""
     newest = (
         select(Incident.id, Incident.disabled_at, Incident.detected_at)
         .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-86400 * SPEED_DAYS), is_no_canary())
@@ -131,10 +126,7 @@ def _speeds(delays: dict[str, list[float]]) -> list[Speed]:
 
 
 def _repositories(session: Session) -> list[tuple[str, int]]:
-    """Return the repositories with the most incidents, with their numbers of incidents.
-
-    Consider only places where a token was found in the last DAYS days, and only the newest MAX_PLACES_READ of them.
-    """
+    """Return the repositories with the most incidents of the last DAYS days, with their numbers."""
     newest = (
         select(Exposure.repository, Exposure.incident_id)
         .where(Exposure.repository.is_not(None), Exposure.seen_at > db_now(-86400 * DAYS))

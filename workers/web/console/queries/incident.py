@@ -23,7 +23,7 @@ MAX_OTHERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An outgoing message about an incident. `occasion` says why it is sent, such as "disabled"."""
+    """An outgoing message about an incident. `occasion` is the reason, such as "disabled"."""
 
     row: Notification
     occasion: str
@@ -31,16 +31,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """Everything that the page of an incident shows.
+    """The data for the page of an incident.
 
     Attributes:
-        incident: The incident.
         places: Some of the places where the token was found, in the order of their ids.
-        places_total: The number of places where the token was found. If there are more than MAX_PLACES_COUNTED, it is
-            MAX_PLACES_COUNTED + 1.
-        more_places: If there are more places than in `places`, the id of the last one in `places`. Otherwise 0.
+        places_total: The number of all these places, at most MAX_PLACES_COUNTED + 1.
+        more_places: The id of the last place in `places`, or 0 if there are no more places.
         messages: The messages about the incident, oldest first.
-        token: The token in r8scan's own token store. None if it is not there.
+        token: The token in r8scan's own token store, or None.
         notes: The audit entries of the newest notes.
         others: Other incidents of the same token, newest first.
         moments: The timeline.
@@ -58,11 +56,9 @@ class Story:
 
 
 def load(session: Session, incident_id: uuid.UUID, after_place: int = 0) -> Story | None:
-    """Return everything that the page of an incident shows, or None if the id is unknown.
+    """Return the data for the page of an incident, or None if the id is unknown.
 
     Args:
-        session: A reading transaction.
-        incident_id: The id of the incident.
         after_place: Return only places with a higher id. To get the next places, pass `Story.more_places`.
     """
     incident = session.get(Incident, incident_id)

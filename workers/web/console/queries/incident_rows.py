@@ -1,4 +1,4 @@
-"""Loads the rows of a list of incidents, with the first place where the token was found and the states of the mails."""
+"""Loads the rows of a list of incidents."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ class Row:
     """An incident in a list.
 
     Attributes:
-        incident: The incident.
-        places: The number of places where the token was found. If there are more than the query may count, this is its
-            limit plus one.
+        places: The number of places where the token was found, counted up to a limit.
         repository: The repository of the first place, or an empty string.
         seconds: The seconds from the first known publication until the token was disabled, or None.
         mails: The distinct states of the mails to the owner.
@@ -45,17 +43,14 @@ class Row:
 
     @property
     def more(self) -> str:
-        """Return the number of further places as text, such as "3 more". Return "" if there is only one place."""
+        """Return the number of further places as text, such as "3 more", or ""."""
         if self.places > MAX_PLACES_COUNTED:
             return f"more than {MAX_PLACES_COUNTED - 1:,} more".replace(",", "\N{NARROW NO-BREAK SPACE}")
         return f"{self.places - 1} more" if self.places > 1 else ""
 
 
 def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = MAX_PLACES_COUNTED) -> list[Row]:
-    """Return a row for each incident, in the same order.
-
-    If an incident has more than `most_places` places, its row says `most_places` + 1.
-    """
+    """Return a row for each incident, in the same order. At most `most_places` + 1 places are counted for each."""
     places = _places(session, [incident.id for incident in incidents], most_places)
     mails = _mail_states(session, [incident.id for incident in incidents])
     found = []
@@ -78,10 +73,7 @@ def rows_of(session: Session, incidents: Sequence[Incident], most_places: int = 
 
 @dataclass(frozen=True, slots=True)
 class _Places:
-    """A summary of the places where an incident's token was found.
-
-    It contains the number of places, the time of the earliest publication, and the place that was found first.
-    """
+    """The number of places where a token was found, the earliest publication, and the first place."""
 
     number: int = 0
     published_at: datetime | None = None
@@ -89,10 +81,7 @@ class _Places:
 
 
 def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uuid.UUID, _Places]:
-    """Return a summary of the places where each incident's token was found, by the incident's id.
-
-    If an incident has more than `most` places, `most` + 1 of them are counted.
-    """
+    """Return a summary of each incident's places. At most `most` + 1 places are counted."""
     place = (
         select(Exposure.seen_at, Exposure.published_at)
         .where(Exposure.incident_id == Incident.id)

@@ -1,4 +1,4 @@
-"""Database queries for incidents that match a filter: pages of a list, counts, and ids for bulk actions."""
+"""Database queries for the incidents that match a filter."""
 
 from __future__ import annotations
 
@@ -45,10 +45,9 @@ Each of them is paired with the column of the same table that contains the incid
 
 
 class BadFilter(ValueError):
-    """Raised if a filter has an invalid value.
+    """Raised if a filter has an invalid value."""
 
-    If the value were ignored instead, a bulk action would change too many incidents.
-    """
+    # If the value were ignored instead, an action on all listed incidents would change too many.
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Filter:
         return criteria
 
     def to_query(self) -> dict[str, str]:
-        """Return the non-empty fields by name, as parameters of a URL."""
+        """Return the non-empty fields as parameters of a URL."""
         return {field.name: value for field in fields(self) if (value := getattr(self, field.name))}
 
 
@@ -103,10 +102,8 @@ class Page:
     """A page of a list of incidents, newest first.
 
     Attributes:
-        rows: The incidents.
         older: The cursor of the next page. Empty on the last page.
-        total: The number of incidents on all pages. If there are more than the query may count, this is its limit plus
-            one.
+        total: The number of incidents on all pages, counted up to a limit.
     """
 
     rows: list[Row]
@@ -116,11 +113,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class _Keys:
-    """The two columns by which a query sorts incidents: the time of detection and the incident's id.
+    """The columns by which a query sorts incidents: detection time and id."""
 
-    The table of incidents has these columns, and other tables contain copies of them. A copy can be part of an index,
-    for example to find the newest incidents in a repository without reading other incidents.
-    """
+    # Other tables contain copies of both columns, so that one of their indexes can find the newest incidents.
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
     id: ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -142,8 +137,6 @@ def page(
     """Return one page of the incidents that match the filter.
 
     Args:
-        session: A reading transaction.
-        criteria: The filter.
         before: `Page.older` of the previous page, or an empty string for the first page.
         rows: The maximum number of incidents on the page.
         counted: The maximum number of matching incidents to count.
@@ -166,29 +159,24 @@ def page(
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return the limit for counting the incidents that match this filter."""
+    """Return how many incidents at most are counted for this filter."""
     is_search = bool(criteria.q) and not is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED
 
 
 def count(session: Session, criteria: Filter, limit: int = MAX_COUNTED) -> int:
-    """Return the number of matching incidents, or `limit` + 1 if there are more than `limit`."""
+    """Return the number of matching incidents, at most `limit` + 1."""
     inner = _keys_of(session, criteria).limit(limit + 1).subquery()
     return int(session.execute(select(func.count()).select_from(inner)).scalar_one())
 
 
 def commonest(session: Session, criteria: Filter, column: str, limit: int) -> list[tuple[str | None, int]]:
-    """Return the commonest values of a column among the incidents that match the filter.
+    """Return the commonest values of a column among the matching incidents, each with its number of incidents.
 
     Args:
-        session: A reading transaction.
-        criteria: The filter.
         column: The name of the column, which must be a key of GROUPS.
         limit: The maximum number of values.
-
-    Returns:
-        Pairs of a value and the number of incidents with this value, the commonest value first.
     """
     wanted = _keys_of(session, criteria).order_by(None).subquery()
     value, incident_id = GROUPS[column]
@@ -209,7 +197,7 @@ def ids(session: Session, criteria: Filter, until: datetime, limit: int = MAX_BU
 
 
 def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: datetime | None = None) -> Select[Any]:
-    """Return a SELECT statement for the time of detection and the id of the matching incidents, newest first."""
+    """Return a SELECT statement for the detection time and id of matching incidents, newest first."""
     repository = criteria.repository or (criteria.q if is_repository(criteria.q) else "")
     direct = _direct_conditions(criteria)
     keys = _OF_INCIDENTS
@@ -250,12 +238,12 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
 
 
 def _no_canaries(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the condition that excludes incidents of canaries (test tokens), unless the filter asks for them."""
+    """Return the condition that excludes canaries (test tokens), unless the filter asks for them."""
     return [] if criteria.cause == Cause.CANARY else [is_no_canary()]
 
 
 def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions that need only the table of incidents."""
+    """Return the filter's conditions on the table of incidents."""
     found: list[ColumnElement[bool]] = []
     for column, value in (
         (Incident.state, criteria.state),
@@ -272,16 +260,13 @@ def _direct_conditions(criteria: Filter) -> list[ColumnElement[bool]]:
 
 
 def _names(criteria: Filter) -> list[list[ColumnElement[bool]]]:
-    """Return the filter's conditions on the names of accounts and tokens, as lists.
-
-    The conditions in a list are alternatives: an incident matches a list if it meets one of its conditions.
-    """
+    """Return the filter's conditions on names. The conditions in an inner list are alternatives."""
     account = [of_account(criteria.account)] if criteria.account else []
     return [*account, search(criteria.q)] if criteria.q and not is_repository(criteria.q) else account
 
 
 def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
-    """Return the filter's conditions that need other tables as well."""
+    """Return the filter's conditions on other tables."""
     found: list[ColumnElement[bool]] = []
     for repository in {criteria.repository, criteria.q if is_repository(criteria.q) else ""} - {""}:
         place = aliased(Exposure)

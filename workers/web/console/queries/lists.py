@@ -1,7 +1,6 @@
-"""Database queries for the console's lists of jobs, messages, audit entries, accounts and tokens, newest first.
+"""Database queries for the console's lists, newest first.
 
-Most functions take the URL parameters of a list as `values`. These are the filter, and the cursor of the page, which is
-named `before`. If a parameter is invalid, the functions raise BadFilter.
+`values` are URL parameters: the filter, and `before`, the page's cursor. Invalid parameters raise BadFilter.
 """
 
 from __future__ import annotations
@@ -41,14 +40,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
-    """A page of a list. `older` is the cursor of the next page. It is empty on the last page."""
+    """A page of a list. `older` is the cursor of the next page, or empty on the last page."""
 
     rows: Sequence[T]
     older: str
 
 
 def job_list(session: Session, values: Mapping[str, str]) -> Listed[ScanJob]:
-    """Return a page of the jobs that match the filter `values`: `state`, `kind`, `source` and `parent` (a job's id)."""
+    """Return a page of jobs. `values` may filter by `state`, `kind`, `source` and `parent` (a job's id)."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(ScanJob.id, values)]
     if state := values.get("state"):
         conditions.append(ScanJob.state == _member(JobState, "state", state))
@@ -68,7 +67,6 @@ class FailureReason:
 
     Attributes:
         reason: The beginning of the jobs' error message.
-        jobs: The number of jobs that failed for this reason.
         newest: The id of the newest of these jobs.
     """
 
@@ -78,10 +76,7 @@ class FailureReason:
 
 
 def failure_reasons(session: Session) -> list[FailureReason]:
-    """Return the commonest reasons why jobs failed, commonest first.
-
-    Only the newest MAX_FAILED_READ failed jobs are considered.
-    """
+    """Return the commonest reasons why the newest MAX_FAILED_READ failed jobs have failed."""
     newest = (
         select(ScanJob.id, ScanJob.error)
         .where(ScanJob.state == JobState.FAILED)
@@ -97,13 +92,13 @@ def failure_reasons(session: Session) -> list[FailureReason]:
 
 
 def children_of(session: Session, job_id: int) -> dict[str, int]:
-    """Return the number of the job's child jobs by state."""
+    """Return the number of jobs that this job has queued, by state."""
     statement = select(ScanJob.state, func.count()).where(ScanJob.parent_id == job_id).group_by(ScanJob.state)
     return {state.value: number for state, number in session.execute(statement)}
 
 
 def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notification]:
-    """Return a page of the outgoing messages that match the filter `values`: `state`, `channel` and `recipient`."""
+    """Return a page of outgoing messages. `values` may filter by `state`, `channel` and `recipient`."""
     conditions: list[ColumnElement[bool]] = [*_time_cursor(values)]
     if state := values.get("state"):
         conditions.append(Notification.state == _member(NotificationState, "state", state))
@@ -124,7 +119,7 @@ def message_list(session: Session, values: Mapping[str, str]) -> Listed[Notifica
 
 @dataclass(frozen=True, slots=True)
 class ReportedIncidents:
-    """The incidents that a message is about: the id of the first one, and their number."""
+    """The incidents that a message is about: the first one's id, and their number."""
 
     first: uuid.UUID
     number: int
@@ -148,10 +143,9 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 
 
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
-    """Return a page of the audit entries that match the filter `values`: `who`, `what` and `incident`.
+    """Return a page of audit entries. `values` may filter by `who`, `what` and `incident`.
 
-    If `people` is set and `who` is not, omit the entries of the service itself. In this case, also omit sign-ins and
-    sign-outs, unless `sign_ins` or `what` is set.
+    If `people` is set, entries of the service are omitted, and also sign-ins and sign-outs unless `sign_ins` is set.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):
@@ -169,7 +163,7 @@ def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry
 
 
 def token_list(session: Session, values: Mapping[str, str]) -> Listed[ApiToken]:
-    """Return a page of the tokens in r8scan's own token store that match `values` (see `token_conditions`)."""
+    """Return a page of tokens in r8scan's own token store. For `values`, see `token_conditions`."""
     statement = select(ApiToken).options(joinedload(ApiToken.account)).order_by(ApiToken.id.desc()).limit(ROWS + 1)
     conditions = [*_number_cursor(ApiToken.id, values), *token_conditions(values)]
     return _by_number(list(session.execute(statement.where(*conditions)).scalars()))
@@ -179,8 +173,8 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
     """Return the SQL conditions for a filter on tokens.
 
     Args:
-        values: The filter. It may contain `state` (a key of TOKEN_CONDITIONS), `account` (a name), and `q`: a token's
-            digest, or the beginning of its hint or name.
+        values: `state` (a key of TOKEN_CONDITIONS), `account` (a name), and `q`: a token's digest, or the beginning of
+            its hint or name.
 
     Raises:
         BadFilter: A value is not allowed.
@@ -203,7 +197,7 @@ def token_conditions(values: Mapping[str, str]) -> list[ColumnElement[bool]]:
 
 
 def account_list(session: Session, values: Mapping[str, str]) -> Listed[Account]:
-    """Return a page of the accounts whose names begin with the parameter `q`, from r8scan's own token store."""
+    """Return a page of the accounts whose names begin with the parameter `q`."""
     conditions: list[ColumnElement[bool]] = [*_number_cursor(Account.id, values)]
     if term := _text(values, "q"):
         conditions.append(Account.name.like(prefix(term), escape="\\"))
@@ -220,10 +214,7 @@ class TokenCounts:
 
 
 def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenCounts]:
-    """Return how many tokens each account has and how many of them are disabled, by the account's id.
-
-    Accounts without tokens are omitted.
-    """
+    """Return the numbers of tokens of each account, by its id. Accounts without tokens are omitted."""
     statement = (
         select(ApiToken.account_id, func.count(), func.count(ApiToken.disabled_at))
         .where(ApiToken.account_id.in_([account.id for account in accounts]))
@@ -237,7 +228,7 @@ def tokens_of(session: Session, accounts: Sequence[Account]) -> dict[int, TokenC
 
 
 def newest_gaps(session: Session) -> list[Gap]:
-    """Return the newest gaps (times in which events on GitHub were missed), at most MAX_GAPS."""
+    """Return the newest gaps (periods in which events were missed), at most MAX_GAPS."""
     return list(session.execute(select(Gap).order_by(Gap.id.desc()).limit(MAX_GAPS)).scalars())
 
 

@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def search(term: str) -> list[ColumnElement[bool]]:
-    """Return SQL conditions for a search term. An incident matches if it meets at least one of them."""
+    """Return alternative SQL conditions for a search term. An incident that meets one of them matches."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return [Incident.digest == low]
@@ -41,20 +41,17 @@ def search(term: str) -> list[ColumnElement[bool]]:
 
 
 def of_account(account: str) -> list[ColumnElement[bool]]:
-    """Return SQL conditions for an account's name or id. An incident matches if it meets at least one of them."""
+    """Return alternative SQL conditions for an account's name or id. An incident that meets one of them matches."""
     return [Incident.account_name == account, Incident.account_id == account]
 
 
 def is_repository(term: str) -> bool:
-    """Return whether a search term looks like the name of a repository, such as "owner/name"."""
+    """Return whether a search term looks like a repository's name, such as "owner/name"."""
     return "/" in term and not term.startswith(prefixes())
 
 
 def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bool:
-    """Return whether at most MAX_RARE incidents meet at least one of the conditions.
-
-    An incident that meets several conditions is counted several times.
-    """
+    """Return whether at most MAX_RARE incidents meet one of the conditions."""
     number = 0
     for condition in alternatives:
         met = select(Incident.id).where(condition).limit(MAX_RARE + 1 - number).subquery()
@@ -65,15 +62,12 @@ def is_rare(session: Session, alternatives: Sequence[ColumnElement[bool]]) -> bo
 
 
 def prefix(term: str) -> str:
-    """Return an SQL LIKE pattern for texts that begin with the term. A backslash escapes the wildcards in the term."""
+    """Return an SQL LIKE pattern for texts that begin with the term. A backslash escapes wildcards."""
     return term.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
 
 
 def _belongs_to_address(address: str) -> ColumnElement[bool]:
-    """Return the SQL condition for incidents whose owner has this mail address.
-
-    It matches if a mail to the owner went to the address, or if the account's name begins with the address.
-    """
+    """Return the SQL condition for incidents whose owner has this mail address."""
     criteria = aliased(Incident)
     told = (
         select(NotificationSubject.incident_id)
