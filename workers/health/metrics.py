@@ -91,10 +91,10 @@ METRICS = (
     Described("disk_free_bytes", "gauge", "Free space on the disk of the state folder of this process"),
     Described("incidents", "counter", "Incidents, by what was done about the token", ("action", "cause")),
     Described("waiting_decisions", "gauge", "Decisions that wait for the operator", ("what",)),
-    Described("delay_seconds", "gauge", "Quantiles over 24 hours, by stage", ("stage", "quantile")),
+    Described("delay_seconds", "summary", "Quantiles over 24 hours, by stage", ("stage", "quantile")),
     Described(
         "delays_bucket",
-        "gauge",
+        "histogram",
         "Incidents of 24 hours with a delay up to `le` seconds, by stage: for `histogram_quantile`, without `rate`",
         ("stage", "le"),
     ),
@@ -336,11 +336,14 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
 
 def _family(what: Described, samples: Sequence[Sample]) -> Metric:
     name, labels = f"r8scan_{what.name}", what.labels
-    family: CounterMetricFamily | GaugeMetricFamily
-    if what.kind == "counter":
-        family = CounterMetricFamily(name, what.help, labels=labels)
-    else:
-        family = GaugeMetricFamily(name, what.help, labels=labels)
+    if what.kind in ("histogram", "summary"):
+        # The classes of the library for these kinds do not accept the numbers of the last 24 hours.
+        family = Metric(name.removesuffix("_bucket"), what.help, what.kind)
+        for values, number in samples:
+            family.add_sample(name, dict(zip(labels, values, strict=True)), number)
+        return family
+    numbers = CounterMetricFamily if what.kind == "counter" else GaugeMetricFamily
+    found: CounterMetricFamily | GaugeMetricFamily = numbers(name, what.help, labels=labels)
     for values, number in samples:
-        family.add_metric(values, number)
-    return family
+        found.add_metric(values, number)
+    return found

@@ -82,6 +82,17 @@ def test_a_scrape_shows_the_values_of_the_rows(database: Database) -> None:
     assert "Ab1" not in exposition(database, load_settings()).decode(), "the metrics contain no hint and no digest"
 
 
+def test_no_name_or_label_belongs_to_another_type_of_metric(database: Database) -> None:
+    """`promtool check metrics` warns of such names and labels."""
+    text = exposition(database, load_settings()).decode()
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.M))
+    assert (types["r8scan_delays"], types["r8scan_delay_seconds"]) == ("histogram", "summary")
+    for one in METRICS:
+        assert ("le" in one.labels or one.name.endswith("_bucket")) is (one.kind == "histogram"), one.name
+        assert ("quantile" in one.labels) is (one.kind == "summary"), one.name
+        assert not one.name.endswith(("_sum", "_count", "_total", "_info")), one.name
+
+
 def test_a_scrape_reports_an_unavailable_database(tmp_path: Path) -> None:
     found = scraped(Database(f"postgresql://nobody@/none?host={tmp_path}"))
     assert found["r8scan_up",] == 0
