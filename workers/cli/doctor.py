@@ -64,6 +64,7 @@ def checks(context: Context, *, send: bool) -> list[Check]:
     from workers.health.checks import machine, outside, round_trip
     from workers.health.checks.canaries import check_canaries
     from workers.health.checks.check import Check
+    from workers.health.checks.mail_templates import check_templates
     from workers.queues import QUEUES
 
     settings = context.settings
@@ -88,6 +89,8 @@ def checks(context: Context, *, send: bool) -> list[Check]:
         Check("canaries", partial(check_canaries, context), ("database",)),
         *_channels(context, send=send),
     ]
+    if settings.email_templates_dir is not None:
+        found.append(Check("mail templates", partial(check_templates, context)))
     if settings.announce_webhook_url:
         found.append(Check("gateways' webhook", partial(outside.check_address, settings.announce_webhook_url)))
     if settings.announce_redis_url:

@@ -197,7 +197,7 @@ def _source_row(found: Overview, one: SourceRow) -> tuple[Any, ...]:
 
 def _gaps(one: SourceRow) -> str | None:
     """Return one line about the events that a source missed, or None."""
-    reasons = ", ".join(f"about {number} {_words(reason)}" for reason, number in one.missed_reasons_24h.items())
+    reasons = ", ".join(f"{_words(reason)}: about {number}" for reason, number in one.missed_reasons_24h.items())
     behind = one.cursor.get("seconds_behind")
     parts = [f"{one.gaps_24h} ({reasons})"] if one.gaps_24h else []
     return ", ".join([*parts, *([f"{_span(behind)} to catch up on"] if behind else [])]) or None

@@ -19,6 +19,8 @@ from workers.health.rows import ProcessRow
 from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
+NAMES = {BEAT: "beat", WEB: "the web server"}
+"""How problems name the processes whose role is not a word that follows "the"."""
 FORGOTTEN_SECONDS = 3600.0
 """A process that has been silent for longer is not a problem if another process has the same role.
 
@@ -100,7 +102,10 @@ def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:
     for one in processes:
         if one.silent_seconds > SILENT_SECONDS and not _is_forgotten(one, processes):
             alone = [queue for queue in one.queues if not has_consumer(processes, queue)]
-            sentence = f"the {one.role} ({one.host}, process {one.pid}) was seen {span(one.silent_seconds)} ago"
+            name = NAMES.get(one.role, f"the {one.role}")
+            sentence = f"{name} ({one.host}, process {one.pid}) was seen {span(one.silent_seconds)} ago"
+            if one.role == BEAT and not is_alive(processes, BEAT):
+                sentence += ", so nothing is polled"
             if alone:
                 sentence += f", and no other process consumes {' and '.join(alone)}"
             subject = f"{one.role} {one.host} {one.pid}"

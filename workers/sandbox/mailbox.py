@@ -15,6 +15,8 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
+DOWN = "421 4.3.2 the mail server is down"
+
 
 @dataclass
 class Mailbox:
@@ -48,11 +50,22 @@ class Mailbox:
         with self._arrived:
             return self._arrived.wait_for(lambda: len(self.contents) >= count, timeout)
 
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
+        """Accept the sender of a mail and return the SMTP reply. Refuse every sender if `is_down` is set."""
+        del server, session
+        if self.is_down:
+            return DOWN
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
+
     async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
         """Store or refuse a mail and return the SMTP reply."""
         del server, session
         if self.is_down:
-            return "421 4.3.2 the mail server is down"
+            return DOWN
         if self.faults:
             return self.faults.popleft()
         with self._arrived:

@@ -16,6 +16,7 @@ from scanner.settings import Settings, load_settings
 from tests.workers.health.alive import ROLES, process, seen
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
+from workers.health.processes import NAMES
 from workers.queues import QUEUES
 
 
@@ -63,7 +64,8 @@ def test_a_process_that_was_not_seen_for_thirty_seconds_is_the_only_problem_unti
         seen(session, role, silent_seconds=31)
     found = problems(polled, settings)
     assert [one.kind for one in found] == [Kind.PROCESS_SILENT]
-    assert found[0].sentence.startswith(f"the {role} (host-1, process 1) was seen 31 s ago")
+    assert found[0].sentence.startswith(f"{NAMES.get(role, f'the {role}')} (host-1, process 1) was seen 31 s ago")
+    assert (role == "beat") is found[0].sentence.endswith(", so nothing is polled")
     assert found[0].since is not None
     for queue, consumer in QUEUES.items():
         assert (queue in found[0].sentence) == (consumer == role)

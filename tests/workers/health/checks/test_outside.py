@@ -16,6 +16,8 @@ from tests.notifications.mail_server import PASSWORD, USER, Mailbox, authority, 
 from workers.context import Context
 from workers.health.checks import outside
 from workers.health.checks.check import Off, Wrong
+from workers.health.checks.mail_templates import check_templates
+from workers.sandbox import mailbox as sandbox_mailbox
 from workers.sandbox.github import SandboxGitHub
 
 SECRET = "hunter2"
@@ -53,6 +55,26 @@ def test_the_check_of_git_sends_a_real_request(sandbox: SandboxGitHub) -> None:
     away = context_of(github_api_url="http://127.0.0.1:1", github_web_url="http://127.0.0.1:1")
     with pytest.raises(Wrong, match=r"^127\.0\.0\.1 cannot be reached"):
         outside.check_git(away)
+
+
+def test_a_mail_server_that_accepts_no_mail_is_named_before_a_mail_is_sent() -> None:
+    with sandbox_mailbox.running() as mailbox:
+        mailbox.is_down = True
+        with pytest.raises(Wrong, match="the mail server is down"):
+            outside.check_mail(context_of(smtp_url=mailbox.url))
+
+
+def test_custom_templates_that_cannot_be_used_are_named_with_the_mails_that_owners_get(tmp_path: Path) -> None:
+    missing = context_of(email_templates_dir=str(tmp_path / "missing"))
+    with pytest.raises(Wrong, match="missing is not a folder") as wrong:
+        check_templates(missing)
+    assert "mails have the built-in words" in wrong.value.todo
+    kept = context_of(email_templates_dir=str(tmp_path))
+    assert check_templates(kept).endswith(f"kinds of mail can be rendered with the templates in {tmp_path}")
+    (tmp_path / "broken" / "operator").mkdir(parents=True)
+    (tmp_path / "broken" / "operator" / "subject.txt").write_text("{% if %}")
+    with pytest.raises(Wrong, match="cannot be rendered"):
+        check_templates(context_of(email_templates_dir=str(tmp_path / "broken")))
 
 
 def test_the_mail_login_is_tried_and_nothing_is_sent(tmp_path: Path) -> None:
