@@ -1,8 +1,4 @@
-"""Finds possible API tokens in bytes. For each token it returns a candidate: the token's hash and its first and last
-characters.
-
-Raw tokens stay in this package and in `scanner.isolation`.
-"""
+"""Finds possible API tokens in bytes. Raw tokens stay in this package and in `scanner.isolation`."""
 
 from __future__ import annotations
 

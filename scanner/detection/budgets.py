@@ -32,8 +32,7 @@ class Remaining(NamedTuple):
 class ScanBudget:
     """A limit on the total cost of scanning several documents: processor seconds, bytes read and tokens found.
 
-    A budget may be part of a larger budget, `within`. The last document may exceed the budget. Threads may share a
-    budget.
+    Costs are also subtracted from the larger budget `within`. Threads may share a budget.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:

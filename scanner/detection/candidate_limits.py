@@ -38,20 +38,12 @@ class CandidateLimits:
             return [candidate for candidate in candidates if self._admits(candidate.digest)]
 
     def admits(self, key: Hashable) -> bool:
-        """Count one place where a token was found, and return whether the limits allow it.
-
-        Args:
-            key: The token's digest, or another value that identifies the token.
-        """
+        """Count one place where the token with this key was found, and return whether the limits allow it."""
         with self._lock:
             return self._admits(key)
 
     def has_room_for(self, key: Hashable) -> bool:
-        """Return whether the limits allow this token, without counting it. A token that is already counted is allowed.
-
-        Args:
-            key: The token's digest, or another value that identifies the token.
-        """
+        """Return whether the limits allow the token with this key, without counting it."""
         with self._lock:
             return key in self._places or (len(self._places) < MAX_DIGESTS and self._total < MAX_CANDIDATES)
 

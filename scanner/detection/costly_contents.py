@@ -20,12 +20,10 @@ content is scanned again.
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result of scanning one content.
+    """The cached result of scanning one content. The candidates have no place.
 
     Attributes:
-        candidates: The possible tokens, without a place. Their paths through archives do not begin with the file's
-            name.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread parts by reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
 

@@ -48,7 +48,7 @@ class DeepReading:
 
     Attributes:
         findings: The tokens found, each with line and column.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread parts by reason.
         expanded: The number of bytes that were decompressed and decoded.
         seconds: The processor seconds spent.
     """
@@ -77,11 +77,10 @@ class DeepReader(Protocol):
         """Return every token in the content, and in the containers and encoded texts inside it.
 
         Args:
-            name: The name of the content, with which the path of each finding begins (such as `a.zip!/b.txt`).
+            name: The beginning of each finding's path, such as `a.zip` in `a.zip!/b.txt`.
             seconds: The most processor seconds to spend. None means the reader's own limit.
             expanded_bytes: The most bytes to decompress and decode. None means the reader's own limit.
-            patience: Seconds to wait for a free process. If none becomes free, the content counts as unread
-                (`reader_busy`).
+            patience: Seconds to wait for a free process. After that, the content counts as unread (`reader_busy`).
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
@@ -128,12 +127,7 @@ class InProcessReader:
     def scan_pack(
         self, content: bytes, request: PackRequest, defer: Callable[[DeferredObject], None]
     ) -> PackScan[Finding]:
-        """Scan the objects of a git pack for tokens.
-
-        Args:
-            request: What to scan for, and the limits.
-            defer: Called with each object that takes too long to open.
-        """
+        """Scan the objects of a git pack for tokens. Call `defer` with each object that takes too long to open."""
         deadline = self._clock() + SCAN_SHARE * request.seconds
         pack = read_pack(content, request.limits, hash_name=request.hash_name, is_late=lambda: self._clock() > deadline)
         opening = _Opening(self, request, defer, lambda: deadline - self._clock())

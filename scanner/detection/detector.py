@@ -30,8 +30,8 @@ class ScanResult:
 
     Attributes:
         candidates: The possible tokens, in the order of their positions.
-        unread: What was not read: a count for each reason.
-        bytes_read: The size of the content in bytes, plus the number of bytes that were decompressed and decoded.
+        unread: Counts of unread parts by reason.
+        bytes_read: The size of the content and of everything that was decompressed and decoded, in bytes.
         content_digest: The SHA-256 of the content in hex. Empty if the whole content was read.
     """
 
@@ -55,9 +55,8 @@ class Detector:
     """Finds possible tokens in bytes, and returns their digests. Threads may share it. It keeps no raw tokens.
 
     Args:
-        digester: Returns the digest of a raw token.
         limits: The limits on the cost of one document. Used only without `reader`.
-        clock: A function that returns the time in seconds. Used only without `reader`.
+        clock: Returns the time in seconds. Used only without `reader`.
         reader: Opens and decodes contents. The default works in the calling process, and is only for trusted contents.
     """
 
@@ -130,7 +129,7 @@ class Detector:
         """Finish the scan of content that `plain_only` has searched quickly. The `place` of each candidate is empty.
 
         Args:
-            name: The name of the content, with which the path of each candidate begins (such as `a.zip!/b.txt`).
+            name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
             budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.
         """
@@ -189,12 +188,10 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets at which a token or a long base64 text may begin.
+        """Return the sorted offsets at which a token or a long base64 text may begin, in several contents that are
+        joined.
 
         Offsets in containers, UTF-16 and UTF-32 are not found.
-
-        Args:
-            batch: Several contents, one after the other.
         """
         return hit_offsets(batch)
 
@@ -202,8 +199,7 @@ class Detector:
         """Return a candidate (the digest and a hint) for each finding. The `place` of each candidate is empty.
 
         Args:
-            findings: The raw tokens, with line and column.
-            name: The name of the content, with which the path of each candidate begins (such as `a.zip!/b.txt`).
+            name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
         """
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]

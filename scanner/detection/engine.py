@@ -50,8 +50,8 @@ class Glance(NamedTuple):
     Attributes:
         windows: The parts of the content to search. The iterator can be used only once.
         short_runs: The offsets of all base64 texts, if the content itself was decoded from base64 or hex.
-        codec: The codec if the content is UTF-16 or UTF-32.
-        kind: The container format if the content is an archive or a compressed file.
+        codec: The codec of UTF-16 or UTF-32.
+        kind: The container format of an archive or compressed file.
     """
 
     windows: Iterator[Window]
@@ -95,15 +95,7 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
 def findings_after(
     seen: Glance, content: bytes, name: str, meter: Meter, depth: int = 0, *, inside_run: bool = False
 ) -> list[Finding]:
-    """Return every token in content that `glance` has examined, and in its members if it is a container.
-
-    Use `located` to add the line and column of tokens in the content itself.
-
-    Args:
-        name: The name of the content, for the paths of its members.
-        depth: The number of containers and encodings around the content.
-        inside_run: Whether the content was decoded from base64 or hex.
-    """
+    """Return every token in content that `glance` has examined. The other arguments are those of `all_findings`."""
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)

@@ -13,7 +13,6 @@ class Finding(NamedTuple):
     """A raw token that was found, and its position.
 
     Attributes:
-        token: The raw token.
         start: The offset of the encoded token's first byte in the content.
         end: The offset after the encoded token's last byte.
         encoding: The encodings of the token, outermost first.
@@ -57,11 +56,11 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the encodings of a token, outermost first.
+    """Return the encodings of a token, outermost first, for example `("base64", "gzip")`.
 
     Args:
         encoding: The encodings of the text that contains the token.
-        inner: The encodings of the token in that text. `plain` is left out of the result.
+        inner: The encodings of the token in that text.
     """
     return encoding if inner == PLAIN else encoding + inner
 
@@ -72,7 +71,6 @@ def located(
     """Yield the findings with their lines and columns set, in the order of their offsets.
 
     Args:
-        findings: Findings in `content`, in any order.
         content: A text, or a part of a larger text.
         lines_before: The number of line feeds in the larger text before `content`.
         column_before: The number of bytes before `content` in its first line.

@@ -33,8 +33,6 @@ def load_decoders() -> None:
 def confine_quick_search(formats: str, memory_bytes: int) -> None:
     """Prepare this process for `plain_only`, and prevent it from writing files and using a network.
 
-    The process then ignores Ctrl-C.
-
     Args:
         formats: The token formats, as text that `parse_formats` can read.
         memory_bytes: The limit of the process's memory.

@@ -35,8 +35,6 @@ class Pieces:
 def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) -> Pieces:
     """Scan content in pieces, and return the possible tokens with their lines in the whole content.
 
-    A token that occurs several times in one line is returned once.
-
     Args:
         start: The beginning of the content.
         read: Returns at most the given number of further bytes, or none at the end.

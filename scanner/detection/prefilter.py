@@ -58,8 +58,7 @@ class PlainVerdict(NamedTuple):
     """The result of the quick search.
 
     Attributes:
-        reason: Why the content must also be read in depth (archives opened, texts decoded); empty if this is not
-            necessary.
+        reason: Why the content must also be read in depth (archives opened, texts decoded), or empty.
         findings: Every token in the content, without line and column; empty if `reason` is set.
     """
 

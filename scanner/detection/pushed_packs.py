@@ -91,7 +91,6 @@ def scan_pack(
     """Scan a git pack, and return the possible tokens in its objects, without the addresses of the objects on GitHub.
 
     Args:
-        detector: Scans objects. Its `reader` scans costly packs.
         content: The pack, or its beginning if it is larger than the limit.
         limits: Limits for scanning the pack in a sandboxed process.
         budget: The limit on the cost of the push. After it is used up, only tokens in plain text are found.

@@ -18,19 +18,14 @@ _MAX_EXACT_INTEGER = 2**53
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an audit entry.
-
-    Args:
-        entry: The columns of the entry, by name. The column `at` must be a time with a time zone.
-    """
+    """Return the hash of an audit entry, given its columns by name. The column `at` must have a time zone."""
     return chained_hash(entry["previous_hash"], entry["id"], content_hash(entry))
 
 
 def content_hash(entry: Mapping[str, Any]) -> str:
-    """Return the hash of an audit entry's content, without its id and the previous entry's hash.
+    """Return the hash of an audit entry's columns, without its id and the previous hash.
 
-    Args:
-        entry: The columns of the entry, by name. The column `at` must be a time with a time zone.
+    The column `at` must have a time zone.
     """
     content = {
         "at": entry["at"].astimezone(UTC).isoformat(timespec="microseconds"),
@@ -45,11 +40,9 @@ def content_hash(entry: Mapping[str, Any]) -> str:
 
 
 def chained_hash(previous_hash: str, entry_id: int, content: str) -> str:
-    """Return the hash of an audit entry in the chain. The database function `audit_append` computes the same hash.
+    """Return the hash of an audit entry, given the previous entry's hash and the result of `content_hash`.
 
-    Args:
-        previous_hash: The hash of the previous entry in the chain.
-        content: The result of `content_hash` for the entry.
+    The database function `audit_append` computes the same hash.
     """
     return hashlib.sha256(f"{previous_hash}:{entry_id}:{content}".encode()).hexdigest()
 

@@ -63,7 +63,6 @@ def enqueue(
 
     Args:
         target: What to read, as JSON, such as `{"pushes": [...]}`.
-        source: The source that asks for the job.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
         delay: Seconds until the job is due.
@@ -196,14 +195,9 @@ def _deadline() -> ColumnElement[Any]:
 
 
 def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
-    """Take a job back from a worker that exceeded the time limit, and count a failure.
+    """Take a job back from a worker that exceeded the time limit of `seconds`, and count a failure.
 
-    Args:
-        lease: The worker's claim of the job.
-        seconds: The time limit, for the error message.
-
-    Returns:
-        False if the worker no longer held the job.
+    Return False if the worker no longer held the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
     # Never count up to `MAX_FAILURES` here, because the next attempt may succeed without an optional step.
@@ -340,14 +334,11 @@ def due_count(session: Session, kinds: Collection[JobKind]) -> dict[JobKind, int
 
 
 def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
-    """Delete old finished jobs.
+    """Delete old finished jobs, and return their number.
 
     Args:
         days: Delete done, cancelled and dropped jobs that finished more than this many days ago.
         failed_days: Delete partial and failed jobs that finished more than this many days ago.
-
-    Returns:
-        The number of deleted jobs.
     """
     old = or_(
         and_(

@@ -1,6 +1,5 @@
-"""Leases on database rows: a worker claims a row, and cannot write after the lease is lost.
-
-The row's `attempts` is the fencing token: each claim adds 1, and a write requires that it is unchanged.
+"""Leases: a worker claims a database row for a limited time. It cannot write after another worker has claimed the
+row.
 """
 
 from __future__ import annotations
@@ -136,13 +135,10 @@ def write_all(session: Session, held: Collection[Lease], **values: Any) -> set[A
 
 
 def renew(database: Database, *held: Lease, seconds_left: float | None = None) -> bool:
-    """Extend leases on rows of one table.
+    """Extend leases on rows of one table, and return whether at least one of them is still held.
 
     Args:
         seconds_left: Seconds until the work counts as hung, for the table's deadline column.
-
-    Returns:
-        Whether at least one of the leases is still held.
     """
     model = held[0].model
     ours = tuple_(_key_of(model), model.attempts).in_([(lease.key, lease.attempts) for lease in held])
@@ -169,14 +165,13 @@ def due_keys(session: Session, model: type[Row], *conditions: ColumnElement[bool
 class HeldLeases:
     """The leases that a worker holds on rows of one table, and the deadline of its work.
 
-    `lost` is set when the work must stop, because all leases are lost or the deadline has passed. Threads can share the
-    object.
+    `lost` is set when the work must stop. Threads can share the object.
 
     Args:
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work. None means no maximum while it makes progress.
+        max_seconds: The maximum duration of the work, or None.
         on_limit: Called when the work has exceeded its deadline.
-        release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
+        release: Called when the process shuts down, to release the rows.
         clock: Returns seconds from a monotonic clock.
     """
 
@@ -236,12 +231,11 @@ def keep_renewed(
     """Renew leases in a thread while the `with` block runs, but not beyond the deadline of the work.
 
     Args:
-        held: The leases, all of one table.
         every: Seconds between renewals; `RENEW_SECONDS` by default.
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work. None means no maximum while it makes progress.
+        max_seconds: The maximum duration of the work, or None.
         on_limit: Called when the work has exceeded its deadline.
-        release: Releases the rows as if no worker had claimed them. Called when the process shuts down.
+        release: Called when the process shuts down, to release the rows.
     """
     every = RENEW_SECONDS if every is None else every
     held_leases = HeldLeases(held, limit_seconds, max_seconds, on_limit, release)

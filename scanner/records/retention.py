@@ -71,15 +71,12 @@ class _Purged:
 
 
 def purge_expired(database: Database, *, keep_days: int, transactions: int = 100) -> int:
-    """Delete incidents, mails and audit entries older than `keep_days`, in small transactions.
+    """Delete incidents, mails and audit entries older than `keep_days`, and return the number of deleted incidents.
 
     The age of an incident is the time since its token was last found in a new public place.
 
     Args:
         transactions: The maximum number of transactions. The next call deletes the remaining rows.
-
-    Returns:
-        The number of deleted incidents.
     """
     horizon = db_now(-keep_days * 86400)
     total = 0
@@ -104,13 +101,10 @@ def _purge_some(session: Session, horizon: db_now) -> _Purged:
 
 
 def erase_account(database: Database, selector: AccountSelector, *, who: str) -> Counter[str]:
-    """Erase all data of the account, and record one audit entry with the counts.
+    """Erase all data of the account, record one audit entry, and return the number of erased rows by table.
 
     Args:
         who: The operator, for the audit.
-
-    Returns:
-        The number of erased rows by table.
 
     Raises:
         NotErasable: The account is unknown or ambiguous, or one of its tokens still works or is being disabled.
@@ -125,10 +119,9 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the list of found tokens of every read object (such as a file) in which one of these digests was found.
+    """Delete the list of found tokens of every read object that has one of these digests.
 
-    Returns:
-        The number of changed rows by table.
+    Return the number of changed rows by table.
     """
     forgotten: Counter[str] = Counter()
     for span in _hours(database):

@@ -22,10 +22,9 @@ _LOCK_ASKED_EVERY_SECONDS = 0.1
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Upgrade the database to the newest revision. Several processes may call it at the same time.
+    """Upgrade the database to the newest revision, and return the old and the new revision.
 
-    Returns:
-        The revision before the upgrade (None for an empty database), and the newest revision.
+    The old revision is None for an empty database. Several processes may call this at the same time.
 
     Raises:
         WrongVersion: A newer version of r8scan has upgraded the database.

@@ -84,8 +84,6 @@ def write(
         kind: What happened, by its name in the audit, such as "token_disabled".
         fields: Further values of the line. Fields whose names are not in `FIELDS` are left out.
         who: The person or process that caused the event, or None.
-        incident_id: The incident that the event is about, or None.
-        level: The log level of the line.
     """
     extra: dict[str, Any] = {"kind": kind}
     if who is not None:

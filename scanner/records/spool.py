@@ -76,14 +76,9 @@ def remove_abandoned(state_dir: Path) -> int:
 
 
 def drain(state_dir: Path, take: Callable[[str, dict[str, Any]], None], *, limit: int = 1000) -> int:
-    """Pass each entry to `take`, which stores it in the database, and delete its file.
+    """Pass each entry to `take`, which stores it in the database, and delete its file. Return the number of entries.
 
-    Args:
-        take: Stores an entry, given its kind and content. It may receive the same entry again after a crash.
-        limit: The maximum number of entries.
-
-    Returns:
-        The number of stored entries.
+    After a crash, `take` may receive the same entry again.
     """
     folder = state_dir / FOLDER
     taken = 0

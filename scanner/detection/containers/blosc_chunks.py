@@ -155,10 +155,7 @@ def has_unread_filter(content: bytes) -> bool:
 
 
 def shuffled_sizes(content: bytes) -> tuple[int, ...]:
-    """Return the sizes, in bytes, of the elements to which an HDF5 file applies the shuffle filter.
-
-    At most eight sizes are returned, in ascending order. All are above one.
-    """
+    """Return the sizes, in bytes, of the elements to which an HDF5 file applies the shuffle filter, at most eight."""
     if not content.startswith(_HDF5):
         return ()
     sizes = {int.from_bytes(match[1], "little") for match in _SHUFFLE.finditer(content)}
@@ -166,12 +163,7 @@ def shuffled_sizes(content: bytes) -> tuple[int, ...]:
 
 
 def unshuffled(content: bytes, size: int) -> bytes:
-    """Undo HDF5's shuffle filter, and return the original content.
-
-    Args:
-        content: The first byte of every element, then the second byte of every element, and so on.
-        size: The number of bytes in an element.
-    """
+    """Undo HDF5's shuffle filter for elements of `size` bytes. For example, `a1a2b1b2` is shuffled to `aabb1212`."""
     count = len(content) // size
     whole_elements = count * size
     ordered = bytearray(content)

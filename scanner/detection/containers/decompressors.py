@@ -34,10 +34,9 @@ class Codec(NamedTuple):
     """A compression method.
 
     Attributes:
-        name: The name of the compression.
-        make: A function that returns a new decompressor for one stream.
+        make: Returns a new decompressor for one stream.
         magic: The first bytes of each stream. Empty if a file can contain only one stream.
-        errors: The exceptions that `make` and the decompressor raise for bad input.
+        errors: The exceptions for bad input.
         closed: Whether a complete stream always has an end mark.
     """
 
@@ -331,7 +330,7 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
         before: The liblzma filters that were applied before compression.
 
     Raises:
-        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
+        UnreadableError: the dictionary is too large, or the properties are invalid.
     """
     import lzma
 
@@ -355,7 +354,7 @@ def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Cod
         before: The liblzma filters that were applied before compression.
 
     Raises:
-        UnreadableError: the dictionary is larger than `MAX_DICTIONARY_BYTES`, or the properties are invalid.
+        UnreadableError: the dictionary is too large, or the properties are invalid.
     """
     import lzma
 
@@ -373,12 +372,7 @@ def _check_dictionary(size: int) -> None:
 
 
 def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Decompress a damaged stream again up to the error, and return the output after the first `delivered` bytes.
-
-    Args:
-        data: The compressed bytes from the beginning of the stream.
-        delivered: The number of output bytes that the caller already has.
-    """
+    """Decompress a damaged stream again up to the error, and return the output after the first `delivered` bytes."""
     decompressor = codec.make()
     pieces: list[bytes] = []
     size = 0

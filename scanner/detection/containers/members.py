@@ -23,10 +23,10 @@ class Member(NamedTuple):
     """One part of a container, such as a file in an archive.
 
     Attributes:
-        source: The bytes, or a stream of them. A stream may be read only until the next member is requested.
+        source: The bytes, or a stream to read before the next member is requested.
         encoding: The compression or encoding that the reader has undone, such as `gzip`. Empty for a file of an
             archive.
-        text_of_markup: Whether the part may be XML. XML is scanned a second time without its tags.
+        text_of_markup: Whether to scan the part a second time without its XML tags.
     """
 
     name: str

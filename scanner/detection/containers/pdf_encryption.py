@@ -30,7 +30,6 @@ class Decryption(NamedTuple):
     """The key of a PDF, and the method with which its streams are encrypted.
 
     Attributes:
-        key: The encryption key.
         method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for streams that are not encrypted.
         metadata: Whether streams of metadata are encrypted as well.
     """

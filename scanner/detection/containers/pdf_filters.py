@@ -28,7 +28,6 @@ def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | N
 
     Args:
         filters: The names of the filters, in the order in which they are undone.
-        meter: Limits the work of reading the returned stream.
     """
     if len(filters) > _MAX_FILTERS:
         return None

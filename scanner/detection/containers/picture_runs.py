@@ -27,7 +27,6 @@ class Picture(NamedTuple):
     Attributes:
         end: The offset in the content after the picture.
         texts: The decoded bytes of the picture, without its pixels.
-        chunks: The number of chunks in the whole picture.
     """
 
     end: int
@@ -38,15 +37,11 @@ class Picture(NamedTuple):
 def picture_at(
     content: bytes, begin: int, *, chunks: int = MAX_CHUNKS, text_bytes: int | None = None
 ) -> Picture | None:
-    """Return the PNG picture whose base64 begins at offset `begin`, or None.
+    """Return the PNG picture whose base64 begins at offset `begin`, or None if it is invalid or exceeds a limit.
 
     Args:
-        begin: The offset of the first base64 letter.
         chunks: The maximum number of chunks.
         text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.
-
-    Returns:
-        The picture, or None if it is invalid or exceeds a limit.
     """
     if not content.startswith(_START, begin):
         return None

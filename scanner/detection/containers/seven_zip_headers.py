@@ -63,8 +63,7 @@ class Streams(NamedTuple):
 
     Attributes:
         position: The offset of the first block, counted from the end of the signature header.
-        packed_sizes: The sizes in bytes of the compressed byte ranges of all blocks, in order.
-        folders: The descriptions of the blocks.
+        packed_sizes: The sizes in bytes of the compressed byte ranges, in order.
         files: For each block, the sizes in bytes of its files.
     """
 

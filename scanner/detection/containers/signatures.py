@@ -71,7 +71,6 @@ class Signature(NamedTuple):
 
     Attributes:
         magic: The first bytes.
-        kind: The container format.
         proof: Tests the rest of the content. None if the first bytes are enough.
         name: The name of the format, if r8scan cannot read it.
     """

@@ -27,9 +27,8 @@ _NAMES = (b"path", b"GNU.sparse.name")
 
 
 def tar_members(container: Container) -> Iterator[Member]:
-    """Yield every file and the target of every link in a tar archive, in order.
-
-    Damage is counted, and reading continues at the next valid header. Sparse files are yielded without their holes.
+    """Yield every file and the target of every link in a tar archive, in order. Damaged parts are skipped and
+    counted.
     """
     yield from _Archive(container).members()
 
@@ -131,9 +130,9 @@ class _Archive:
 
 
 def pax_records(content: bytes) -> tuple[dict[bytes, bytes], int]:
-    """Return the paths and the size in a PAX header by their keys, and the number of bytes that are valid.
+    """Return the paths and the size in a PAX header, and the number of its valid bytes.
 
-    A record is `LENGTH KEY=VALUE\\n`, where LENGTH is the size of the whole record in bytes.
+    A record is, for example, `14 path=a.txt\\n`, where 14 is the size of the record.
     """
     records: dict[bytes, bytes] = {}
     at = 0

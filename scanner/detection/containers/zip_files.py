@@ -49,7 +49,7 @@ def zip_members(container: Container, *, is_part: bool = False) -> Iterator[Memb
     """Yield every file of a zip archive, and the readable part of damaged files.
 
     Args:
-        is_part: Whether a missing central directory is not damage, because the archive is a part of another file.
+        is_part: Whether the central directory may be missing.
     """
     content = whole(container)
     archive = _Archive(container, content)

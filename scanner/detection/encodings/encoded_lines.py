@@ -26,7 +26,7 @@ class EncodedLines(NamedTuple):
 
     Attributes:
         end: The offset in the content after the encoded text.
-        is_cut: Whether the encoded text was too long, so that only its beginning was decoded.
+        is_cut: Whether only the beginning of the encoded text was decoded.
     """
 
     decoded: bytes

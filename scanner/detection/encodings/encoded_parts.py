@@ -50,7 +50,6 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
     """Yield the token whose first encoded part begins at `start` and whose other parts follow.
 
     Args:
-        start: The offset of the token's encoded prefix.
         name: `base64` or `hex`.
 
     Raises:

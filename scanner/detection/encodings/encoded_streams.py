@@ -103,7 +103,6 @@ def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter
     """Return the compressed stream that is written as text at `begin`, or None if there is none.
 
     Args:
-        begin: The offset at which the text begins.
         inflate: Whether to test that the stream's beginning can be decompressed.
 
     Raises:

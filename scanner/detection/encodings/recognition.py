@@ -92,10 +92,7 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token that begins at an offset where the matcher found the first bytes of a token.
-
-    Args:
-        window: A part of the content, and the offsets in it that the matcher found.
+    """Yield every token at the offsets in `window` where the matcher found the first bytes of a token.
 
     Raises:
         LimitReachedError: the scan reached a cost limit.
@@ -179,7 +176,6 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
     Args:
-        start: The offset of the first bytes of the token.
         kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed.
         meter: Limits the work of expensive searches. The caller counts the usual work, `LOOK_STEPS`.
 

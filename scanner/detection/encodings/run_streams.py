@@ -46,7 +46,6 @@ def begins_stream(head: bytes, *, inflate: bool, proof: int = PROOF_BYTES) -> bo
     """Return whether a compressed stream or archive begins in `head`, or None if `head` is too short to tell.
 
     Args:
-        head: The first decoded bytes.
         inflate: Whether to test that a zlib or gzip stream can be decompressed.
         proof: The number of bytes that the test must decompress, unless the stream ends earlier.
     """

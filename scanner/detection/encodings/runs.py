@@ -211,7 +211,6 @@ def nested_is_likely_at(content: bytes, start: int, lead: int) -> bool:
     """Return whether the base64 at `start` decodes to base64 again, or to the first bytes of a token in UTF-16.
 
     Args:
-        start: The offset at which the matcher found base64 letters.
         lead: Where a group of four base64 letters begins. For example, -2 means two letters before `start`.
     """
     begin = _group_start(content, start, -lead)

@@ -36,11 +36,7 @@ def is_fanout(name: str) -> bool:
 
 
 def of_loose_object(name: str) -> int | None:
-    """Return the size in bytes of a loose object's id, or None if the file is not a loose object.
-
-    Args:
-        name: The name of the file, which is the object id in hex without its first two digits.
-    """
+    """Return the size in bytes of a loose object's id, or None if the file is not a loose object."""
     return _LOOSE.get(len(name)) if re.fullmatch(r"[0-9a-f]+", name) else None
 
 

@@ -37,7 +37,7 @@ class EntryHead(NamedTuple):
 
     Attributes:
         kind: A key of OBJECT_TYPES for a whole object, or OFFSET_DELTA or NAMED_DELTA.
-        size: The decompressed size of the entry's data in bytes, as declared.
+        size: The declared decompressed size in bytes.
         base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; otherwise None.
         data_at: The offset of the entry's zlib stream.
     """
@@ -93,12 +93,8 @@ def _distance(pack: Buffer, position: int) -> tuple[int, int]:
 def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
     """Return the decompressed bytes of the zlib stream in `data`, and the number of bytes after the stream.
 
-    Args:
-        data: The stream, and possibly bytes after it.
-        size: The declared size of the decompressed data, which is not above the caller's limit.
-
     Raises:
-        DamagedPack: the stream is invalid, cut off, or of another size.
+        DamagedPack: the stream is invalid, cut off, or does not decompress to `size` bytes.
     """
     inflater = isal_zlib.decompressobj()
     try:
@@ -118,12 +114,10 @@ def inflate_stream(pack: memoryview, position: int, size: int, *, keep: bool) ->
     """Return the decompressed bytes of the zlib stream at offset `position`, and the offset after the stream.
 
     Args:
-        position: The offset of the stream.
-        size: The declared size of the decompressed data.
         keep: Whether to return the decompressed bytes. If not, return empty bytes.
 
     Raises:
-        DamagedPack: the stream is invalid, cut off, or of another size.
+        DamagedPack: the stream is invalid, cut off, or does not decompress to `size` bytes.
     """
     inflater = isal_zlib.decompressobj()
     content = io.BytesIO()  # BytesIO returns its bytes without a second copy
@@ -155,7 +149,6 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
     """Return the object that a git delta makes from its base object.
 
     Args:
-        base: The object that the delta copies from.
         limit: The largest allowed result in bytes.
         spend: Called with the cost in bytes before anything is copied. It may raise an exception.
 

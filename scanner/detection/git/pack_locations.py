@@ -59,13 +59,11 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the path of each given object, and the first commit that contains it.
-
-    Objects that no commit of the pack contains are left out.
+    """Return the path of each wanted blob or tree, and the first commit that contains it.
 
     Args:
         objects: The trees and commits of the pack.
-        wanted: The ids of the blobs and trees to search for.
+        wanted: The ids to search for. Ids that no commit contains are left out of the result.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()

@@ -42,7 +42,7 @@ class Look(Generic[T]):
 
     Attributes:
         found: The tokens found, as candidates (only the digest) or findings (the raw token).
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread parts by reason.
         content_digest: The SHA-256 of the content in hex. Empty if the whole object was read.
         is_deferred: Whether another process will read the object.
         is_postponed: Whether the object must be opened after all other objects.
@@ -86,7 +86,6 @@ class UnreadPackObject:
         oid: The object's id, or empty for the pack itself.
         reasons: Why parts of the object were not read.
         digest: The SHA-256 of the object's content in hex.
-        size: The size of the content in bytes.
     """
 
     oid: str
@@ -103,7 +102,7 @@ class PackScan(Generic[T]):
     Attributes:
         hits: The objects in which tokens were found. Objects with few tokens come first.
         locations: The path and commit of objects, by object id.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread objects and parts by reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
         reached: The ids of the requested objects that are in the pack.
@@ -111,8 +110,6 @@ class PackScan(Generic[T]):
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
         is_over_limit: Whether a limit was reached. Several smaller packs would then return more objects.
-        is_cut_off: Whether the pack is truncated.
-        is_damaged: Whether the pack is corrupt.
         unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
@@ -144,11 +141,11 @@ def scan_objects(
 
     Args:
         pack: The pack, not iterated yet.
-        look: Scans one object. Its second argument is the object's content or, for a tree, the joined names of the
-            entries. It returns None if the object was read completely and has no token.
+        look: Scans one object, given its content (for a tree, the names of its entries). It returns None if the object
+            has no token.
         key: Returns a value that identifies the token of a finding.
         wants: The ids of the requested objects.
-        open_object: Opens an object for which `look` returned `is_postponed`, after all other objects were scanned.
+        open_object: Opens an object for which `look` returned `is_postponed`.
         token_of: Returns the token of a finding. If given, tokens above the limits are returned in `PackScan.beyond`.
     """
     scanner = _Scanner[T](key, wants, token_of)
@@ -269,7 +266,6 @@ class PackRequest:
     """A request to another process to scan a git pack.
 
     Attributes:
-        limits: Limits on the size of the pack, its objects and the work.
         hash_name: `sha1` or `sha256`.
         wants: The ids of the requested objects.
         seconds: The processor seconds that may be spent on the pack.
@@ -299,7 +295,6 @@ class PackAnswer:
     """The answer of a process to a `PackRequest`.
 
     Attributes:
-        scan: The result of the scan.
         deferred: The objects that other processes have to read.
         seconds: The processor seconds that were spent.
         failure: Why the pack could not be scanned; empty on success.

@@ -23,18 +23,15 @@ from scanner.detection.git.pack_codec import (
 
 @dataclass(frozen=True, slots=True)
 class PackLimits:
-    """Limits on reading one git pack.
-
-    The memory for a pack is at most `pack_bytes`, `held_bytes` and `kept_bytes` together, two objects, and about 400
-    bytes for each object.
+    """Limits on reading one git pack, in bytes.
 
     Attributes:
-        pack_bytes: Bytes of the pack.
-        inflated_bytes: Bytes of work, mostly bytes that are decompressed or that a delta produces.
-        object_bytes: Bytes of one object.
-        held_bytes: Bytes of the base objects in memory.
+        pack_bytes: The pack.
+        inflated_bytes: The work, mostly bytes that are decompressed or that a delta produces.
+        object_bytes: One object.
+        held_bytes: The base objects in memory.
         objects: The number of objects.
-        kept_bytes: Bytes of decompressed data in memory.
+        kept_bytes: The decompressed data in memory.
     """
 
     pack_bytes: int = 32 * 1024 * 1024
@@ -63,12 +60,7 @@ LATE = "seconds"
 
 
 class WorkBudget:
-    """The work that is left for one git pack.
-
-    Args:
-        room: The limit on the work in bytes, counted as in `PackLimits.inflated_bytes`.
-        is_late: Returns whether the time for the pack is over.
-    """
+    """The work in bytes that is left for one git pack. No work is left when `is_late` returns True."""
 
     def __init__(self, room: int, is_late: Callable[[], bool] | None = None) -> None:
         self.room = room
@@ -158,7 +150,7 @@ def read_pack(
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
-        hash_name: `sha1` or `sha256`, the hash algorithm of the repository.
+        hash_name: `sha1` or `sha256`.
         is_late: Returns whether the time for the pack is over. The remaining objects are then counted as `LATE`.
         budget: A limit on the work, which replaces `limits.inflated_bytes` and `is_late`.
     """

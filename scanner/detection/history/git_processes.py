@@ -81,7 +81,6 @@ def lines(
     """Run git and yield the parts of its output as they arrive.
 
     Args:
-        arguments: The git command and its arguments.
         deadline: The time at which git is killed.
         separator: The byte that separates the parts of the output.
         stdin: The input of git.

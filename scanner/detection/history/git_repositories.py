@@ -39,9 +39,9 @@ class Repository:
 
     Attributes:
         git_dir: The folder that r8scan made for git.
-        tips: The object ids to which branches and tags point, in hex. The list may be incomplete.
+        tips: The object ids of branches and tags, in hex. The list may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread files and folders by reason.
         stored: The number of loose objects and packs for each size of object ids (20 or 32 bytes).
         stores: The packs and folders of loose objects that git can read.
     """

@@ -17,10 +17,7 @@ BUDGET_PER_BYTE = 1000
 class HistoryBudget:
     """Limits how many bytes of objects may be built from deltas, and divides the bytes among groups of objects.
 
-    Threads may share a budget.
-
-    Args:
-        packed: The size of the repository's packs in bytes.
+    A group's number is its position in the list that was passed to `reserve`. Threads may share a budget.
     """
 
     def __init__(self, packed: int) -> None:
@@ -35,21 +32,13 @@ class HistoryBudget:
         return self._free
 
     def reserve(self, weights: Sequence[int]) -> None:
-        """Reserve bytes for each group of objects.
-
-        Args:
-            weights: The estimated work on each group in bytes.
-        """
+        """Reserve bytes for each group of objects, given the estimated work on each group in bytes."""
         share = _fair_share(weights, self._free)
         self._reserves = [min(weight, share) for weight in weights]
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Return how many bytes may be built for a group of objects. Call this when the work on the group begins.
-
-        Args:
-            unit: The position of the group in the list that was passed to `reserve`.
-        """
+        """Return how many bytes may be built for this group of objects. Call this when the work on the group begins."""
         with self._lock:
             extra = self._free // 2
             self._free -= extra
@@ -58,21 +47,12 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Give the unspent bytes of a finished group of objects back to the budget.
-
-        Args:
-            unit: The position of the group in the list that was passed to `reserve`.
-            left: The unspent bytes.
-        """
+        """Give the unspent bytes of a finished group of objects back to the budget."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of the bytes of a group back to the budget, because its process has died.
-
-        Args:
-            unit: The position of the group in the list that was passed to `reserve`.
-        """
+        """Give half of the bytes of a group back to the budget, because its process has died."""
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 

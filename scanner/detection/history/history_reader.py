@@ -70,7 +70,7 @@ class ObjectList:
         """Add the object that a line of `git cat-file --batch-check` describes, or count it as unreadable.
 
         Args:
-            numbers: The names of the requested types, each with its number in `ObjectList.types`.
+            numbers: The requested types by name, such as `{b"blob": 0}`.
         """
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
@@ -106,7 +106,7 @@ def list_objects(
     Args:
         deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
-        only: The type of the objects to list, as its number in `ObjectList.types`, or None for all types.
+        only: The type to list, as its number in `ObjectList.types`, or None for all types.
 
     Raises:
         GitError: git cannot list the objects.
@@ -161,7 +161,6 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        listed: The objects to read.
         readers: The number of git processes.
         on_progress: Called with the number of objects read so far and the number of listed objects.
         deadline: The time at which to stop. The remaining objects are then counted as unread.

@@ -41,7 +41,7 @@ class HistoryShard:
 
     Attributes:
         hits: The objects in which possible tokens were found.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread objects and parts by reason.
         named: The objects that were not read completely, at most MAX_NAMED.
         objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.

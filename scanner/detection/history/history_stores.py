@@ -55,7 +55,7 @@ def read_stores(
         deadline: The time at which reading ends. The remaining objects are then counted as unread.
 
     Raises:
-        GitError: git cannot list the objects of a pack or folder, and no object was read from another one.
+        GitError: git cannot list any objects.
     """
     packs = [store for store in repository.stores if store.is_pack]
     budget = HistoryBudget(sum(pack.size for pack in packs))

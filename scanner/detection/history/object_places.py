@@ -93,10 +93,9 @@ def locate(
     deadline: Deadline,
     on_found: Callable[[str, ObjectPlace], None] = lambda *_: None,
 ) -> ObjectPlaces:
-    """Return the paths and commits of the given blobs and trees.
+    """Return the paths and commits of the blobs and trees with the given ids.
 
     Args:
-        wanted: The object ids of the blobs and trees to search for.
         deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
     """

@@ -48,11 +48,7 @@ class Store:
 
 @contextmanager
 def shown_alone(git_dir: Path, store: Store) -> Iterator[Path]:
-    """Make a git directory that contains only one pack or folder, and remove the directory after the `with` block.
-
-    Args:
-        git_dir: A git directory that r8scan has made. The new directory is created inside it.
-    """
+    """Make a git directory, inside `git_dir`, with only one pack or folder. It is removed after the `with` block."""
     with tempfile.TemporaryDirectory(prefix="store-", dir=git_dir) as folder:
         shown = Path(folder)
         (shown / "refs").mkdir()

@@ -68,7 +68,7 @@ class Refs:
     Attributes:
         tips: The object ids of at most MAX_TIPS refs, in hex.
         names: The names of refs that may contain a token, at most MAX_NAMES.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread refs and files by reason.
     """
 
     tips: list[str] = field(default_factory=list)

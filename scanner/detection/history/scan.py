@@ -23,11 +23,9 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 @dataclass(frozen=True, slots=True)
 class UnreadPart:
-    """A git object that was not read completely.
+    """A git object of which `count` parts were not read for the reason `reason`.
 
     Attributes:
-        reason: Why a part of the object was not read.
-        count: The number of parts that were not read for this reason.
         git_object: The object's id.
         kind: What the object is: a file, the name of a file, a commit or a tag.
         path: The path of the file, without raw tokens; None if unknown.
@@ -48,7 +46,7 @@ class HistoryScan:
 
     Attributes:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
-        unread: What was not read: a count for each reason.
+        unread: Counts of unread objects and parts by reason.
         parts: The objects that were not read completely and whose ids are known.
         objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.

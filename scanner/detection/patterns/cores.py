@@ -23,7 +23,6 @@ class Core(NamedTuple):
     """A byte string to search for, and the needles (first bytes of an encoded token) that contain it.
 
     Attributes:
-        text: The bytes to search for.
         needle: The only needle that contains `text`, or None if bytes around `text` must be compared.
         views: The ranges of bytes around `text` to compare with needles. Empty if `needle` is set.
         after: The bytes that can follow `text` in a needle.
@@ -43,8 +42,8 @@ class View(NamedTuple):
     Attributes:
         ahead: How many bytes before the core the range begins.
         length: The length of the range in bytes.
-        needles: For each possible content of the range: the needle that it contains, and the number of bytes between
-            the start of the needle and the core.
+        needles: For each possible content of the range: its needle, and the distance from the needle's start to the
+            core.
     """
 
     ahead: int

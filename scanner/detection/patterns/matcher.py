@@ -55,8 +55,7 @@ class Automaton(NamedTuple):
     """An Aho-Corasick automaton, which searches for up to 64 byte strings (cores) at the same time.
 
     Attributes:
-        find: A function that returns each core in the content as (number of the core, start, end).
-        cores: The cores, at the positions that are their numbers.
+        find: Returns each core in the content as (position in `cores`, start, end).
         covered: For each core, the offsets and texts of other cores that may begin inside it. `find` skips these.
         by_text: The cores by their text.
         longest: The length of the longest core in bytes.
@@ -73,8 +72,6 @@ class Window(NamedTuple):
     """A part of the content, `content[begin:end]`, and the needles (first bytes of an encoded token) found in it.
 
     Attributes:
-        begin: The first offset. It is earlier by the length of the longest needle if `crowded` is not empty.
-        end: The offset after the part.
         hits: The offset and the needle for each needle found, in any order, without the kinds in `crowded`.
         crowded: The kinds of needles that occur too often to be examined one by one.
         run_spots: Offsets that may be inside long strings of base64 letters, in ascending order.
@@ -115,9 +112,7 @@ def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
-    """Yield, in order, the parts of `content` that may have the beginning of a token in any encoding.
-
-    Each part has at most WINDOW bytes.
+    """Yield, in order, the parts of `content` that may have the beginning of a token, each of at most WINDOW bytes.
 
     Args:
         with_run_spots: Whether to also yield parts that may have a long string of base64 letters.
@@ -152,13 +147,10 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
-    """Return the offset and needle of each needle (first bytes of an encoded token) around the strings that were found.
+    """Return the offset and needle of each needle (first bytes of an encoded token) in `content[begin:end]`.
 
     Args:
-        automaton: The automaton that searched `content[begin:end]`.
-        found: The byte strings found, as (index in `automaton.cores`, start, end), with offsets relative to `begin`.
-        begin: The offset in `content` at which the search began.
-        end: The offset in `content` at which the search ended.
+        found: The byte strings found, as (position in `automaton.cores`, start, end), with offsets relative to `begin`.
     """
     cores, covered = automaton.cores, automaton.covered
     limit, size = end - begin, len(content)

@@ -67,7 +67,6 @@ class Needle(NamedTuple):
     """A byte string with which a token, or data that may contain tokens, can begin in some encoding.
 
     Attributes:
-        text: The byte string.
         kind: The encoding of the token, or the kind of data, that begins with `text`.
         lead: For data that is decoded as a whole: the offset at which decoding begins, relative to `text`.
         before: If not empty, one of these bytes must precede `text`.
@@ -83,11 +82,11 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
     """Return base64 letters that occur in every encoded text that contains one of the given strings.
 
     Args:
-        cores: Byte strings of the same length. Only letters that are the same for all of them are returned.
+        cores: Byte strings of the same length.
 
     Returns:
-        For each of the three positions of a string in a group of three bytes: the letters, and the position (0 to 3) of
-        the first letter in its group of four.
+        Three sets of letters, one for each position of a string in a group of three bytes. Each comes with the position
+        (0 to 3) of its first letter in a group of four.
     """
     found = []
     for alignment in range(3):

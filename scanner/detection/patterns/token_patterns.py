@@ -51,10 +51,7 @@ Match: TypeAlias = regex.Match[bytes]
 class TokenPatterns(NamedTuple):
     """The patterns that match a token of one format in each encoding.
 
-    The groups `unit` and `part` capture characters of the token, and the group `joint` captures what separates them.
-
     Attributes:
-        form: The token format.
         plain: The token without any encoding.
         units: The token with escaped characters, such as `r8\\x5f`, or with separators, such as `"r8_" + "Ab"`.
         end_of_word: Markup that ends a word, such as `<p>`.
@@ -67,7 +64,7 @@ class TokenPatterns(NamedTuple):
         decimal_escapes: The token with decimal escapes, such as `r8\\95`.
         wide_hex_list: The token in UTF-16 as hexadecimal bytes, such as `72,00,38,00`.
         lone_prefix: The prefix alone at the end of a string literal, such as `r8_"`.
-        first_part: The prefix and at least four more characters at the end of a string literal.
+        first_part: The beginning of a token at the end of a string literal, such as `r8_Ab12"`.
         marked_end: The token with the high bit set in its last letter.
         escaped: The beginning of a token with escaped or separated characters.
     """

@@ -1,7 +1,4 @@
-"""Divides the objects of a repository's packs into groups that are read together.
-
-An object and all objects that are built from it by deltas are in the same group.
-"""
+"""Divides the objects of a repository's packs into groups that are read together, such as an object and its deltas."""
 
 from __future__ import annotations
 
@@ -45,8 +42,6 @@ class PackPlan:
     For example, `starts` = [0, 2, 2, 2] and `children` = [1, 2] mean that entries 1 and 2 are deltas of entry 0.
 
     Attributes:
-        file: The pack, mapped into memory.
-        entries: The entries of the pack.
         children: The numbers of all deltas, ordered by their base.
         starts: For each entry, the position in `children` of its first delta, and at the end the length of `children`.
         rest: The numbers of the entries that git has to read.
@@ -74,7 +69,6 @@ class Unit:
     """A group of objects of one pack, which one worker process reads together.
 
     Attributes:
-        plan: The plan for reading the pack.
         roots: The entry numbers of the group's whole objects.
         weight: The estimated work in bytes.
     """
@@ -86,12 +80,7 @@ class Unit:
 
 @dataclass(slots=True)
 class HistoryPlan:
-    """The plan for reading all packs of a repository.
-
-    Attributes:
-        units: The groups of objects. The groups with the most work come first.
-        objects: The number of objects in all groups.
-    """
+    """The plan for reading all packs of a repository. The groups (`units`) with the most work come first."""
 
     packs: list[PackPlan] = field(default_factory=list)
     units: list[Unit] = field(default_factory=list)
@@ -99,10 +88,7 @@ class HistoryPlan:
 
 
 def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
-    """Return the plan for reading every object of every pack.
-
-    If several packs list the same object id, the object is read from each pack, because an index may be forged.
-    """
+    """Return the plan for reading every object of every pack, even objects that several packs contain."""
     history = HistoryPlan()
     families: list[tuple[PackPlan, npt.NDArray[np.uint32], Weights]] = []
     for number, (file, entries) in enumerate(opened):

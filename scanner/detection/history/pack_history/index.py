@@ -45,7 +45,6 @@ class PackFile:
     """A pack that is mapped into memory, and the object ids in its index.
 
     Attributes:
-        pack: The bytes of the pack.
         ids: The ids of the objects, one row of bytes for each id, in the order of the index.
         hash_bytes: The size of an id in bytes.
         has_sorted_ids: Whether the ids are sorted and each occurs once.

@@ -70,13 +70,11 @@ class Frame(NamedTuple):
     """A message of a worker process, which reads groups of git objects.
 
     Attributes:
-        operation: SUSPECT: an object may contain a token. POINTER, DAMAGED or OVER: an object was not read, because it
-            is a Git LFS pointer, is damaged, or takes too much work. GIT: git has to read objects. COUNTS: the progress
-            since the last message of this kind. DONE: a group is finished.
+        operation: SUSPECT: an object may contain a token. POINTER, DAMAGED or OVER: an object was not read. GIT: git
+            has to read objects. COUNTS: the worker's progress. DONE: a group is finished.
         kind: The type of the object.
         oid: The id of the object.
-        payload: For SUSPECT, the object's content. For GIT, references to objects. For COUNTS, the numbers of objects
-            and bytes. For DONE, the unspent bytes of work and the number of damaged places.
+        payload: For SUSPECT, the object's content. For GIT, references to objects. For COUNTS and DONE, two numbers.
     """
 
     operation: bytes
@@ -86,18 +84,15 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers in the payload of a COUNTS or DONE message."""
+        """The two numbers of a COUNTS message (objects and bytes) or of a DONE message (unspent bytes and damaged
+        places).
+        """
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 
 
 def record(pack: int, oid: bytes) -> bytes:
-    """Return an encoded reference to an object that git has to read.
-
-    Args:
-        pack: The number of the object's pack.
-        oid: The id of the object, or WHOLE_PACK for all objects of the pack.
-    """
+    """Return an encoded reference to an object of a pack. WHOLE_PACK as the id means all objects of the pack."""
     return _PACK.pack(pack) + oid
 
 
@@ -123,7 +118,7 @@ def done_frame(left: int, gaps: int) -> Frame:
 
     Args:
         left: The unspent bytes of work.
-        gaps: The number of places in the pack with extra bytes between the objects.
+        gaps: The number of places with extra bytes between the objects.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
@@ -140,11 +135,7 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the plan for reading the packs.
-
-    Args:
-        connection: The socket to the process that makes the plan.
-        wait: Called repeatedly while waiting. It may raise an exception to give up.
+    """Receive the plan for reading the packs. While waiting, call `wait`, which may raise an exception to give up.
 
     Raises:
         BadMessage: the process has ended, or its message is invalid.
@@ -181,12 +172,7 @@ def send_frame(connection: socket.socket, frame: Frame) -> None:
 
 
 def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[], None]) -> Frame:
-    """Receive a message of a worker.
-
-    Args:
-        connection: The socket to the worker.
-        hash_bytes: The size of an object id in bytes.
-        wait: Called repeatedly while waiting. It may raise an exception to give up.
+    """Receive a message of a worker. While waiting, call `wait`, which may raise an exception to give up.
 
     Raises:
         BadMessage: the worker has ended, or its message is invalid.
@@ -211,8 +197,7 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
 def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> bytes:
     """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
 
-    Args:
-        wait: Called after each time-out. It may raise an exception to give up.
+    While waiting, call `wait`, which may raise an exception to give up.
     """
     buffer = bytearray(min(size, 1 << 20))
     filled = 0

@@ -62,7 +62,6 @@ class PacksRead:
     """The result of reading the packs of a repository.
 
     Attributes:
-        shard: The tokens found, and counts of what was read and not read.
         rest: For each pack number, the concatenated ids of the objects that git has to read. Empty bytes mean all
             objects.
         total: The number of objects in the packs that were read.
@@ -95,7 +94,6 @@ def read_packs(
 
     Args:
         packs: Packs whose object ids have the same length.
-        detector: Scans the objects in which a token may begin.
         budget: The limit on the work for deltas in the whole repository.
         readers: The number of worker processes.
         on_progress: Called with the number of objects that were read and the number of all objects.

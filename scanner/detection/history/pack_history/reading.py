@@ -64,7 +64,7 @@ class FamilyReader:
     """The reader of one group of objects of a pack.
 
     Args:
-        budget: Bytes of work on deltas. Work that is done twice counts twice.
+        budget: Bytes of work on deltas.
 
     Attributes:
         for_git: The entries that git has to read.

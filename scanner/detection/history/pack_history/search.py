@@ -41,11 +41,7 @@ class Search:
         self.objects = self.bytes = 0
 
     def take(self, number: int, kind: int, content: bytes) -> None:
-        """Search an object. Small objects are kept in memory until `flush` is called or many can be searched together.
-
-        Args:
-            kind: The object's type, as a key of `OBJECT_TYPES`.
-        """
+        """Search an object, or keep a small object in memory until `flush` searches many together."""
         size = len(content)
         self.objects += 1
         self.bytes += size
