@@ -14,8 +14,7 @@ from workers.health import heartbeats, pulse
 from workers.outage import Outage
 
 RETRY_SECONDS = 1.0
-"""If a message could not be sent, the scheduler waits this long. It sends no other messages in this time, because each
-attempt may take seconds.
+"""After a message could not be sent, the scheduler sends nothing for this long, because each attempt may take seconds.
 """
 
 _log = logging.getLogger(__name__)

@@ -20,15 +20,11 @@ from workers import outage
 from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
-"""The tasks that take an argument, each with the allowed values of its only argument. All other tasks take no argument.
-"""
+"""The allowed values of the only argument of each task. Other tasks take no argument."""
 MAX_WAITING = 100
-"""The maximum number of messages in one queue. A message has about a kilobyte.
-
-More messages would have no effect, because a message only starts a task, and the task finds its work in the database.
-"""
+"""The maximum number of messages in one queue. More would have no effect, because a message only starts a task."""
 MAX_BODY_CHARACTERS = 4096
-"""The maximum number of characters of a message's body in base64. Real bodies have about 120 characters."""
+"""The maximum length of a message's body in base64. Real bodies have about 120 characters."""
 
 _log = logging.getLogger(__name__)
 

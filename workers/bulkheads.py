@@ -21,15 +21,11 @@ SLOTS = {
     "scan_slow": 1,
 }
 RESCANNER_THREADS = 3
-"""The number of threads of a process that does rescans: one for each rescan and slow scan that may run at once.
-
-So rescans of large repositories cannot use the thread for slow scans.
-"""
+"""The number of threads of a process that does rescans: one for each rescan and each slow scan."""
 RESPONDER_THREADS = 16
 """The number of threads of a process that disables tokens and sends messages.
 
-It is larger than the sum of the limits in `SLOTS` for the tasks of this process. So a thread is always free for the
-sweeper, the task that starts all due work.
+It exceeds the sum of this process's limits in `SLOTS`, so that a thread is always free for the sweeper.
 """
 
 _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items()}

@@ -35,18 +35,11 @@ from scanner.tokens.sql import SqlStore
 from workers import observing, outage
 
 MAX_CONNECTIONS = 6
-"""The maximum number of database connections of one process.
-
-If all of them are in use, a thread waits until one is free. The wait is short, because a transaction takes
-milliseconds.
-"""
+"""The maximum number of database connections of one process. A thread waits until one is free."""
 MAX_CHILD_CONNECTIONS = 3
-"""The maximum number of database connections of a process that runs one task at a time.
-
-Such processes are scanners and the children of a prefork pool.
-"""
+"""The maximum number of database connections of a process that runs one task at a time."""
 OTHER_CONNECTIONS = 1
-"""The number of connections that a process may open beyond this maximum. The heartbeat opens one for a short time."""
+"""The number of further connections of a process. The heartbeat opens one for a short time."""
 
 
 @dataclass

@@ -22,11 +22,7 @@ with absent("opentelemetry"):
 READY_SECONDS = 10.0
 MAX_SOCKET_PATH_LENGTH = 100
 MAX_VALUE = "1mb"
-"""The maximum size of a value that a client may write. Redis does not accept a smaller limit.
-
-A worker holds a whole message in memory, and a parsed message takes many times as much memory. Real messages have about
-a kilobyte.
-"""
+"""The maximum size of a value in Redis, which accepts no smaller limit. Real messages have about a kilobyte."""
 
 
 class RedisUnavailable(Exception):

@@ -28,10 +28,7 @@ from workers.health.overview import overview
 
 PACKAGES = ("scanner", "workers", "notifications")
 SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
-"""The modules from which the services start.
-
-They do not include the commands, the web server, the sandbox and the migrations.
-"""
+"""The modules from which the services start."""
 LIBRARIES = (
     "celery.app.control",
     "celery.app.events",
@@ -53,12 +50,9 @@ LIBRARIES = (
     "kombu.asynchronous.semaphore",
     "kombu.transport.redis",
 )
-"""Modules that Celery and httpx would import only when they start.
-
-The database driver is not listed, because `warm_up` imports it when it opens the database.
-"""
+"""Modules that Celery and httpx would import only when they start."""
 FAILED = 70
-"""The exit status of a fork that ends because of an exception."""
+"""The exit status of a fork that an exception has ended."""
 WAIT_SECONDS = 0.02
 HANDLED = (signal.SIGINT, signal.SIGTERM)
 """The signals that the supervisor handles."""

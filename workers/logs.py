@@ -28,18 +28,13 @@ MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_LINE_CHARACTERS = 64_000
 MAX_REDACTED_CHARACTERS = 64 * 1024
-"""The maximum number of characters of a value that are redacted. The rest is dropped, so that a huge value costs
-little.
-"""
+"""The maximum number of characters of a value that are redacted. The rest is dropped."""
 MAX_TOKEN_CHARACTERS = 4096
-"""If a value is cut, this many characters are dropped at its end, because the cut may have hidden a token there.
-
-No token is longer, not even an encoded one.
-"""
+"""The number of characters to drop at the end of a cut value, because they may be a part of a token."""
 MAX_ITEMS = 50
 MAX_DEPTH = 4
 MAX_INTEGER_BITS = 256
-"""Longer integers are not printed. Python itself refuses to print integers with more than 4,300 digits."""
+"""Longer integers are not printed, because Python refuses to print more than 4,300 digits."""
 _LIBRARIES = (
     "httpx",
     "httpcore",
@@ -53,7 +48,7 @@ _LIBRARIES = (
     "urllib3",
 )
 _CONNECTING = ("celery.worker.consumer.consumer", "celery.beat", "workers.beat")
-"""The loggers to which Celery reports each attempt to reach Redis."""
+"""The loggers to which Celery reports attempts to reach Redis."""
 
 _log = logging.getLogger(__name__)
 

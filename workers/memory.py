@@ -8,12 +8,12 @@ import sys
 
 MAX_ARENAS = 2
 MMAP_BYTES = 4 << 20
-"""An allocation of at least this size is given back to the operating system when it is freed.
+"""The minimum size of an allocation that is given back to the operating system when it is freed.
 
-If this is not set, glibc raises its limit up to 32 MB. The process would then keep the freed memory of large contents.
+Otherwise, glibc raises its limit up to 32 MB and keeps the memory of large contents.
 """
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
-"""Numbers of the options M_MMAP_THRESHOLD and M_ARENA_MAX in glibc's malloc.h."""
+"""Numbers of options in glibc's malloc.h."""
 
 
 def limit_kept_memory() -> None:

@@ -56,7 +56,6 @@ class Outage:
 
 
 broker = Outage(logging.getLogger("workers.broker"), "Redis", "due work waits in the database")
-"""Logs the outages of Redis that this process notices."""
+"""Logs the outages of Redis."""
 database = Outage(logging.getLogger("workers.database"), "the database", "finds and events wait in the spool")
-"""Logs the outages of the database that this process notices. An outage is over when a transaction has been committed.
-"""
+"""Logs the outages of the database."""

@@ -13,20 +13,12 @@ from pathlib import Path
 from workers import watchdog
 
 MAX_MEMORY_BYTES = 1024**3
-"""A worker whose resident memory is larger ends itself.
-
-An idle worker has 120 MB, two thirds of which are shared with its parent.
-"""
+"""The resident memory above which a worker ends itself. An idle worker has 120 MB, mostly shared with its parent."""
 MAX_AGE_SECONDS = 86400.0
 SPREAD_SECONDS = 7200
-"""Workers that were started together end themselves at different times within this span.
-
-So the other workers can do their work.
-"""
+"""The span in which workers that were started together end themselves, so that not all end at once."""
 PATIENCE_SECONDS = 1800.0
-"""A worker that uses too much memory and is never idle ends itself after this time. Other workers claim its unfinished
-work.
-"""
+"""How long a worker with too much memory waits until it is idle, before it ends itself anyway."""
 
 _log = logging.getLogger(__name__)
 

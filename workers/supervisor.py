@@ -33,21 +33,18 @@ from workers.queues import BEAT, QUEUES
 from workers.short_child import upgrade_in_child
 
 DRAIN_SECONDS = 30.0
-"""The time in which the workers must finish their work after SIGTERM. Then they are killed."""
+"""The time in which workers must finish their work after SIGTERM before they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
 DEAF_SECONDS = 120.0
-"""A process that does not touch its file in the state folder for this long is killed.
-
-A stuck process normally ends itself earlier. It cannot do so if it was stopped by a signal or is stuck in C code.
-"""
+"""A process that does not touch its file for this long is killed. It may be stuck in C code."""
 LOOK_SECONDS = 0.5
 BEAT_CONNECTIONS = 2
 TOUCH_SECONDS = 5.0
 STABLE_SECONDS = 60.0
-"""If a process ends after it has run for this long, it is restarted without a delay."""
+"""A process that has run for this long is restarted without a delay."""
 
 ROLES = (*dict.fromkeys(QUEUES.values()), BEAT)
-"""The roles of the processes that `r8scan run` starts: the consumers of the queues, and beat."""
+"""The roles of the processes that `r8scan run` starts."""
 
 _log = logging.getLogger(__name__)
 

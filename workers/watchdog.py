@@ -21,17 +21,12 @@ from scanner.records.leases import HeldLeases
 from scanner.records.time_limits import GRACE_SECONDS, MAX_STEP_SECONDS, PAGE_SECONDS, POLL_SECONDS
 
 EXIT_STATUS = 70
-"""The exit status of a process that the watchdog has ended: EX_SOFTWARE of sysexits.h. The supervisor logs it."""
+"""The exit status of a process that the watchdog has ended: EX_SOFTWARE of sysexits.h."""
 CHECK_INTERVAL_SECONDS = 1.0
 FROZEN_INTERPRETER_SECONDS = 60.0
-"""If no Python code has run for this long, faulthandler ends the process. This happens if C code holds the interpreter
-lock.
-"""
+"""If no Python code runs for this long, faulthandler ends the process."""
 MAX_SHUTDOWN_SECONDS = 5.0
-"""The maximum time for writing to the log and releasing database rows before the process ends.
-
-The process must end even if the log or the database hangs.
-"""
+"""The maximum time for writing to the log and releasing database rows before the process ends."""
 
 _MARGIN_SECONDS = 300.0
 TASK_SECONDS = {
@@ -43,10 +38,7 @@ TASK_SECONDS = {
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
-"""The time limits of whole tasks.
-
-Each job or poll in a task has its own, lower time limit. The limits here also cover the rest of the task.
-"""
+"""The time limits of whole tasks. Each job or poll in a task has its own, lower limit."""
 DEFAULT_TASK_SECONDS = 600.0
 
 _log = logging.getLogger(__name__)

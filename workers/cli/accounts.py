@@ -15,7 +15,7 @@ from workers.cli.opening import opened_context
 from workers.cli.operators import operator_name
 
 NAMES = {"api_tokens": "tokens", "audit": "audit_entries"}
-"""The words that the command prints instead of the names of some database tables."""
+"""The words to print instead of the names of some database tables."""
 
 app = Group("Erase all data about an account.")
 

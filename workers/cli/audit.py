@@ -23,7 +23,7 @@ from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 
 MAX_EVIDENCE = 120
-"""The maximum number of characters of an entry's evidence in the table. The JSON output contains the whole evidence."""
+"""The maximum number of characters of an entry's evidence in the table."""
 
 app = Group("Show who did what and on what evidence, and check that nobody has changed the audit.")
 

@@ -11,7 +11,7 @@ from scanner.records.database import parse_url
 from scanner.settings import Settings
 
 MAX_EMPTY_BYTES = 64 << 10
-"""A larger SQLite file certainly has tables, so `_is_empty` does not open it."""
+"""A larger SQLite file certainly has tables."""
 
 
 def require_database(settings: Settings) -> None:

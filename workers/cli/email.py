@@ -25,8 +25,7 @@ app = Group("Preview and test the mails, and record bounces.")
 
 RECIPIENT = "owner@example.com"
 TEMPORARY_FAILURE = 75
-"""The exit status EX_TEMPFAIL of sysexits.h. It makes a mail server keep the message and run the command again later.
-"""
+"""The exit status EX_TEMPFAIL of sysexits.h, which makes a mail server try again later."""
 
 
 def _identity() -> MailIdentity:

@@ -8,7 +8,7 @@ import re
 from scanner.detection import redact
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""The error numbers for a full disk, for a used-up disk quota of the user, and for a read-only file system."""
+"""The error numbers for a full disk, a used-up disk quota, and a read-only file system."""
 
 
 class UserError(Exception):

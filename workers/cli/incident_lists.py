@@ -23,16 +23,10 @@ from workers.web.console.queries.incidents import NO_MAIL, BadFilter, Filter
 ROWS_PER_PAGE = 200
 MAX_COUNTED = 100_000
 MAX_PLACES = 10_000_000
-"""The maximum number of places that are counted for an incident.
-
-The limit is high, because programs need the exact number in the JSON output.
-"""
+"""The maximum number of places to count for an incident. It is high, because programs need the exact number."""
 COLUMNS = ("incident", "token", "account", "action", "detected", "disabled", "where", "places", "mail")
 OPTIONAL = ("places", "disabled", "token", "account")
-"""The columns that a narrow terminal does not show.
-
-The action, the time, the place and the state of the owner's mail are always shown.
-"""
+"""The columns that a narrow terminal does not show."""
 
 
 class MailState(StrEnum):

@@ -49,7 +49,7 @@ class GroupBy(StrEnum):
 
 
 OUTSIDE = {GroupBy.repository: "(gists and other places outside of repositories)"}
-"""What `incidents top` prints for incidents without a repository, instead of the repository's name."""
+"""What `incidents top` prints for incidents without a repository."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 IdArgument = Annotated[
     str, typer.Argument(metavar="INCIDENT", help="The incident's id, the beginning of it, or the hint of its token.")

@@ -23,7 +23,7 @@ from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 
 MAX_UNREAD_SHOWN = 20
-"""The maximum number of items that the command prints as unread. The JSON output contains all that were recorded."""
+"""The maximum number of unread items that the command prints as text."""
 
 KINDS = ", ".join(JobKind)
 

@@ -22,13 +22,13 @@ from workers.health.problems import counted
 
 POLL_SECONDS = 0.5
 LINE_SECONDS = 30.0
-"""Without a terminal, a line about the job is printed at least this often, even if nothing has changed."""
+"""Without a terminal, a line about the job is printed at least this often."""
 _NOT_SHOWN = (PREFIX, "unread_", "candidates", "known", "rung_", "band_", "may_miss_", NOT_RECORDED)
-"""The prefixes of the counters that `result_text` omits, because other lines show them or only the metrics use them."""
+"""The prefixes of the counters that `result_text` omits."""
 MAX_JOB = 2**63 - 1
-"""The largest number that a job can have. The database would refuse a larger one."""
+"""The largest number that a job can have in the database."""
 INTERRUPTED = 130
-"""The exit status of a command that was ended by Ctrl-C, as shells define it."""
+"""The exit status of a command that was ended by Ctrl-C, as in shells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ _DONE: Mapping[str, str] = {
 }
 """The words for the outcomes of found tokens, the most important outcome first.
 
-With PREFIX in front, the keys are names of counters in `ScanJob.counts`.
+With PREFIX in front, the keys are counters in `ScanJob.counts`.
 """
 
 

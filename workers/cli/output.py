@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from workers.cli.tables import FittedTable
 
 WIDTH_OF_PIPES = 1000
-"""The width of tables, in characters, if standard output is not a terminal and COLUMNS is not set.
-
-It is so large that each row of a table is a single line, which other programs can read.
-"""
+"""The width of tables, in characters, for pipes and files. It lets each row be a single line."""
 MAX_FITTED_ROWS = 500
-"""A table with more rows is printed without fitting it to the terminal, because rich needs 5 seconds to lay out 20,000
-rows.
-"""
+"""A longer table is not fitted to the terminal, because rich needs 5 seconds to lay out 20,000 rows."""
 
 
 def console() -> Console:

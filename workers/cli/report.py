@@ -30,7 +30,7 @@ DECISIONS = {
     Decision.HELD: "held by the brake",
     Decision.UNKNOWN: "unknown to the token store",
 }
-"""The words for the decisions about reported tokens, in the order in which the command prints them."""
+"""The words for decisions about reported tokens, in the order of printing."""
 REPEATED, BAD = "repeated", "bad"
 
 

@@ -22,12 +22,10 @@ from workers.cli.scan_streams import scan_stream
 from workers.cli.streams import BadLines
 
 HEAD_BYTES = 64 << 10
-"""The number of bytes at the beginning of the input that are read to find out whether the input is a list."""
+"""The size of the beginning of the input that shows whether it is a list."""
 BATCH = 1000
 DIGEST_LINE = "digest"
-"""The key under which `ReportInput.kinds` counts the lines that contain a digest. The other keys are names of
-encodings.
-"""
+"""The key of digests in `ReportInput.kinds`."""
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 

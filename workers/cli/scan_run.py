@@ -10,7 +10,7 @@ from typing import Protocol
 from scanner.detection import Candidate, redact
 
 MAX_NAMED = 100_000
-"""The maximum number of unread items in `ScanRun.not_read`. Further unread items are only counted."""
+"""The maximum number of unread items in `ScanRun.not_read`."""
 
 
 class Progress(Protocol):

@@ -30,9 +30,9 @@ from workers.cli.scan_streams import Readable, StreamRead, scan_stream
 FILES_A_BATCH = 512
 FILES_A_TASK = 8
 BATCHES_BEFORE_SURVEY = 2
-"""The number of batches that are scanned without a survey (the quick first search).
+"""The number of batches that are scanned without a survey (the quick first search in other processes).
 
-The survey runs in other processes, which need about 0.1 s to start. This is only worthwhile for more files.
+Those processes need about 0.1 s to start.
 """
 FILES_A_SURVEY = 4096
 
@@ -44,10 +44,7 @@ They are faster than the same code in Python, which matters for folders with 100
 
 _LOOSE_OBJECT = re.compile(r"[0-9a-f]{2}/[0-9a-f]{38}(?:[0-9a-f]{24})?")
 _PACK = re.compile(r"(pack/pack-[0-9a-f]+)\.(?:pack|idx)")
-"""The paths of pack files and their indexes, below git's folder `objects`.
-
-https://git-scm.com/docs/gitrepository-layout
-"""
+"""The paths of git's pack files and their indexes: https://git-scm.com/docs/gitrepository-layout"""
 
 
 def scan_all(

@@ -11,10 +11,9 @@ from scanner.detection.documents import is_lfs_pointer
 from scanner.detection.pieces import PIECE, scan_pieces
 
 FIRST_READ, MAX_READ = 1 << 16, PIECE
-"""The number of bytes to request in the first read, and the maximum number in later reads.
+"""The number of bytes to request in the first read, and the maximum for later reads.
 
-Python allocates memory for all requested bytes before it reads. Most contents are small, so the first read is small if
-the size of the content is not known.
+The first read is small, because Python allocates the requested memory and most contents are small.
 """
 
 

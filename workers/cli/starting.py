@@ -15,12 +15,12 @@ from scanner.settings import Settings
 from workers.health import broker_state, processes
 
 NOT_STARTED = 3
-"""The exit status of a command if its work is queued but no worker can start it now."""
+"""The exit status of a command whose work is queued but cannot be started now."""
 START_SECONDS = 10.0
-"""How long a command waits for a service that is starting. `r8scan run` takes about five seconds to start."""
+"""How long a command waits for a starting service. `r8scan run` needs about five seconds."""
 LOOK_SECONDS = 0.25
 NOT_HERE, REDIS_AWAY = "r8scan run does not run here", "Redis does not answer"
-"""The reasons that will not disappear within seconds, so there is no point in waiting."""
+"""The reasons for which a command does not wait."""
 
 
 def obstacle(database: Database, settings: Settings, queue: str, *, seconds: float = START_SECONDS) -> str | None:

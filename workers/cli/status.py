@@ -28,7 +28,7 @@ from workers.health.verdict import verdict
 
 WATCH_SECONDS = 2.0
 UNREADABLE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION)
-"""The problems that make it impossible to read the service's state. The command then prints only the problems."""
+"""Problems that make it impossible to read the service's state."""
 
 
 def status(
@@ -211,7 +211,7 @@ _GAPS = {
     "index_incomplete": "pushes that GitHub's search index did not show",
     "page_fails": "gists on pages that could not be read",
 }
-"""For each reason why a source missed events, the words that describe the missed events."""
+"""Words for the events that a source missed, by reason."""
 
 
 def _words(reason: str) -> str:

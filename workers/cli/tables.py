@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 PADDING = 1
-"""The number of spaces after each column. Rich adds one more between two columns."""
+"""The number of spaces after each column."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ RECIPIENTS: Mapping[Channel, str] = {
     Channel.STREAM: "gateways, by the Redis stream",
     Channel.WEBHOOK: "gateways, by webhook",
 }
-"""For each channel, a word for the people or systems that receive its messages."""
+"""Words for the people or systems that receive a channel's messages."""
 GISTS = ("gist", "gist_comment")
 _GIST = re.compile(r"[0-9a-f]{20,64}")
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BROKER_SECONDS = 2.0
 PROBE, PROBE_KEPT_SECONDS = "r8scan:probe", 60
-"""A key that is written to test whether Redis accepts new data, and the seconds after which it expires."""
+"""A key that is written to test whether Redis accepts data, and the seconds after which it expires."""
 
 
 def broker_problem(settings: Settings) -> str | None:

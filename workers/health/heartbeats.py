@@ -22,14 +22,11 @@ from workers.health import pulse
 from workers.health.pulse import Mark, Pulse
 
 WRITE_SECONDS = 10.0
-"""The interval between two heartbeats.
-
-A process without a heartbeat for 30 seconds counts as silent (see `workers.health.processes`).
-"""
+"""The interval between two heartbeats. After 30 seconds without a heartbeat, a process counts as silent."""
 DEAF_SECONDS = 90.0
 """If the thread that receives messages makes no progress for this long, it is stuck.
 
-While the broker is unavailable, the thread tries to reach it every 32 seconds, and an attempt takes up to 35 seconds.
+In an outage of the broker, up to 67 seconds can pass between two attempts to reach it.
 """
 STOP_SECONDS = 5.0
 MAX_HOST_LENGTH = 255

@@ -21,12 +21,9 @@ from workers.health.incidents import disable_delays
 from workers.health.problems import counted, span
 
 ROW = "incident_summary"
-"""The key and the kind of the database row about the last summary.
-
-Its column `told_at` contains the end of the time that the last summary covered.
-"""
+"""The key and the kind of the database row about the last summary. `told_at` is the end of the summary's period."""
 MAX_SECONDS = 7 * 86400.0
-"""The maximum time that one summary covers, even if the service was stopped for longer."""
+"""The longest period that one summary covers."""
 
 
 def send_due(database: Database, hours: int, channels: Sequence[OperatorChannel]) -> bool:

@@ -9,13 +9,11 @@ from workers.health.problems import Kind, Problem, span
 from workers.health.rows import BudgetRow, RateRow
 
 MIN_WAIT_SECONDS = 120.0
-"""A used-up quota is not a problem if it is full again within this time. For example, the quota of searches is used up
-all the time.
-"""
+"""A used-up quota that is full again within this time is no problem."""
 REFUSED_LATELY = timedelta(hours=1)
-"""How long the status reports a problem after GitHub has refused a request."""
+"""How long the status reports that GitHub has refused a request."""
 ANONYMOUS = "none"
-"""The text that rows about anonymous requests contain instead of the name of a credential."""
+"""The name of the credential in rows about anonymous requests."""
 
 
 def problems(budgets: Sequence[BudgetRow], rates: Sequence[RateRow], now: datetime) -> list[Problem]:

@@ -20,10 +20,7 @@ from workers.health.rows import Configuration
 MAX_CLOCK_DIFFERENCE_SECONDS = 60.0
 MIN_FREE_BYTES = 1024**3
 MIN_FREE_SHARE = 0.05
-"""The disk is almost full if the free space is below both this share and `MIN_FREE_BYTES`.
-
-Copies of large repositories need gigabytes of the disk for some minutes.
-"""
+"""The disk is almost full if its free space is below both this share and `MIN_FREE_BYTES`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,11 @@ from workers.health.rows import Decisions, OutboxRow
 SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
-"""If a message has been due for longer than this, the status reports a problem.
-
-The message may be waiting for a rate limit, or for a mail server that does not answer.
-"""
+"""If a message has been due for longer, this is a problem."""
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 LATE_SECONDS = 30
-"""Reports, found tokens and disables that wait longer are late. Normally, each of them is handled within seconds."""
+"""Reports, found tokens and disables that wait longer are late. Normally, each is handled within seconds."""
 
 
 @dataclass(frozen=True, slots=True)

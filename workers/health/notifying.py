@@ -28,18 +28,15 @@ from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
-"""When it is time to look for problems, beat and the web server first wait this long for another process to do it."""
+"""How long beat and the web server first leave the work to other processes."""
 LASTING_SECONDS = 120.0
-"""Problems that do not last this long are not reported, for example a process that is being restarted."""
+"""Shorter problems are not reported, such as the restart of a process."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
-"""The kinds of problems that wait for a decision of the operator. They are reported at once."""
+"""Problems that wait for a decision of the operator. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)
-"""The kinds of problems with settings. The operator gets no message about them.
-
-They cannot begin while the service runs. They are reported when the service starts, and in the status.
-"""
+"""Problems with settings. The operator gets no message about them, because they exist from the start."""
 _LOOKOUT = "lookout"
-"""The key of a database row. Its column `last_at` contains the time at which any process last looked for problems."""
+"""The key of the database row whose `last_at` says when a process last looked for problems."""
 _NO_PROBLEMS = (_LOOKOUT, summary.ROW, incident_summary.ROW)
 
 

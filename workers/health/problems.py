@@ -62,11 +62,7 @@ class Kind(StrEnum):
 
 
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""The problems that end when the operator makes a decision.
-
-The verdict (the sentence about the whole service) does not count them as problems. It says how many tokens wait
-instead.
-"""
+"""The problems that end when the operator makes a decision. The verdict does not count them."""
 
 
 @dataclass(frozen=True, slots=True)

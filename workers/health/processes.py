@@ -22,9 +22,9 @@ SILENT_SECONDS = 30.0
 NAMES = {BEAT: "beat", WEB: "the web server"}
 """How problems name the processes whose role is not a word that follows "the"."""
 FORGOTTEN_SECONDS = 3600.0
-"""A process that has been silent for longer is not a problem if another process has the same role.
+"""A process that is silent for longer is no problem if another process has its role.
 
-In this case, the process was probably removed on purpose.
+It was probably removed on purpose.
 """
 
 

@@ -250,7 +250,7 @@ class Configuration:
     token_store: str
     sources: tuple[str, ...]
     database: str = ""
-    """The path of the database's file, or the address of the database server without a password."""
+    """The path of the database's file, or the address of its server without a password."""
 
 
 @dataclass
@@ -276,7 +276,7 @@ class Overview:
     disk_free_bytes: int | None = None
     disk_free_share: float | None = None
     broker_messages: dict[str, int] | None = None
-    """The number of messages that wait in Redis, by queue. None if Redis was not asked or does not answer."""
+    """The number of messages that wait in Redis, by queue. None if it is not known."""
     speed: Speed = field(default_factory=Speed)
     decisions: Decisions = field(default_factory=Decisions)
     incidents: list[IncidentRow] = field(default_factory=list)

@@ -26,17 +26,14 @@ from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MAX_BEHIND_SECONDS = 1800
-"""If a source is more seconds behind, this is a problem, because its pushes are read too late."""
+"""A source that is further behind is a problem, because its pushes are read too late."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""A source in `COMPLETE_SOURCES` should show nearly all pushes within an hour. If it does not, this is a problem.
-
-The problem is reported if the upper bound of the measured share is below `COMPLETE_SHARE`. The measurement needs at
-least `MIN_MARKS` pushes that other sources saw.
+"""A source in `COMPLETE_SOURCES` should show this share of pushes within this time, measured with at least `MIN_MARKS`.
 """
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
-"""If no source was polled within this time after the service's start, this is a problem."""
+"""If no source was polled within this time after the start, this is a problem."""
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 

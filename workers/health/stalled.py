@@ -16,9 +16,9 @@ from workers.health.problems import Kind, Problem
 from workers.health.rows import StalledRow
 
 NEAR_SHARE = 0.5
-"""If a job or poll makes no progress for this share of its time limit, it is reported. At the limit, it is stopped."""
+"""A job or poll that makes no progress for this share of its time limit is reported."""
 TAKE_OVER_SECONDS = 120.0
-"""If a job or poll was stopped at its deadline, a worker claims it again within this time, unless no worker runs."""
+"""If workers run, one claims a stopped job or poll again within this time."""
 MAX_NAMED = 20
 
 

@@ -31,17 +31,11 @@ from workers.health.sources import SCANNED
 
 MINUTE = 60.0
 ROW = "summary"
-"""The key and the kind of the database row about the last summary.
-
-Its column `last_at` contains the time of the last summary, and `sentence` contains a `_Position` as JSON.
-"""
+"""The key and the kind of the database row about the last summary. Its `sentence` is a `_Position` as JSON."""
 COMMANDS = "operator"
-"""In the audit log, the names of people who run commands begin with this text (see `workers.cli.operators`).
-
-Only their entries are logged with the summary, because the console and the workers have a log of their own.
-"""
+"""The beginning of the names of people who run commands, in the audit log."""
 MAX_ENTRIES = 1000
-"""The maximum number of audit entries that one summary reads. The next summary reads the entries after them."""
+"""The maximum number of audit entries that one summary reads."""
 
 _log = logging.getLogger("r8scan.summary")
 

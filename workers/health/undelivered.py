@@ -13,15 +13,11 @@ from scanner.records.health_models import NotifiedProblem
 from workers.health.problems import Kind, Problem, counted
 
 KIND = "undelivered"
-"""The kind of the database rows with kept messages.
-
-The column `sentence` contains the channel's last error, and `todo` contains the messages as JSON.
-"""
+"""The kind of the database rows with kept messages. `sentence` is the last error, `todo` the messages as JSON."""
 MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30
-"""If a channel fails for a shorter time, this is not a problem, because its messages are sent again every 30 seconds.
-"""
+"""A channel that fails for a shorter time is no problem, because its messages are sent again every 30 seconds."""
 
 
 def key(channel: str) -> str:

@@ -22,10 +22,9 @@ STOPPERS = (
     Kind.DISABLING_WAITS,
     Kind.STORE_AWAY,
 )
-"""The problems that keep the service from finding or disabling tokens, the most general problem first."""
+"""Problems that keep the service from finding or disabling tokens, the most general first."""
 OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
-"""These problems are named as the cause only if all processes run, because a missing process is the more general cause.
-"""
+"""Problems that are named as the cause only if all processes run."""
 WHY_NOT_POLLED = (
     Kind.CREDENTIAL_REJECTED,
     Kind.REQUESTS_LIMITED,
@@ -34,17 +33,14 @@ WHY_NOT_POLLED = (
     Kind.SOURCE_SILENT,
     Kind.STALLED,
 )
-"""Problems that can prevent the polling of all sources, the most likely cause first."""
+"""Problems that can prevent all polling, the most likely cause first."""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
     "responding": "no found token is disabled, because no responder runs",
     "notifying": "nobody is notified, because no responder runs",
 }
-"""For each queue, what does not happen while no worker consumes the queue.
-
-The queue of rescans is omitted, because the service finds new leaks without it.
-"""
+"""What does not happen while no worker consumes a queue."""
 START = "start r8scan run"
 
 

@@ -25,7 +25,7 @@ WAITING_AFTER = {
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }
-"""If a job of this kind has waited for longer, this is a problem."""
+"""A job that waits for longer is a problem. The keys are kinds of jobs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,9 +28,7 @@ from scanner.settings import Settings
 
 KINDS = ("token_disabled", "mail_sent")
 MAX_WAITING = 10_000
-"""The maximum number of steps that wait for export. Further steps are dropped, because traces must not slow down the
-service.
-"""
+"""The maximum number of steps that wait for export. Further steps are dropped."""
 EXPORT_SECONDS = 5
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 from workers.sandbox.timeline import Timeline
 
 Fault = Callable[[], Response | None]
-"""A function that returns the answer to a request. If it returns None, the request gets the normal answer."""
+"""A function that returns the answer to a request, or None for the normal answer."""
 
 
 @dataclass
@@ -45,10 +45,8 @@ class Repository:
     is_fork: bool = False
     language: str | None = None
     listings: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    """The texts that users have written, oldest first.
-
-    The keys are the names of the lists in the REST API: issues, issues/comments, pulls, pulls/comments,
-    pulls/1/reviews, comments, releases, activity.
+    """The texts that users have written, oldest first, by the name of the list in the REST API: issues,
+    issues/comments, pulls, pulls/comments, pulls/1/reviews, comments, releases, activity.
     """
 
 
@@ -85,7 +83,7 @@ class SandboxGitHub:
     faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     rate_limit: int = 5000
     git_limit: int | None = None
-    """The maximum number of git requests in a second. Further requests are refused. None means no limit."""
+    """The maximum number of git requests in a second. None means no limit."""
     search_limit: int = 10
     search_incomplete: bool = False
     repository_search_limit: int = 30
@@ -98,7 +96,7 @@ class SandboxGitHub:
     """The GraphQL API. It is set when the server starts."""
     gists: list[Gist] = field(default_factory=list)
     app_keys: dict[str, str] = field(default_factory=dict)
-    """The public keys of GitHub Apps in PEM format, by the App's id."""
+    """The public keys of GitHub Apps in PEM format, by App id."""
     installation_tokens: list[str] = field(default_factory=list)
     signer: AlertSigner = field(default_factory=AlertSigner)
     url: str = ""

@@ -15,7 +15,7 @@ from workers.sandbox.github_api import Answers
 from workers.sandbox.graphql import GraphQL
 
 LIST_SIZE = 100
-"""The number of repositories in an answer of the list by id. The requested page size has no effect."""
+"""The number of repositories in an answer of the list by id."""
 
 
 def routes(answers: Answers) -> list[Route]:

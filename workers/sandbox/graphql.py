@@ -15,7 +15,7 @@ from workers.sandbox.repository_index import RepositoryIndex
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
 CPU_SECONDS, CPU_WINDOW = 60.0, 60.0
-"""All queries together may use at most CPU_SECONDS seconds of CPU time in CPU_WINDOW seconds.
+"""All queries together may use CPU_SECONDS of CPU time in CPU_WINDOW seconds.
 
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 """
@@ -23,7 +23,7 @@ https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-gr
 _SPAN = re.compile(r"pushed:(\S+?)\.\.(\S+)")
 
 Describe = Callable[[int], dict[str, Any] | None]
-"""A function that takes the number of a repository and returns its fields, or None if the repository is not public."""
+"""A function that returns the fields of the repository with this number, or None if it is not public."""
 
 
 @dataclass

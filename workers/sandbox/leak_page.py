@@ -15,9 +15,7 @@ from workers.sandbox.leaks import KINDS, Leak, UnknownKind
 from workers.sandbox.mailbox import Mailbox
 
 OWN_PAGES = (None, "same-origin", "none")
-"""The allowed values of the header Sec-Fetch-Site. A page of another site cannot send them. Programs such as curl do
-not send the header.
-"""
+"""The allowed values of the header Sec-Fetch-Site. Programs such as curl do not send it."""
 STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
     "button{font:inherit;min-width:8rem;margin:.2rem .8rem .2rem 0}form{display:flex;align-items:center}"

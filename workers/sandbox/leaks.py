@@ -22,11 +22,9 @@ from workers.sandbox.world import World
 
 PEOPLE = ("ana", "ben", "chloe", "dario", "emi", "farid")
 REPORTED = 80
-"""The number of tokens to report. It is larger than the default of R8SCAN_BRAKE_PER_MINUTE."""
+"""The number of tokens to report, which is more than the default of R8SCAN_BRAKE_PER_MINUTE."""
 OUTAGE_SECONDS = 180
-"""The length of an outage. It is long enough for the status to show the problem, and for the operator to get a mail
-after two minutes.
-"""
+"""The length of an outage. The operator gets a mail about it after two minutes."""
 LIMITED = "GitHub refuses git requests: the push waits, unless code search shows the file first"
 PROJECTS = ("image-bot", "weather", "site", "notes", "toolbox")
 HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"

@@ -29,7 +29,7 @@ class Mailbox:
     recipients: list[str] = field(default_factory=list)
     faults: deque[str] = field(default_factory=deque)
     is_down: bool = False
-    """Whether the server refuses all mails, as a server does before it shuts down."""
+    """Whether the server refuses all mails."""
 
     def __post_init__(self) -> None:
         self._arrived = threading.Condition()

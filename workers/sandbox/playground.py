@@ -38,7 +38,7 @@ LOOK_SECONDS = 0.1
 MAX_LINES = 200
 MAX_TYPED = 4096
 MAX_WAITING = 1000
-"""The maximum number of leaks whose outcome is awaited. If there are more, the oldest leak is forgotten."""
+"""The maximum number of leaks whose outcome is awaited. Older leaks are forgotten."""
 
 
 class NotReady(Exception):

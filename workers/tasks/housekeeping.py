@@ -35,7 +35,7 @@ READ_OBJECTS_KEPT_DAYS = 90
 SEEN_EVENTS_KEPT_DAYS = 2
 GAPS_KEPT_DAYS = 40
 FORGET_TRANSACTIONS = 200
-"""One run deletes old rows about repositories in at most this many transactions. The next run continues."""
+"""The maximum number of transactions in which one run deletes old rows about repositories."""
 
 _log = logging.getLogger(__name__)
 

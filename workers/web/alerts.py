@@ -24,13 +24,10 @@ from workers.web.requests import RequestRefused, client_of, guarded, network_of
 
 MAX_BODY_BYTES = 10 * 1024 * 1024
 MAX_SUSPECT_BYTES = 256 * 1024
-"""The maximum size of a body from a network that has sent wrong signatures. GitHub never sends a wrong signature."""
+"""The maximum size of a body from a network that has sent wrong signatures."""
 RETRY_SECONDS = 60
 MAX_WAITING_FOR_KEYS = 64
-"""The maximum number of requests that wait while GitHub is asked for its keys.
-
-A waiting request uses no thread and no memory for its body.
-"""
+"""The maximum number of requests that wait for GitHub's keys."""
 _POLL_SECONDS = 0.05
 
 KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"

@@ -15,7 +15,7 @@ from workers.web.console import mount
 from workers.web.requests import error_answer
 
 MAX_HEADERS = 64
-"""The maximum number of headers of a request. A proxy adds about ten headers to those of the client."""
+"""The maximum number of headers of a request. A proxy adds about ten."""
 
 
 def application(context: Context) -> ASGIApp:

@@ -16,12 +16,9 @@ from scanner.compromise.networks import connection_keys
 from workers.web.requests import RequestRefused
 
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
-"""The maximum size of all bodies together that are being read or processed.
-
-This is enough for three bodies of the largest size that a route allows.
-"""
+"""The maximum size of all bodies together. It is enough for three bodies of the largest allowed size."""
 GRACE_SECONDS = 5.0
-"""The minimum time that a body may take to arrive. The allowed time grows with each byte that has arrived."""
+"""The time that any body may take to arrive. The allowed time grows with each byte."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
 """The maximum time for any body. GitHub gives up sending an alert after this time."""

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from scanner.compromise.networks import connection_keys, parse_address
 
 MAX_CONNECTIONS = 512
-"""The maximum number of open connections. A connection uses at most about 130 kB while its body arrives."""
+"""The maximum number of open connections. Each uses at most about 130 kB while its body arrives."""
 MAX_CONNECTIONS_PER_ADDRESS = 256
-"""The maximum number of connections from one IPv4 address or IPv6 /64 network. Trusted proxies have no such limit."""
+"""The maximum number of connections from an IPv4 address or IPv6 /64 network. Trusted proxies have no such limit."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -24,9 +24,9 @@ from workers.web.requests import RequestRefused, error_answer, guarded
 KEPT_SECONDS = 2.0
 """How long the result of a check is reused."""
 WAIT_SECONDS = 5.0
-"""How long a request waits for a check. Then it is answered with status 503."""
+"""How long a request waits for a check before it gets status 503."""
 LATE_SECONDS = 600
-"""If a report has waited longer than this for its decision, the answer says "late" instead of "ok"."""
+"""If a report has waited longer for its decision, the answer is "late" instead of "ok"."""
 
 
 @dataclass(frozen=True, slots=True)

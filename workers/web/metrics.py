@@ -13,7 +13,7 @@ from workers.web.pools import Pool
 from workers.web.requests import guarded, require_key
 
 KEPT_SECONDS = 5.0
-"""How long the metrics are cached. Requests in this time get the cached metrics."""
+"""How long the metrics are cached."""
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 

@@ -13,29 +13,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from workers.web.connections import ConnectionEntry, ConnectionTable
 
 HEAD_SECONDS = 5.0
-"""The maximum time in which the headers of a request must arrive.
-
-It begins when the connection is opened, or when a later request on the connection begins.
-"""
+"""The maximum time in which the headers of a request must arrive."""
 REQUEST_SECONDS = 45.0
-"""The maximum time in which the body of a request must arrive.
-
-This is only a safeguard. `read_body` has a lower limit and answers with status 408.
-"""
+"""The maximum time in which the body of a request must arrive. `read_body` has a lower limit."""
 ANSWER_SECONDS = 120.0
 """The maximum time for producing the answer and sending it to the client."""
 LINGER_SECONDS = 2.0
-"""How long the server reads and discards the rest of a refused body.
-
-If it closed the connection at once, the connection would be reset before the client has read the answer.
-"""
+"""How long the server reads and discards the rest of a refused body, so that the client can read the answer."""
 FLUSH_SECONDS = 10.0
-"""The maximum time in which a client must receive the rest of its answer after the server has closed the connection."""
+"""The maximum time in which a client must receive the rest of its answer."""
 MIN_BYTES_PER_LINE_END = 12
-"""The minimum average number of bytes for each line end in the received data.
-
-If a body is sent in many tiny chunks, it would cost much CPU time to parse.
-"""
+"""The minimum average number of bytes for each line end. Many tiny chunks would cost much CPU time."""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]

@@ -8,12 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 MAX_NETWORKS = 10_000
-"""The maximum number of networks that a limiter remembers. This takes about 2 MB.
-
-If there are more, the limiter forgets the network that it has not seen for the longest time.
-"""
+"""The maximum number of networks that a limiter remembers, in about 2 MB."""
 WIDE_FACTOR = 4
-"""The limit for an IPv6 /48 network is this many times the limit for a /64 network."""
+"""The limit of an IPv6 /48 network as a multiple of the limit of a /64 network."""
 
 
 @dataclass(frozen=True, slots=True)

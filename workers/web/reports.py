@@ -42,27 +42,16 @@ REPORTS_BYTES = 1024 * 1024
 MAX_REPORTS = 1000
 USAGE_BYTES = 8 * 1024 * 1024
 MAX_USAGE_LINES = 250_000
-"""The maximum number of lines in a body. Empty lines also count, because they take as much time as records.
-
-The shortest record has about 40 bytes, so a body of at most USAGE_BYTES cannot contain more records than this.
-"""
+"""The maximum number of lines in a body. Empty lines also count, because they take time, too."""
 POSSESSION_BYTES = 256 * 1024
-"""The maximum size of a body sent to `/leaked-token`. This is enough for a thousand tokens with addresses of about 200
-characters.
-"""
+"""The maximum size of a body sent to `/leaked-token`: about a thousand tokens with addresses."""
 MAX_BAD_LINES = 10_000
-"""If a body has more bad lines, it is refused, because each bad line takes as much time as a record.
-
-A body with at most this many lines is never refused for this reason. So a client can send the records in smaller parts.
-"""
+"""The number of bad lines above which a body is refused, because each takes as much time as a record."""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
-"""The rate limits for requests to `/leaked-token` from one network, and from all networks. They apply to each process.
-"""
+"""Rate limits in each process for requests to `/leaked-token` from one network, and from all."""
 FOUND_TOKENS = (Rate(1000, 200), Rate(5000, 500))
-"""The rate limits for the tokens in these requests. Each token is stored as a row in the database, even if it is not
-real.
-"""
+"""Rate limits for the tokens in these requests."""
 
 THANKS = "Thank you. If this is a working token of ours, it is disabled now."
 

@@ -20,18 +20,17 @@ from workers.web.protocol import bounded_protocol
 
 MAX_HEAD_BYTES = 16 * 1024
 RECEIVE_BUFFER_BYTES = 64 * 1024
-"""The size of each connection's receive buffer. It limits how much one read brings into memory."""
+"""The size of each connection's receive buffer, which limits the memory for one read."""
 BACKLOG = 1024
 MAX_ACCEPTED_AT_ONCE = 16
-"""The maximum number of connections that are accepted in one step of the event loop.
+"""The maximum number of connections to accept before received data is read.
 
-After each step, the server reads data that has arrived. So a flood of new connections does not close the connection of
-a client whose request has arrived but was not read yet.
+Otherwise, a flood of new connections could close a connection whose request was not read yet.
 """
 IDLE_SECONDS = 10
 STOP_SECONDS = 20
 LOG_INTERVAL_SECONDS = 60.0
-"""The interval at which one log line says how many connections were refused and closed, by reason."""
+"""The minimum time between two log lines about refused and closed connections."""
 
 _log = logging.getLogger(__name__)
 

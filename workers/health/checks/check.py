@@ -14,10 +14,10 @@ from scanner.settings import SettingsError
 from workers.health.broker_state import reason
 
 CHECK_SECONDS = 20.0
-"""If a check takes longer, it fails. This is longer than the time limits of the clients that the checks use."""
+"""The time limit of a check. It is longer than the limits of the clients that checks use."""
 MAX_SENTENCE_LENGTH = 300
 DATABASE = "database"
-"""The name of the check of the database. Other checks need it to pass first."""
+"""The name of the check of the database, which other checks need."""
 
 
 class State(StrEnum):
@@ -28,7 +28,7 @@ class State(StrEnum):
     OFF = "off"
     """The settings switch off the thing to check."""
     SKIPPED = "skipped"
-    """Another check failed, and this check needs it to pass."""
+    """A check that this check needs has failed."""
 
 
 class Wrong(Exception):

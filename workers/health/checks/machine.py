@@ -29,11 +29,7 @@ from workers.health.problems import Kind, span
 from workers.queues import BEAT
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 30.0
-"""If the clocks differ by more seconds, the check fails.
-
-This is as long as a lease (a worker's claim on a job). GitHub refuses the credential of an App if this machine's clock
-is a minute fast.
-"""
+"""The maximum difference between clocks. GitHub refuses an App if this machine's clock is a minute fast."""
 
 
 def check_database(database: Database) -> str:

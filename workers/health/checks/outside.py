@@ -35,10 +35,7 @@ from workers.health.problems import counted
 CONNECT_SECONDS = 5.0
 MAIL_SECONDS = 15.0
 PUBLIC_REPOSITORY = "octocat/Hello-World"
-"""An example repository that belongs to GitHub.
-
-A self-hosted installation may not have this repository, so the check also passes if GitHub answers "not found".
-"""
+"""An example repository on GitHub. A self-hosted GitHub may lack it, so the answer "not found" also passes."""
 MAX_SCOPES_LENGTH = 120
 
 

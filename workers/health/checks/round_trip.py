@@ -18,7 +18,7 @@ ANSWER_SECONDS = 10.0
 KEPT_SECONDS = 60
 LOOK_SECONDS = 0.05
 OK, DATABASE = b"ok", b"database"
-"""The two possible answers: the worker works, or it cannot write to the database."""
+"""The possible answers: the worker works, or it cannot write to the database."""
 
 
 def task_name(queue: str) -> str:

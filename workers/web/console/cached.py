@@ -13,14 +13,9 @@ from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
 
 MAX_AGE_SECONDS = 30.0
-"""If the cached value is older than this, a request waits for a new value.
-
-Such an old value would mislead people. A value becomes so old when nobody has opened a page for some time.
-"""
+"""The age from which a request waits for a new value, because the old one would mislead people."""
 MAX_WAIT_SECONDS = 2.0
-"""The maximum time that a request waits for a new value. Then it gets the old value, and the page shows the value's
-age.
-"""
+"""The maximum time that a request waits for a new value before it gets the old one."""
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")

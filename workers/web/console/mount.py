@@ -16,8 +16,7 @@ from workers.web.requests import RequestRefused
 
 PAGES = (now, incidents, incident, decisions, tokens, jobs, mails, sources, audit)
 KEPT_BY_BROWSERS = "public, max-age=31536000, immutable"
-"""The Cache-Control header of static files. Browsers may keep a file forever, because its URL changes with its content.
-"""
+"""The Cache-Control header of static files. Their URLs change with their content."""
 
 
 def routes(context: Context, budget: BodyBudget) -> list[Route]:

@@ -30,18 +30,15 @@ from workers.web.console.users import OIDC_PREFIX, SignedIn, fingerprint
 
 CALLBACK = "/console/sign-in/oidc/callback"
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""The accepted algorithms of signatures. All of them use a public key.
-
-The algorithm `none` and algorithms that use the client's secret are refused.
-"""
+"""The accepted signature algorithms. All of them use a public key."""
 TIMEOUT_SECONDS = 10.0
 METADATA_SECONDS = 3600.0
 KEYS_AGAIN_SECONDS = 60.0
-"""If a token is signed with an unknown key, the provider's keys are requested again, but not more often than this."""
+"""The minimum time between two requests for the provider's keys because of an unknown key."""
 LEEWAY_SECONDS = 60
 MAX_ANSWER_BYTES = 512 * 1024
 MAX_ANSWER_SECONDS = 20.0
-"""The time limit for a whole answer of the provider. `TIMEOUT_SECONDS` is the time limit for each single read."""
+"""The time limit for a whole answer of the provider."""
 MAX_NAME = 200
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 

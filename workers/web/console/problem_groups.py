@@ -64,10 +64,7 @@ PAGES: dict[Kind, PageLink] = {
     Kind.CANARY_LATE: _CANARIES,
     Kind.CANARY_NOT_PLANTED: _CANARIES,
 }
-"""For each kind of problem, the page of the console on which an operator can act.
-
-Waiting decisions are not listed here, because the first page shows them separately.
-"""
+"""The console page on which an operator can act, by kind of problem."""
 _CANARY = "see whether its source is polled, whether jobs wait, and whether the token store answers"
 ADVICE: dict[Kind, str] = {
     Kind.DISABLING_WAITS: "bring the token store back: the disables are repeated until it answers",
@@ -83,7 +80,7 @@ ADVICE: dict[Kind, str] = {
     Kind.CANARY_LOST: _CANARY,
     Kind.CANARY_LATE: _CANARY,
 }
-"""The advice for users of the console, by kind of problem. It replaces advice that names a command of r8scan."""
+"""Advice for users of the console, by kind of problem. It replaces advice that names a command."""
 TITLES = {
     Kind.REQUESTS_LIMITED: "GitHub limits requests",
     Kind.PROCESS_SILENT: "Processes are silent",
@@ -93,7 +90,7 @@ TITLES = {
     Kind.OPERATOR_NOT_REACHED: "The operator cannot be reached",
     Kind.STALLED: "Work makes no progress",
 }
-"""The headings of groups of problems. For a kind without an entry, the heading is the kind's name."""
+"""The headings of groups of problems. The default is the kind's name."""
 STOPPING = tuple(Kind)[: tuple(Kind).index(Kind.NOT_RUNNING) + 1]
 PEOPLE = (
     Kind.STORE_EMPTY,
@@ -105,10 +102,7 @@ PEOPLE = (
     Kind.OPERATOR_NOT_REACHED,
     Kind.OWNER_UNDELIVERABLE,
 )
-"""The problems that keep a leaked token live or delay a message to a person.
-
-The page lists them after the problems that stop the whole service.
-"""
+"""The problems that keep a leaked token live or delay a message to a person."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,17 +15,12 @@ CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; font-src 'none'; "
     "frame-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 )
-"""The Content-Security-Policy header of the console's pages.
-
-It allows nothing from other sites, and no inline scripts and styles, so that injected text has no effect.
+"""The Content-Security-Policy header of the console's pages. It allows nothing from other sites and no inline scripts.
 """
 MAIL_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; base-uri 'none'; sandbox"
 )
-"""The Content-Security-Policy header of a mail that is shown in a frame.
-
-It allows the styles in the mail's HTML. It forbids scripts, and treats the mail as a page of another site.
-"""
+"""The Content-Security-Policy header of a mail in a frame. It allows the mail's styles but no scripts."""
 HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",

@@ -31,10 +31,10 @@ PLAIN = {
     "windows": "search windows",
     "later_looks": "search windows that were searched again",
 }
-"""Texts for the names of states and counters that a person would not understand."""
+"""Texts for states and counters whose names people would not understand."""
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?[+-]\d\d:\d\d")
 _PLURAL = re.compile(r"ies$|(?<=ch|sh|ss)es$|(?<=x)es$|(?<=[^s])s$")
-"""A pattern for the ending of a noun in the plural."""
+"""The ending of a noun in the plural."""
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 

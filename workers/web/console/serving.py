@@ -43,13 +43,11 @@ from workers.web.requests import Endpoint, RequestRefused
 MAX_FORM_BYTES = 64 * 1024
 MAX_FIELDS = 40
 REQUESTS = (Rate(300, 1200), Rate(2000, 6000))
-"""The rate limits for requests from one network, and from all networks. An open page sends about 20 requests a minute.
-"""
+"""Rate limits for requests from one network, and from all. An open page sends about 20 requests a minute."""
 OVERVIEW_SECONDS = 3.0
 FIGURES_SECONDS = 60.0
 STATEMENT_SECONDS = 5
-"""PostgreSQL cancels a query of the console after this time, so that queries cannot slow down the disabling of tokens.
-"""
+"""The time limit of a query on PostgreSQL, so that the console cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
     # Make PostgreSQL plan each query with its actual values. A generic plan does not consider how many incidents match
@@ -63,10 +61,7 @@ READING = (
 )
 SIGN_IN = "/console/sign-in"
 _CANCELED = "57014"
-"""PostgreSQL's error code for a query that was cancelled.
-
-https://www.postgresql.org/docs/current/errcodes-appendix.html
-"""
+"""PostgreSQL's error code for a cancelled query: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 
 
 class BadRequest(Exception):
@@ -175,7 +170,7 @@ class Console:
         self.context = context
         self.intake = Intake(budget, Pool(threads=4, queue=32), RateLimiter(*REQUESTS))
         self.bulk = Intake(budget, Pool(threads=1, queue=2))
-        """Accepts requests for long actions. It has its own thread pool, so that long actions cannot block pages."""
+        """Accepts requests for long actions, which must not block pages."""
         self.overview: Refreshed[Overview] = Refreshed(self._overview, OVERVIEW_SECONDS, self._background)
         self.waiting: Cached[Waiting] = Cached(self._waiting, OVERVIEW_SECONDS)
         self.figures: Refreshed[Figures] = Refreshed(self._figures, FIGURES_SECONDS, self._background)

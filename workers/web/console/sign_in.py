@@ -28,15 +28,11 @@ if TYPE_CHECKING:
 ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 """Rate limits for sign-in attempts from one network, and from all networks."""
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
-"""Rate limits for sign-in attempts with one name, and with all names together.
-
-An attempt does not count if the same name has signed in from the same network before.
-"""
+"""Rate limits for sign-in attempts with one name, and with all names."""
 MAX_KNOWN_NETWORKS = 1_000
-"""The maximum number of remembered sign-ins. Each is a pair of a name and the network from which it has signed in.
+"""The maximum number of remembered pairs of a name and the network of its sign-in.
 
-Attempts from such a network do not count against ATTEMPTS_ON_A_NAME. So strangers who guess passwords cannot lock out
-the user.
+Attempts from such a network do not count against ATTEMPTS_ON_A_NAME, so that strangers cannot lock out a user.
 """
 WRONG = "The name or the password is wrong."
 

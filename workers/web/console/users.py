@@ -21,16 +21,14 @@ from scanner.settings import Settings
 MIN_PASSWORD = 12
 MAX_PASSWORD = 256
 SETTINGS_USER = "operator"
-"""The name of the user whose password hash is the setting R8SCAN_CONSOLE_PASSWORD_HASH."""
+"""The name of the user whose password hash is R8SCAN_CONSOLE_PASSWORD_HASH."""
 OIDC_PREFIX = "oidc:"
-"""The beginning of the names of people from the identity provider. No user with a password can have such a name."""
+"""The beginning of the names of people from the identity provider. Users with a password have no such name."""
 # Follow OWASP's recommendation for argon2id: 19 MiB, two passes, one lane. https://cheatsheetseries.owasp.org
 _HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 _UNKNOWN_USER_HASH = _HASHER.hash("nobody has this password")
-"""The hash that is verified if the user's name is unknown. Without it, the response time would reveal which names
-exist.
-"""
+"""The hash for unknown names. Without it, the response time would reveal which names exist."""
 
 
 class BadUser(Exception):

@@ -21,8 +21,7 @@ PATH = "/console/jobs"
 MAX_ADDRESS = 2000
 RETRY_PRIORITY = 10
 MAX_UNREAD_SHOWN = 100
-"""The maximum number of items that the page of a job lists as unread. `r8scan jobs show` lists all that are recorded.
-"""
+"""The maximum number of unread items on the page of a job."""
 CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.DROPPED)
 
 

@@ -23,9 +23,9 @@ from workers.web.console.serving import Console, View
 NEWEST = 10
 NEWEST_REPORTED = 5
 MAX_PROCESSES = 50
-"""The maximum number of processes on the page. Silent processes come first, so that the limit seldom hides one."""
+"""The maximum number of processes on the page. Silent processes come first."""
 MAX_AGE_SECONDS = 15.0
-"""If the state of the service was read longer ago than this, the page marks it as old."""
+"""The age from which the page marks the state of the service as old."""
 
 
 def routes(console: Console) -> list[Route]:
@@ -99,7 +99,7 @@ PARTS = (
     ("Mail", (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET, Kind.MESSAGE_WAITS)),
     ("Disk and spool", (Kind.DISK_FULL, Kind.SPOOL_WAITS, Kind.SPOOL_LOST)),
 )
-"""The parts of the service, each with the kinds of problems that turn its light red."""
+"""The parts of the service, and the problems that turn their lights red."""
 
 
 def lights(found: Overview) -> list[Light]:

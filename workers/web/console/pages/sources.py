@@ -15,10 +15,7 @@ from workers.web.console.serving import Console, View
 
 CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 SHOWN_HORIZON = 3600
-"""The time limit in seconds of the `Recall` that is shown where there is space for only one.
-
-If nothing was measured for this time limit, the `Recall` for the longest shorter time limit is shown.
-"""
+"""The preferred time limit, in seconds, of the `Recall` to show where space is short."""
 
 
 @dataclass(frozen=True, slots=True)

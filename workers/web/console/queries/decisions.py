@@ -19,7 +19,7 @@ from workers.web.console.queries.incident_rows import Row, rows_of
 MAX_SHOWN = 50
 MAX_COUNTED = 1000
 BRAKE_DECISIONS = ("brake_released", "brake_rejected")
-"""The actions in the audit log that are decisions about all reports that the brake (the disable quota) held."""
+"""The actions in the audit log that are decisions about all waiting reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from workers.health.incidents import percentile_95
 DAYS = 30
 SPEED_DAYS = 14
 MAX_SAMPLED = 3000
-"""The chart of the time until tokens were disabled uses at most this many incidents, the newest ones."""
+"""The maximum number of incidents for the chart of disabling times."""
 MAX_PLACES_READ = 20_000
 REPOSITORIES = 8
 

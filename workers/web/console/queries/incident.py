@@ -16,7 +16,7 @@ from scanner.response.timeline import Moment, timeline
 
 PLACES = 25
 MAX_PLACES_COUNTED = 10_000
-"""The maximum number of places that are counted for an incident."""
+"""The maximum number of places to count for an incident."""
 MAX_MESSAGES = 100
 MAX_OTHERS = 20
 

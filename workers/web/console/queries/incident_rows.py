@@ -15,10 +15,7 @@ from scanner.records.models import Exposure, Incident, NotificationSubject
 from scanner.records.states import Channel, Decision
 
 MAX_PLACES_COUNTED = 1000
-"""The maximum number of places that a list reads for each incident. It reads those that were found first.
-
-There must be a limit, because a token may be in 100,000 places.
-"""
+"""The maximum number of places that a list reads for each incident. A token may be in 100,000 places."""
 OWNER_CHANNEL = Channel.EMAIL
 
 

@@ -19,14 +19,11 @@ from workers.web.console.queries.searching import is_rare, is_repository, of_acc
 
 PAGE_ROWS = 50
 MAX_COUNTED = 1000
-"""The maximum number of incidents that are counted for a list."""
+"""The maximum number of incidents to count for a list."""
 MAX_COUNTED_BY_LOOKUP = 100
-"""This limit is used instead of `MAX_COUNTED` for searches, and for filters that use several tables.
-
-For these, the database tests one incident after another, and may read many incidents to find one that matches.
-"""
+"""The limit that replaces `MAX_COUNTED` for slow filters, which use several tables."""
 MAX_BULK = 10_000
-"""The maximum number of incidents that one bulk action may change."""
+"""The maximum number of incidents that one bulk action changes."""
 ID_CHUNK = 200
 MAX_TERM = 200
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
@@ -38,10 +35,7 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
     "source": (Exposure.source, Exposure.incident_id),
     "action": (Incident.action, Incident.id),
 }
-"""The columns by which incidents can be counted.
-
-Each of them is paired with the column of the same table that contains the incident's id.
-"""
+"""The columns by which incidents can be counted, each with the same table's column of incident ids."""
 
 
 class BadFilter(ValueError):
