@@ -51,8 +51,7 @@ def checked(raw: Any, queue: str) -> dict[str, Any]:
 
 
 def _queue_of(name: str) -> str | None:
-    # Import this here and not at the top of the file, because Celery reads celeryconfig.py only after it has imported
-    # this module.
+    # Import this here, because Celery reads celeryconfig.py only after it has imported this module.
     from celeryconfig import task_routes
 
     route = task_routes.get(name)
@@ -116,8 +115,7 @@ class _Unacknowledged(virtual.QoS):
 
     def can_consume(self) -> bool:
         """Return True if the worker may take one more message, or False if all its threads are busy."""
-        # While the threads are busy, the worker does not contact Redis, so this method records that the worker is
-        # alive.
+        # Busy threads show that the worker is alive, although it does not contact Redis.
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
             pulse.current().work()

@@ -1,13 +1,12 @@
 """Limits the number of threads that each kind of task may use."""
 
-# Without the limits, a slow mail server could occupy all threads with mail delivery, and no token would be disabled.
-
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Without these limits, a slow mail server could occupy all threads, and no token would be disabled.
 SLOTS = {
     "deliver": 3,
     "announce": 2,

@@ -29,8 +29,7 @@ from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 from workers.recycling import Recycler
 
-# Celery warns when a worker runs as root. The danger is pickled messages, which can run any code. Ignore the warning,
-# because this worker accepts only JSON.
+# Celery warns when a worker runs as root. Ignore this, because the worker accepts only JSON.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 VERSION_SECONDS = 60.0
@@ -124,8 +123,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
     def start(self, parent: Any) -> None:
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
-        # A `Recycler` ends a process whose memory has grown. A prefork pool needs none: its child processes do the
-        # tasks, and Celery itself replaces a child whose memory has grown.
+        # A prefork pool needs no `Recycler`, because Celery itself replaces children whose memory has grown.
         then = None if _is_prefork(parent.pool) else Recycler().look
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
@@ -159,7 +157,7 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    # Import this here, because a process that only sends messages does not need it.
+    # A process that only sends messages does not need this import.
     from workers import programs
 
     programs.say_as(context.settings.log_format)
@@ -183,6 +181,6 @@ def _after_fork(**_: Any) -> None:
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # celery has no types
 def _ready(sender: Any = None, **_: Any) -> None:
     """Start the watchdog, which ends the process if a task hangs."""
-    # In a prefork pool, tasks run in child processes, and each child starts its own watchdog.
+    # In a prefork pool, each child process starts its own watchdog.
     if not _is_prefork(sender.pool):
         watchdog.current().start()

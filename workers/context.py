@@ -73,7 +73,7 @@ class Context:
 
     def close(self) -> None:
         """Close all open connections. Call this only when no other thread uses the context."""
-        # `__dict__` contains only the cached properties that were used. Nothing else has to be closed.
+        # `__dict__` contains only the cached properties that were used.
         opened = self.__dict__
         if (background := opened.pop("background", None)) is not None:
             background.shutdown(cancel_futures=True)

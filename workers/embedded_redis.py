@@ -15,7 +15,7 @@ from pathlib import Path
 from scanner.absent_modules import absent
 from scanner.child_processes import start_child
 
-# Hide OpenTelemetry during the import. Otherwise redis would load metrics that take 3 MB and that r8scan does not use.
+# Hide OpenTelemetry, because redis would load its metrics, which take 3 MB.
 with absent("opentelemetry"):
     import redis
 

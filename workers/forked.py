@@ -103,8 +103,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 def import_everything() -> int:
     """Import all code that the services need. Return the `fingerprint` of the source files before the import."""
     before = fingerprint()
-    # Switch off garbage collection during the imports, because it would leave gaps in the memory. Each forked process
-    # would fill these gaps with its own objects, and could not share this memory.
+    # Garbage collection during the imports would leave gaps in the memory, and forks could not share it.
     gc.disable()
     for name in (*SERVICES, *LIBRARIES):
         importlib.import_module(name)
@@ -147,8 +146,7 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
 def keep_memory_shared() -> None:
     """Prepare this process's memory for forks."""
-    # A fork shares each page of memory with its parent until one of them writes to the page. Garbage collection writes
-    # to every object.
+    # A fork shares memory with its parent until one of them writes to it. Garbage collection writes to every object.
     gc.freeze()
     memory.limit_kept_memory()
 
@@ -178,8 +176,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Block signals until the child has set its own signal handlers. Until then the child has its parent's handlers,
-    # which would swallow a signal to the child.
+    # Until the child has set its own signal handlers, its parent's handlers would swallow signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:
@@ -197,7 +194,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     except BaseException:  # noqa: BLE001 - the supervisor's code must not catch it
         _log.critical("a service ends: an exception was not caught", exc_info=True)
     finally:
-        # Do not use sys.exit. It would run the cleanup code of the supervisor, which would stop the other services.
+        # `sys.exit` would run the supervisor's cleanup code, which stops the other services.
         os._exit(status)
 
 
@@ -208,8 +205,7 @@ def _begin(parent: int, environment: Mapping[str, str]) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    # Close all files that were inherited from the supervisor. One of them locks the state folder. If it stayed open
-    # here, the folder would stay locked after the supervisor has ended.
+    # Close all inherited files, because one of them would keep the state folder locked after the supervisor's end.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

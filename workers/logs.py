@@ -1,7 +1,5 @@
 """Writes the log: one line per event, for people or as JSON, with every token redacted."""
 
-# A value is redacted before it is cut to its maximum length: a token cut in half would not be recognized.
-
 from __future__ import annotations
 
 import json
@@ -19,7 +17,7 @@ from scanner.detection import redact
 from scanner.settings import Settings
 from workers import outage
 
-# Hide rich during the import. Otherwise structlog would load it for its tracebacks, which takes 4 MB.
+# Hide rich, because structlog would load it for tracebacks, which takes 4 MB.
 with absent("rich"):
     import structlog
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -91,7 +89,7 @@ def last_line(message: str) -> str:
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
     """Return False for Celery's log records about failed attempts to reach Redis."""
-    # The failed attempts are reported to `outage.broker`, which logs fewer lines about them.
+    # `outage.broker` logs these attempts with fewer lines.
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
     is_about_broker = "Cannot connect to" in text or "Connection error" in text or "Connection to broker" in str(first)
@@ -187,6 +185,7 @@ def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
 def clean_text(value: str, longest: int) -> str:
     """Return at most `longest` characters of the text, without tokens and control characters."""
     some = value[:MAX_REDACTED_CHARACTERS]
+    # Redact first: a token that was cut in half would not be recognized.
     clean = redact(some)
     if len(some) < len(value):
         clean = clean[:-MAX_TOKEN_CHARACTERS]

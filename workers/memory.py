@@ -20,7 +20,7 @@ def limit_kept_memory() -> None:
     """Limit the freed memory that the C library keeps. Call this before threads are started."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):  # the C library musl has neither mallopt nor arenas
+        if hasattr(libc, "mallopt"):  # the C library musl has no mallopt
             libc.mallopt(_M_ARENA_MAX, MAX_ARENAS)
             libc.mallopt(_M_MMAP_THRESHOLD, MMAP_BYTES)
             libc.malloc_trim(0)  # give the memory that is free now back to the system

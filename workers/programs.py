@@ -1,7 +1,5 @@
 """Celery's worker and scheduler (beat), without output that does not go through the log."""
 
-# `start` runs them without Celery's command line, which would need ten megabytes more memory in each process.
-
 from __future__ import annotations
 
 import argparse
@@ -76,7 +74,7 @@ def say(message: str, _: object = None) -> None:
     try:
         os.write(2, f"{line}\n".encode())
     except OSError:
-        return  # nobody reads standard error any more, but the shutdown continues
+        return  # nobody reads standard error any more
 
 
 def _event(message: str) -> dict[str, str]:

@@ -188,8 +188,7 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # Several supervisors may share a state folder if each starts only some of the services and Redis runs
-        # elsewhere. Otherwise lock the folder.
+        # Supervisors may share a state folder if each starts only some services and Redis runs elsewhere.
         is_alone = self._is_embedded or self._is_whole
         create_folder(self._settings.state_dir)
         with locked(self._settings.state_dir) if is_alone else nullcontext():
@@ -220,7 +219,7 @@ class Supervisor:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del number, frame
         if self._stop.is_set():
-            raise SystemExit(130)  # a second signal: end at once, without waiting for the workers
+            raise SystemExit(130)  # a second signal: end at once
         self._stop.set()
 
     def _start_all(self) -> None:
@@ -230,7 +229,7 @@ class Supervisor:
         from workers import programs
 
         for service in self._services:
-            # Parse the arguments once before the first fork, so that all child processes share the parser's memory.
+            # Parse the arguments before the fork, so that all child processes share the parser's memory.
             programs.parse(service.arguments)
         database = Database(self._settings.database_url.get_secret_value())
         forked.warm_up(database, self._settings, is_scanner=self._is_scanner)
@@ -250,14 +249,12 @@ class Supervisor:
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        # NOTIFY_SOCKET is the address for messages to systemd. Hide it from the child, because only the supervisor
-        # sends them.
+        # Hide the address of systemd from the child, because only the supervisor sends messages to it.
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
             from workers import programs
 
-            # Parse the arguments and copy the settings before the fork. If each child did this, each would need its own
-            # copy of the memory that this code uses.
+            # Parse the arguments and copy the settings before the fork, so that the children share this memory.
             wanted = programs.parse(service.arguments)
             context = Context(
                 self._settings.model_copy(update={"state_dir": folder, "alive_file": alive}), service.connections
@@ -291,8 +288,8 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Check whether the file's modification time has changed, not how old it is. If the system's clock jumped,
-            # all files would look old, and all processes would be killed.
+            # Test whether the modification time has changed. Its age would be wrong after a jump of the system's
+            # clock.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
@@ -353,7 +350,7 @@ def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     from workers.programs import start
 
     use_context(context)
-    # Set the time of the last attempt to reach Redis to now. The value inherited from the supervisor may be old.
+    # The time of the last attempt to reach Redis, inherited from the supervisor, may be old.
     pulse.current().try_to_connect()
     start(app, wanted)
 

@@ -44,7 +44,7 @@ def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
     try:
         for _ in range(min(times, MAX_WAKES)):
             app.send_task(task_name, arguments, ignore_result=True, retry=False)
-    except (OperationalError, RedisError, OSError) as err:  # RedisError: for example, Redis is full
+    except (OperationalError, RedisError, OSError) as err:  # for example, Redis is full
         outage.broker.failed(err)
         return False
     outage.broker.worked()

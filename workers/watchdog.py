@@ -1,8 +1,5 @@
 """Ends a worker process if one of its tasks hangs."""
 
-# Python cannot stop a single thread, so the watchdog ends the whole process. The pool, the supervisor or the
-# container's restart policy then starts a new one.
-
 from __future__ import annotations
 
 import faulthandler
@@ -34,7 +31,7 @@ TASK_SECONDS = {
     "r8scan.scan": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.fetch": PAGE_SECONDS + _MARGIN_SECONDS,
     "r8scan.rescan": MAX_STEP_SECONDS + _MARGIN_SECONDS,
-    # One task sends up to a hundred mails. Each of them may take 20 seconds.
+    # One task sends up to a hundred mails, and each may take 20 seconds.
     "r8scan.deliver": 2400.0,
     "r8scan.tidy": 3600.0,
 }
@@ -100,8 +97,7 @@ class TaskWatchdog:
 
     def _check_forever(self) -> None:
         while True:
-            # If no Python code can run for a minute, for example because C code holds the interpreter lock,
-            # faulthandler ends the process. It works without this lock.
+            # faulthandler also works while C code holds the interpreter lock.
             faulthandler.dump_traceback_later(FROZEN_INTERPRETER_SECONDS, exit=True, file=sys.__stderr__ or 2)
             if self.check():
                 return
@@ -114,7 +110,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # This work does not hang. Release its database rows, so that another worker can continue it at once.
+                # Other workers can continue the work that does not hang.
                 keeping.release()
 
 
@@ -124,6 +120,7 @@ def _named(keeping: HeldLeases) -> str:
 
 def end_process() -> None:
     """Kill this process and its child processes at once."""
+    # Python cannot stop a single thread, so the whole process must end.
     for child in _children():
         try:
             os.kill(child, signal.SIGKILL)

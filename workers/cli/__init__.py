@@ -9,10 +9,9 @@ def main() -> None:
     import os
 
     _open_closed_streams()
-    # Without this, Pydantic would read the metadata of every installed package to look for plugins, which takes time.
+    # Without this, Pydantic would search all installed packages for plugins, which takes time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Switch off garbage collection while the command is imported. It would find no garbage, but take a tenth of the
-    # import's time.
+    # Garbage collection would take a tenth of the time of the import and find nothing.
     gc.disable()
     from workers.cli.app import run
 
@@ -21,13 +20,12 @@ def main() -> None:
 
 def _open_closed_streams() -> None:
     """Open `/dev/null` in place of each standard stream that is closed."""
-    # Otherwise, the next opened file, such as the database, would get the stream's number, and output would be written
-    # into it.
+    # Otherwise, the next opened file would get the stream's number, and output would be written into it.
     import os
     import sys
 
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is None:
-            # The system gives the opened file the lowest free number, which is the number of the closed stream.
+            # A newly opened file gets the lowest free number, which is that of the closed stream.
             os.open(os.devnull, os.O_RDWR)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - it stays open

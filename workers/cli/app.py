@@ -73,8 +73,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
-        # `workers.cli.main` has switched off garbage collection. Switch it on again, but let it skip the imported
-        # objects.
+        # Switch garbage collection, which `main` switched off, on again, but without the imported objects.
         if not gc.isenabled():
             gc.freeze()
             gc.enable()
@@ -136,11 +135,11 @@ def run() -> None:
     """Run the command line and exit: with status 2 for a wrong command line, 1 for other errors."""
     create_files_privately()
     if not os.environ.get("COLUMNS", "1").strip("0 "):
-        del os.environ["COLUMNS"]  # with COLUMNS=0, which some terminals set, nothing would be printed
+        del os.environ["COLUMNS"]  # without this, COLUMNS=0 (set by some terminals) would prevent all output
     try:
         status = build()(standalone_mode=False)
     except typer.TyperException as err:
-        if type(err).__name__ != "NoArgsIsHelpError":  # NoArgsIsHelpError: typer has printed the help
+        if type(err).__name__ != "NoArgsIsHelpError":  # typer has printed the help
             from workers.cli import wrong_usage
 
             print(_last_line(wrong_usage.line(err)), file=sys.stderr)

@@ -111,7 +111,7 @@ def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
     if not yes and shown:
         for one in held:
             typer.echo(output.plain(f"  {one}"), err=True)
-        # Write the question to standard error, because standard output may be JSON.
+        # Standard output may be JSON, so the question goes to standard error.
         typer.echo(f"{what} {counted(shown, 'reported token')}? [y/N]: ", nl=False, err=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError("nothing was decided: the reports are still held")

@@ -23,7 +23,7 @@ def require_database(settings: Settings) -> None:
             return
     except OSError:
         return  # the program reports this error when it opens the database
-    from workers.cli.errors import UserError  # imported here, because only errors need it
+    from workers.cli.errors import UserError  # only errors need this import
 
     if settings.is_default_database:
         raise UserError(
@@ -43,7 +43,7 @@ def create_default_tables(settings: Settings) -> None:
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
     if not _is_empty(file):
         return
-    from workers.short_child import upgrade_in_child  # imported here, because commands rarely need it
+    from workers.short_child import upgrade_in_child  # commands rarely need this import
 
     upgrade_in_child(settings.database_url.get_secret_value())
     typer.echo(

@@ -117,7 +117,7 @@ def _check_database(context: Context) -> str:
 
     try:
         database = context.database
-    except UserError as err:  # the database is missing, and this command does not create it
+    except UserError as err:  # the database is missing, and this command must not create it
         sentence, _, todo = str(err).partition("; ")
         raise Wrong(sentence, todo) from err
     except WrongVersion as err:
@@ -131,6 +131,6 @@ def _channels(context: Context, *, send: bool) -> Iterator[Check]:
     from workers.health.checks.check import Check
 
     for channel in context.operator_channels:
-        # The mail channel has no `address`. Without `send`, skip it: the mail server is checked separately.
+        # Without `send`, skip the mail channel (it has no `address`): the mail server is checked separately.
         if channel.address or send:
             yield Check(f"operator's {channel.name}", partial(outside.check_channel, channel, send=send))

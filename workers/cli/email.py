@@ -147,7 +147,7 @@ def bounced(
     except NotABounce as err:
         raise UserError(f"not recorded: {err}") from err
     except Exception as err:
-        # A UserError means that the database does not exist yet, so the mail server should also try again later.
+        # A UserError means that the database does not exist yet, so the mail server should try again later.
         if not (is_unavailable(err) or isinstance(err, UserError)):
             raise
         typer.echo(f"r8scan: {explain(err)}", err=True)

@@ -23,8 +23,8 @@ def sentence(what: str, settings: Settings, *hints: str) -> str:
         what: A plural, such as "jobs of this kind".
         hints: Sentences to append, such as the results of `hint`.
     """
-    # The database's name shows the operator whether it is the wrong database.
-    from workers.health import machine  # imported here, because only an empty list needs it
+    # The database's name shows the operator whether the command uses the right database.
+    from workers.health import machine  # only an empty list needs this import
 
     words = [f"No {what} in the database {machine.database(settings)}.", *hints]
     return output.plain(" ".join(word for word in words if word))

@@ -31,7 +31,7 @@ def explain(err: BaseException) -> str | None:
     """Return one line that says what is wrong and what to do, or None for an unknown error."""
     if isinstance(err, UserError):
         return redact(" ".join(str(err).split()))
-    # Import these modules only when a command has failed, because every command imports `workers.cli.errors`.
+    # Import these modules only here, because every command imports `workers.cli.errors`.
     from sqlalchemy.exc import DBAPIError
 
     from scanner.records.database import DatabaseUnavailable, is_unavailable
@@ -51,7 +51,7 @@ def explain(err: BaseException) -> str | None:
     if isinstance(err, DatabaseUnavailable):
         return redact(f"{err}: check {_database_setting()}")
     if isinstance(err, OSError) and err.errno in DISK_ERRORS:
-        # Without a file name, the error is about the command's output or about an open file in the state folder.
+        # An error without a file name is about the output or about an open file in the state folder.
         if not err.filename:
             return f"cannot write: {err.strerror}; make room for the output, and in R8SCAN_STATE_DIR"
         return redact(

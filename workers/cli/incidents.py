@@ -270,7 +270,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 def _print(session: Session, incident: Incident) -> None:
     out = output.console()
-    from workers.web.console.pages.incident import short, summary  # imported here, because it loads the web console
+    from workers.web.console.pages.incident import short, summary  # this import loads the web console
 
     (row,) = rows_of(session, [incident])
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)
@@ -318,7 +318,7 @@ def _print(session: Session, incident: Incident) -> None:
     moments = timeline(session, incident)
     for moment in short(moments):
         who, detail = f" ({moment.who})" if moment.who else "", f": {moment.detail}" if moment.detail else ""
-        # Print lines instead of a table. In a table, one long text would make the other columns narrow.
+        # In a table, one long text would make the other columns narrow, so print lines.
         out.print(
             output.plain(f"  {output.plain(moment.at)}  {moment.what}{who}{detail}"), markup=False, soft_wrap=True
         )

@@ -18,8 +18,7 @@ COLUMNS = (
 )
 """The columns of the CSV file."""
 
-# A spreadsheet treats a cell that begins with one of these characters as a formula. Attackers can choose such names for
-# repositories and files.
+# A spreadsheet treats a cell that begins with one of these characters as a formula, which an attacker may have chosen.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 

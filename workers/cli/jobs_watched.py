@@ -58,7 +58,7 @@ def _watched(database: Database, job_id: int) -> Watched:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"))
     console = output.errors()
     lines = _Lines(job_id)
-    # Rich shows the progress only on a terminal. In a file it would only add an empty line.
+    # In a file, the progress display would only add an empty line.
     with Progress(*columns, console=console, transient=True, disable=not console.is_interactive) as progress:
         task = progress.add_task("waiting for a worker", total=None, detail="")
         while True:

@@ -27,7 +27,7 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
     Raises:
         SettingsError: A setting is wrong.
     """
-    from workers.cli.command_context import CommandContext  # imported here, because this import is slow
+    from workers.cli.command_context import CommandContext  # this import is slow
 
     context = CommandContext(load_settings(read_dotenv=read_dotenv), creates_tables=creates_tables)
     try:

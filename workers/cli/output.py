@@ -23,7 +23,7 @@ MAX_FITTED_ROWS = 500
 
 def console() -> Console:
     """Return a rich console for standard output."""
-    from rich.console import Console  # imported here, because few commands print a table
+    from rich.console import Console  # few commands print a table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
@@ -98,7 +98,7 @@ def fitted(
 
 def message_state(state: str) -> str:
     """Return the state of an outgoing message in words, such as "in delivery" for "frozen"."""
-    from scanner.records.states import NotificationState  # imported here, because `r8scan scan` does not need it
+    from scanner.records.states import NotificationState  # `r8scan scan` does not need this import
 
     return "in delivery" if state == NotificationState.FROZEN else str(state)
 

@@ -58,8 +58,7 @@ def report(
     reporter = operator_name()
     counts: Counter[str] = Counter()
     with opened_context(creates_tables=True) as context:
-        # Reading the file may take minutes, so check the options first. The check needs a digest, so use an invented
-        # one.
+        # Check the options first, with an invented digest, because reading the file may take minutes.
         _new_reports([Subject("0" * 64)], sign, note, reporter, key)
 
         def take(subjects: list[Subject]) -> None:

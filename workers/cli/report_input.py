@@ -60,8 +60,7 @@ def read(file: str, digester: Digester, take: Callable[[list[Subject]], None]) -
             whole: BinaryIO = io.BufferedReader(_Rejoined(head, stream))
             return _read_list(whole, detector, digester, take) if is_list(head) else _read_any(whole, detector, take)
     except OSError as err:
-        # The user may have typed a token instead of a file name. So that no token is printed, print only names that
-        # look like a path.
+        # The user may have typed a token instead of a file name, so print only a name that looks like a path.
         name = file if "/" in file or "." in file else "the file"
         raise UserError(f"cannot read {name} ({err.strerror}): give its name, or - for standard input") from err
 

@@ -33,8 +33,7 @@ def run(
     from workers.supervisor import ROLES, CannotRun, Supervisor
 
     try:
-        # Python imports modules from the working folder. If another user could write to it, this command would run that
-        # user's code.
+        # Python imports modules from the working folder, so another user who can write to it could run code here.
         check_trusted(Path.cwd())
     except (NotOurs, OSError) as err:
         raise UserError(f"{err}: start r8scan run in a folder of your own") from err

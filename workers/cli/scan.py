@@ -35,7 +35,7 @@ def scan(
 
     Examples: r8scan scan . --history      git diff | r8scan scan -      r8scan scan app.apk --format json
     """
-    # Import the code that searches for tokens here and not at the top of the file, so that --help answers fast.
+    # Import this only here, so that --help answers fast.
     from workers.cli import scan_output
     from workers.cli.scan_sources import scan_all
 

@@ -84,7 +84,7 @@ def scan_all(
 
 def _digester() -> Digester:
     """Return the function that computes a token's digest, and load custom token formats."""
-    # Without R8SCAN_* variables, the default is used, because loading the settings would take too long.
+    # Loading the settings takes long, so do it only if an R8SCAN_* variable is set.
     if not any(name.upper().startswith("R8SCAN_") for name in os.environ):
         return sha256_digest
     from scanner.settings import load_settings
@@ -230,8 +230,7 @@ class _Walk:
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
         """Record the repository if the folder is a work tree or a git directory. Return True for a git directory."""
-        # Most folders are not repositories. Skip them before a `Path` is created, because creating 100,000 of these
-        # objects takes time.
+        # Most folders are not repositories, and creating 100,000 `Path` objects takes time.
         if ".git" not in names and "HEAD" not in names:
             return False
         folder = Path(path)

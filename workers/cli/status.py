@@ -41,7 +41,7 @@ def status(
 
     Example: r8scan status --json | jq .problems
     """
-    # Do not use `opened_context`, because it imports all network clients. This takes longer than reading the status.
+    # `opened_context` imports all network clients, which takes longer than reading the status.
     settings = load_settings()
     with opened_database(settings, any_version=True) as database:
 
@@ -72,7 +72,7 @@ def as_json_object(found: Overview) -> dict[str, Any]:
 
 
 def _watch(look: Callable[[], Overview]) -> None:
-    from rich.live import Live  # imported here, because only --watch needs it
+    from rich.live import Live  # only --watch needs this import
 
     with Live(_screen(look()), console=Console(highlight=False), screen=False, auto_refresh=False) as live:
         try:

@@ -46,7 +46,7 @@ class FittedTable:
         cells = [[self.columns[number], *(row[number] for row in self.rows)] for number in shown]
         widths = [max(_lines(cell) for cell in column) for column in cells]
         least = [max(_longest_word(cell) for cell in column) for column in cells]
-        least[0] = widths[0]  # never wrap the first column, which contains the rows' names
+        least[0] = widths[0]  # never wrap the first column, which names the rows
         between = 2 * PADDING * len(widths) - 1
         excess = sum(widths) + between - width
         if sum(least) + between > width:

@@ -54,7 +54,7 @@ def queue_lengths(settings: Settings) -> dict[str, int]:
 @contextmanager
 def connected(settings: Settings) -> Iterator[redis.Redis]:
     """Yield a Redis client with short timeouts. It connects when it is first used."""
-    import redis  # imported here, because this import takes as long as the rest of the status
+    import redis  # this import takes as long as the rest of the status
 
     from workers.celery_settings import broker_url
 
@@ -76,7 +76,7 @@ def write_refusal(database: Database) -> str | None:
             session.execute(update(Heartbeat).values(version=Heartbeat.version))
     except Exception as err:
         if is_conflict(err):
-            return None  # another process is writing the same rows, so the database can be written
+            return None  # another process is writing the same rows, so the database is writable
         if not is_unavailable(err) and "read-only" not in str(err):
             raise
         return reason(err)

@@ -65,8 +65,7 @@ class Heart:
 
     def start(self) -> None:
         """Start the thread that writes the heartbeat every ten seconds."""
-        # Record a sign of life for this process now. A forked process inherits the time of its parent's last sign of
-        # life, and would look silent if that was long ago.
+        # Record a sign of life now, because a forked process has inherited an old one from its parent.
         self._pulse.try_to_connect()
         self._thread.start()
 
@@ -105,8 +104,7 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # Open a new connection for each heartbeat. A connection that is kept open would be shared with child
-                # processes that are forked later.
+                # A connection that is kept open would be shared with child processes.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
         except Exception as err:  # noqa: BLE001 - after any error, it is tried again soon

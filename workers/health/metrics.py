@@ -301,8 +301,7 @@ def _visible_to_seen(session: Session) -> list[float]:
         select(Exposure.published_at, Exposure.seen_at)
         .join(Incident, Incident.id == Exposure.incident_id)
         .where(Incident.detected_at > db_now(-DAY_SECONDS), Exposure.published_at.is_not(None), is_no_canary())
-        # Leave out places where the token was found after it was disabled. They may have been public for years, but did
-        # not delay the disabling.
+        # Leave out places where the token was found after it was disabled. They did not delay the disabling.
         .where(Exposure.seen_at <= Incident.disabled_at)
         .limit(MAX_DELAYS)
     )

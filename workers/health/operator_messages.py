@@ -30,8 +30,7 @@ def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence
     for channel in channels:
         key = undelivered.key(channel.name)
         was_failing = key in kept
-        # A failing channel is itself a problem. Do not send this problem on the same channel, because the message would
-        # arrive only when the problem is over.
+        # Do not report a failing channel on the same channel: the message would arrive only when the problem is over.
         new = [one for one in news if (one.name, one.subject) != (Kind.OPERATOR_NOT_REACHED, channel.name)]
         due = [*kept.pop(key, ()), *new]
         if not due:
@@ -47,7 +46,7 @@ def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence
         else:
             if was_failing:
                 _forget(database, key)
-    _forget(database, *kept)  # the remaining channels are no longer in the settings
+    _forget(database, *kept)  # the other channels are no longer in the settings
 
 
 def _keep(database: Database, key: str, news: Sequence[News], error: str) -> None:

@@ -118,7 +118,7 @@ def _without_followers(database: Database, settings: Settings, found: Overview) 
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []
     if not (has_beat and processes.has_consumer(found.processes, "polling")):
-        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # without these processes, no source is polled
+        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # then no source is polled
     if not (has_beat and processes.has_consumer(found.processes, "responding")):
         followers.append(Kind.CANARY_NOT_PLANTED)
     return [one for one in problems if one.kind not in followers]

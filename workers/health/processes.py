@@ -63,7 +63,7 @@ def _causes(
     if refusal := broker_state.write_refusal(database):
         todo = "repair it; finds and events wait in the spool"
         return [Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo)]
-    # The web server does not search for tokens. If only the web server runs, the service counts as not running.
+    # The web server does not search for tokens, so the service needs another process to count as running.
     workers = [one for one in processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
@@ -74,8 +74,7 @@ def _causes(
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
         redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
-        # Without Redis, workers look silent, so do not report them separately. The web server does not need Redis, so
-        # its silence is a problem of its own.
+        # Without Redis, all workers look silent, but the web server does not need Redis.
         return [redis_away, *(one for one in silent if one.subject.startswith(WEB))]
     return list(silent)
 
@@ -131,7 +130,7 @@ def _is_forgotten(one: ProcessRow, processes: Sequence[ProcessRow]) -> bool:
 
 def _not_running(workers: Sequence[ProcessRow]) -> Problem:
     newest = min(workers, key=lambda one: one.silent_seconds, default=None)
-    if newest is None:  # no rows, because a process deletes its row when it ends normally
+    if newest is None:  # a process deletes its row when it ends normally
         return Problem(Kind.NOT_RUNNING, "no worker runs", "start r8scan run")
     sentence = f"no worker runs, the last was seen {span(newest.silent_seconds)} ago"
     return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)

@@ -1,7 +1,5 @@
 """Records when the thread that receives messages last made progress, to detect a stuck worker."""
 
-# Celery's own heartbeats continue even if a worker no longer takes messages.
-
 from __future__ import annotations
 
 import time

@@ -139,7 +139,7 @@ def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iter
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
-        if separator:  # the text after the colon says what to do
+        if separator:  # what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
@@ -201,8 +201,7 @@ def _clock(state: SourceState) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Do not count dropped sightings (unconfirmed tokens) as pushes. A flood of invented tokens causes them, and more
-    # workers would not help against it.
+    # Dropped sightings (unconfirmed tokens) are not pushes, and more workers would not help against them.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
@@ -252,7 +251,7 @@ def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
-                # When the quota's time window has ended, the whole quota is available again.
+                # After the end of its time window, the whole quota is available again.
                 remaining=row.remaining if row.resets_at and row.resets_at > now else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,

@@ -92,8 +92,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # Another worker may have claimed a stopped job again, with a new deadline. Such a job is reported as running only
-    # when its new deadline is near. Until then it is reported as stopped.
+    # A stopped job that was claimed again counts as running only when its new deadline is near.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

@@ -90,7 +90,7 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
     )
     mails = select(Notification.channel, func.count()).where(
         Notification.state == NotificationState.SENT,
-        # For a sent message, this column contains the time of sending. It has an index, unlike the column `sent_at`.
+        # For a sent message, this column contains the time of sending. `sent_at` has no index.
         Notification.next_attempt_at > since,
     )
     waiting = Counter[str]()

@@ -17,10 +17,10 @@ INTERVAL_SECONDS = 5.0
 class Notifier:
     """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable, it does nothing."""
 
-    # It also does nothing in a forked process, because systemd accepts messages only from the main process.
+    # In a forked process, it does nothing, because systemd accepts messages only from the main process.
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
-        # systemd writes the names of abstract sockets with @ in place of the leading zero byte.
+        # systemd writes @ for the zero byte at the beginning of an abstract socket's name.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._clock = clock
         self._sent_at: float | None = None
@@ -43,7 +43,7 @@ class Notifier:
             try:
                 listener.sendto(message.encode(), self._address)
             except OSError:
-                # Ignore the error. If systemd receives no messages from this process for long, it ends the process.
+                # Ignore the error: systemd ends a process from which it receives no messages.
                 return
 
 

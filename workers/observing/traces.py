@@ -117,8 +117,6 @@ class Tracing:
 class _Steps(logging.Handler):
     """A log handler that puts log records about steps of incidents into a queue."""
 
-    # If the queue is full, the record is dropped.
-
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
         super().__init__()
         self._steps = steps

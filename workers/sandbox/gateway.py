@@ -59,8 +59,7 @@ class Cache:
         live = self.is_live(digest)
         with self._lock:
             self.asked += 1
-            # If an announcement arrived while the store was asked, the store's answer may be outdated. Do not cache it
-            # then.
+            # Do not cache an answer that an announcement may have made outdated.
             if live and generation == self._generation:
                 if len(self.entries) >= MAX_ENTRIES:
                     self.entries.clear()
@@ -81,7 +80,6 @@ class Cache:
 
 def webhook(cache: Cache, secret: str) -> Route:
     """Return the route `POST /r8scan`, which receives signed announcements of disabled tokens."""
-    # An old timestamp is refused, because somebody may have recorded the request and sent it again.
 
     async def take(request: Request) -> Response:
         body = await request.body()
@@ -112,8 +110,7 @@ def following(
         missed: Called after each outage of Redis. It must call `catch_up`. After an error, it is called again later.
         pause: Seconds between two attempts to reach Redis during an outage.
     """
-    # Switch off the client's own retries. They would hide an outage of Redis, and announcements sent during the outage
-    # would be missed.
+    # The client's own retries would hide an outage of Redis, and announcements would be missed.
     connection: Any = redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0))
     last: bytes | None = _newest(connection, stream)
     stop = threading.Event()
@@ -123,9 +120,7 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the stream's position first, then ask for the missed announcements. An announcement that
-                    # arrives between these steps is then handled twice, which is harmless. In the other order it would
-                    # be missed.
+                    # Read the stream's position first. In the other order, an announcement in between would be missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

@@ -81,7 +81,7 @@ class Discovery:
         if len(page) == LIST_SIZE:
             headers["Link"] = f'<{self._github.api_url}/repositories?since={page[-1].id}>; rel="next"'
         listed: list[Any] = [self._listed(repository) for repository in page]
-        # The real GitHub's list sometimes contains null and repeated entries. Imitate this if a test asks for it.
+        # GitHub's list sometimes contains null and repeated entries.
         listed[1:1] = [None, listed[0]] if listed and self._github.strange_lists else []
         return JSONResponse(listed, headers=headers)
 
@@ -128,7 +128,6 @@ def node_id(repository: Repository) -> str:
 
 def push_now(github: SandboxGitHub, name: str, tip: str, *, at: float | None = None) -> Repository:
     """Record a push of the commit `tip` at the time `at` (seconds since the epoch; default: now)."""
-    # The repository need not exist on the disk.
     moment = time.time() if at is None else at
     repository = github.repositories.get(name.lower()) or github.list_repository(name, created_at=moment)
     repository.tip, repository.pushed_at = tip, moment

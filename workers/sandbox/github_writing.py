@@ -35,7 +35,6 @@ class Writing:
         """Respond with the id of a file's content (GET), or write the file (PUT):
         https://docs.github.com/rest/repos/contents
         """
-        # A request that changes a file must contain the id of the old content.
         repository = self._own.find(request)
         refused = self._own.refused(request, "contents")
         if refused is not None or repository is None:

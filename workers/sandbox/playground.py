@@ -198,13 +198,12 @@ def _typed(cause: Callable[[str], Leak], console: Console) -> Iterator[None]:
             try:
                 selector.register(sys.stdin, selectors.EVENT_READ)
             except (OSError, ValueError):
-                return  # standard input is a file or empty, so no person types
+                return  # nobody types, because standard input is a file or empty
             rest = b""
             while not ended.is_set():
                 if not selector.select(0.2):
                     continue
-                # Do not use readline. It could read two lines at once and keep the second in its buffer, where the
-                # selector does not see it.
+                # `readline` could keep a second line in its buffer, where the selector does not see it.
                 part = os.read(sys.stdin.fileno(), MAX_TYPED)
                 if not part:
                     return

@@ -21,7 +21,7 @@ from scanner.records.states import Decision, SightingState
 class DueWork:
     """The kinds of work that the sweeper may have to start. A field may be True although nothing is due."""
 
-    # The sweeper is a task that runs every two seconds. One query makes it cheap while there is no work.
+    # The sweeper is a task that runs every two seconds, so this must be cheap while there is no work.
 
     look_up: bool = True
     finish: bool = True
@@ -40,8 +40,7 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest. This is quicker to read than the number of rows. It is never lower
-    # than the number of rows minus one.
+    # The difference of the highest and lowest id is quicker to read than the number of rows.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 
@@ -50,12 +49,12 @@ def _statement() -> Select[Any]:
     """Return the SQL query for `due_work`."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
-        # All states match. Name them anyway, because the index begins with the state and could not be used otherwise.
+        # The index begins with the state, so name all states.
         _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Include jobs that are not due yet, because the step `wake` also drops jobs when there are too many.
+        # The step `wake` also drops surplus jobs that are not due yet.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
     """Start all due work, even if its message was lost or its worker has died."""
-    _guarded(_recover_spool)  # first, because it saves entries that the other steps then process
+    _guarded(_recover_spool)  # first, because it creates work for the other steps
     for step in _steps_with_work():
         _guarded(step)
 
@@ -66,13 +66,13 @@ def _steps_with_work() -> list[Callable[[], object]]:
         _shed_sightings: due.shed_sightings,
     }
     found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
-    # Put `_wake_due` last. It starts tasks, and the other steps may create work for these tasks.
+    # `_wake_due` is the last, because the other steps may create work for its tasks.
     return [*found, _wake_due] if found or due.wake else []
 
 
 def _guarded(step: Callable[[], object]) -> None:
     """Run one step of `sweep`. Log an error, so that the other steps still run."""
-    # An outage or a newer version of the database makes the other steps fail, too, so such an error is raised.
+    # In an outage, or if the database is newer than this program, the other steps would fail, too.
     try:
         step()
     except Exception as err:
@@ -182,8 +182,7 @@ def _tidy() -> None:
         announcements.purge_expired(session)
         heartbeats.purge_expired(session)
         canaries.purge_expired(session)
-    # Use a separate transaction for each table. A single transaction that deletes a million rows would block all other
-    # writers.
+    # A single transaction that deletes a million rows would block all other writers.
     for old in (
         ReadObject.read_at < db_now(-READ_OBJECTS_KEPT_DAYS * 86400),
         SeenEvent.seen_at < db_now(-SEEN_EVENTS_KEPT_DAYS * 86400),

@@ -15,7 +15,7 @@ def deliver() -> None:
     """Send a limited number of due mails."""
     with bulkheads.slot("deliver") as is_free:
         if not is_free:
-            return  # enough of these tasks run, and each starts this task again at its end
+            return  # enough of these tasks run already
         context = current_context()
         report = deliver_due(context.database, context.transport, context.identity, rate=context.settings.mail_rate)
     if report.claimed:

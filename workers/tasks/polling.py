@@ -31,8 +31,7 @@ def poll(source: str) -> None:
         for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
             wake(task, min(report.jobs, MAX_WAKES))
     if report.candidates:
-        # Ask the token store about the found tokens in another task. If the store hangs, that blocks no thread that
-        # polls.
+        # A hanging token store must not block a thread that polls.
         wake("r8scan.look_up")
 
 

@@ -101,7 +101,7 @@ async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes:
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    # Check only the size, because h11 (the HTTP parser) has already refused malformed and contradictory lengths.
+    # The HTTP parser h11 has already refused malformed lengths.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
     started = time.monotonic()

@@ -53,8 +53,7 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # The inner dictionaries are used as ordered sets: all their values are None. `wait` moves a connection to the
-        # end, so the connection that has waited longest comes first.
+        # The inner dictionaries are ordered sets. The connection that has waited longest comes first.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -118,8 +117,7 @@ class ConnectionTable:
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # If there is a connection on which no request was answered yet, close it, because the others more likely belong
-        # to real clients.
+        # A connection without any answered request is less likely to belong to a real client.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

@@ -44,7 +44,7 @@ class Intake:
             RequestRefused: The status is 503 if the thread pool is full. See `read_body` for other statuses.
         """
         if self._pool.is_full:
-            # All threads are busy and the queue is full. Refuse the request now, before its body is read for nothing.
+            # The thread pool is full, so do not read the body.
             raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:

@@ -22,7 +22,7 @@ def routes(context: Context) -> list[Route]:
     key = context.settings.metrics_key
     if key is None:
         return []
-    from workers.health.metrics import exposition  # imported here, because only this needs the Prometheus library
+    from workers.health.metrics import exposition  # only this needs the Prometheus library
 
     pool = Pool(threads=1, queue=4)
     kept: list[tuple[float, bytes]] = []

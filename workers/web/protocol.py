@@ -1,7 +1,5 @@
 """uvicorn's HTTP/1.1 protocol, with a deadline for each phase of a connection, such as receiving the headers."""
 
-# Without deadlines, a client that sends nothing could keep a connection open forever.
-
 from __future__ import annotations
 
 import asyncio
@@ -97,8 +95,7 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # The server refused the request before the whole body arrived. Close the connection. Otherwise the server
-            # would have to read the rest of the body before the next request.
+            # After a refusal, the server would have to read the rest of the body before the next request.
             self.server_state.total_requests += 1
             self.finish()
             return
@@ -128,8 +125,7 @@ class BoundedProtocol(H11Protocol):
         if cycle is None:
             self._enter("head")
         elif cycle.response_complete:
-            # Between two requests, the web server uvicorn applies its own time-out. When the next request begins,
-            # uvicorn sets `timeout_keep_alive_task` to None.
+            # uvicorn sets `timeout_keep_alive_task` to None when the next request begins.
             self._enter("head" if self.timeout_keep_alive_task is None else "idle")
         else:
             self._enter("body" if cycle.more_body else "answer")

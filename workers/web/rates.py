@@ -36,8 +36,7 @@ class _Bucket:
 class RateLimiter:
     """A rate limiter with a token bucket for each network, and one bucket that all networks share."""
 
-    # If the shared bucket is empty, a network whose own bucket is full takes units from a reserve. So a flood of
-    # requests does not lock out a client that sends few requests.
+    # If the shared bucket is empty, networks that send few requests take units from a reserve.
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         wide = Rate(per_network.burst * WIDE_FACTOR, per_network.per_minute * WIDE_FACTOR)

@@ -68,7 +68,7 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
         application,
         loop="asyncio",
         log_config=None,
-        # Log only errors. At a lower level, uvicorn logs each malformed request, so anybody could fill the log.
+        # At a lower level, uvicorn logs each malformed request, so anybody could fill the log.
         log_level="error",
         access_log=False,
         lifespan="off",
@@ -106,7 +106,7 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # asyncio has limited the queue of new connections to MAX_ACCEPTED_AT_ONCE. Set it to BACKLOG, which is larger.
+    # asyncio has set a smaller limit for new connections.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:

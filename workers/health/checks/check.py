@@ -139,7 +139,7 @@ def _result(check: Check) -> Result:
             return Result(check.name, State.FAILED, f"the database cannot be used ({_line(reason(err))})", todo)
         if is_unavailable(err):
             return Result(check.name, State.FAILED, "the database cannot be used", "see the check of the database")
-        # Show only the error's type, because the text of an unexpected error may contain an address with a password.
+        # The text of an unexpected error may contain a password, so show only the error's type.
         return Result(check.name, State.FAILED, f"it failed with {type(err).__name__}", "report this as a bug")
 
 

@@ -70,7 +70,7 @@ def check_beat(context: Context) -> str:
         return "has just been seen"
     newest = min((one.silent_seconds for one in running if one.role == BEAT), default=None)
     sentence = f"beat was seen {span(newest)} ago" if newest is not None else "beat does not run"
-    # Beat (the scheduler) deletes its row when it ends normally. Then show how long ago the last poll was.
+    # Without a row, beat (the scheduler) has ended normally. Show how long ago the last poll was.
     if newest is None and polled_at is not None:
         sentence += f", the last poll was {span(now - polled_at)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")
@@ -78,7 +78,6 @@ def check_beat(context: Context) -> str:
 
 def check_clock(context: Context, clock: Callable[[], float] = time.time) -> str:
     """Check that this machine's clock agrees with the clocks of the database and of GitHub."""
-    # GitHub's clock is not compared if GitHub does not answer.
     with context.database.read() as session:
         now = session.execute(select(db_now())).scalar_one()
     compared = ["the database's"]

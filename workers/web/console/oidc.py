@@ -146,8 +146,7 @@ class Provider:
         auth = None
         ways = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if secret is not None and "client_secret_basic" in ways:
-            # The standard requires the client's id and secret to be form-encoded:
-            # https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
+            # The id and secret must be form-encoded: https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1
             auth = httpx.BasicAuth(quote(self._client_id, safe=""), quote(secret.get_secret_value(), safe=""))
         else:
             form["client_id"] = self._client_id
@@ -161,7 +160,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # Compare with the issuer in the provider's metadata. It may end in a slash, unlike the one in the settings.
+            # The issuer in the provider's metadata may end in a slash, unlike the one in the settings.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},
@@ -204,10 +203,10 @@ class Provider:
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
         """Return the values of the role claim, or None if it is missing or unverified."""
-        # If no claim has exactly the name `a.b`, this name means the member `b` of the claim `a`.
+        # If no claim has the name `a.b`, this name means the member `b` of the claim `a`.
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
-            return None  # the provider has not verified that this address is the person's
+            return None  # the provider has not verified the address
         if found is None:
             found = claims
             for part in self._settings.oidc_role_claim.split("."):
@@ -251,8 +250,7 @@ class Provider:
                 client.stream(method, address, **given) as answer,
             ):
                 if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                    # Refuse compressed answers. httpx decompresses a whole piece at once, so a small piece could fill
-                    # the memory before its size can be checked.
+                    # A small compressed piece could fill the memory, because httpx decompresses it at once.
                     raise OidcError("the identity provider's answer is compressed")
                 body = b""
                 for piece in answer.iter_bytes():
@@ -285,7 +283,7 @@ def credential(settings: Settings) -> str:
 def name_of(claims: dict[str, Any], settings: Settings) -> str:
     """Return the person's name for the audit log, or the provider's id if there is no verified name."""
     given = claims.get(settings.oidc_name_claim)
-    # Some providers send the claim `email_verified` as text instead of a boolean.
+    # Some providers send `email_verified` as text.
     is_unverified = settings.oidc_name_claim == "email" and claims.get("email_verified", True) not in (True, "true")
     name = given if isinstance(given, str) and given.strip() and not is_unverified else str(claims["sub"])
     return OIDC_PREFIX + printable(name)

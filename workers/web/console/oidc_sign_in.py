@@ -109,8 +109,7 @@ class OidcSignIn:
             raise OidcError(STARTED_ELSEWHERE)
         if error := given.get("error"):
             raise OidcError(f"the identity provider refused: {printable(error)}")
-        # If the answer names its issuer, the issuer must be the configured provider:
-        # https://www.rfc-editor.org/rfc/rfc9207
+        # The issuer in the answer must be the configured provider: https://www.rfc-editor.org/rfc/rfc9207
         if given.get("iss", "").rstrip("/") not in ("", self._console.context.settings.oidc_issuer):
             raise OidcError("the answer comes from another identity provider")
         if not 0 < len(given.get("code", "")) <= MAX_CODE:

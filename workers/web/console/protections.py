@@ -25,8 +25,7 @@ HEADERS = {
     "Content-Security-Policy": CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    # Do not use "no-referrer". Browsers would then send `Origin: null` with the console's own forms, and
-    # `comes_from_here` would refuse these requests.
+    # With "no-referrer", browsers would send `Origin: null` with the console's own forms.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",

@@ -87,8 +87,7 @@ def visible(value: Any) -> Any:
     is_ordinary = value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN
     if is_ordinary and not any(prefix in value for prefix in prefixes()):
         return value
-    # Nearly every page shows hints (the first and last characters of a token). Do not call `clean` for them, because it
-    # would load the patterns of tokens, which need 10 MB.
+    # Nearly every page shows hints (parts of a token). For them, `clean` would load patterns that need 10 MB.
     return value if is_hint(value) else clean(value, MAX_SHOWN)
 
 
@@ -145,8 +144,7 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a rounded number as text, with separators between thousands."""
-    # Return `Markup`. In plain text, `visible` would replace the narrow spaces by ordinary spaces, and browsers break
-    # lines at ordinary spaces.
+    # In plain text, `visible` would replace the narrow spaces, and browsers could break the line there.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 

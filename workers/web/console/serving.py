@@ -50,13 +50,11 @@ STATEMENT_SECONDS = 5
 """The time limit of a query on PostgreSQL, so that the console cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # Make PostgreSQL plan each query with its actual values. A generic plan does not consider how many incidents match
-    # the filter, so it may read all incidents.
+    # A generic plan does not consider how many incidents match the filter.
     "SET LOCAL plan_cache_mode = force_custom_plan; "
-    # By default PostgreSQL assumes that random reads are slow. It would then read a whole table in the list's order,
-    # instead of using an index to read only the rows that match the filter.
+    # PostgreSQL assumes that random reads are slow, and would then not use the indexes.
     "SET LOCAL random_page_cost = 1.1; "
-    # Switch off the compilation of queries. Compiling takes longer than running these queries, which read little.
+    # Compiling these short queries takes longer than running them.
     "SET LOCAL jit = off"
 )
 SIGN_IN = "/console/sign-in"
@@ -280,8 +278,7 @@ class Console:
             found = sessions.find(session, secret, self.context.settings)
         if found is None:
             return None
-        # The JavaScript library htmx also sends requests to refresh an open page. These must not keep the session from
-        # timing out.
+        # Requests with which the library htmx refreshes an open page must not prolong the session.
         if found.is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, found.person)
@@ -320,7 +317,7 @@ def form_of(body: bytes) -> dict[str, str]:
 
 def cookie_name(request: Request) -> str:
     """Return the name of the session cookie."""
-    # Browsers accept a cookie with the prefix `__Host-` only over HTTPS and only from this host.
+    # Browsers accept the prefix `__Host-` only over HTTPS and only from this host.
     return "__Host-r8scan" if is_encrypted(request) else "r8scan"
 
 

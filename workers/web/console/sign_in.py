@@ -50,7 +50,7 @@ class SignIn:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._oidc: OidcSignIn | None = None
         if console.context.settings.oidc_issuer is not None:
-            # Import this only if it is needed, because its libraries take ten megabytes.
+            # The libraries for this take ten megabytes.
             from workers.web.console.oidc_sign_in import OidcSignIn
 
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)
@@ -94,7 +94,7 @@ class SignIn:
         if person is None:
             refusals.of_this_process.add("sign_in_refused", network_of(request), "wrong name or password")
             return self._page(request, back, WRONG, 401)
-        # This needs no lock, because only the single thread of the hashing pool changes `_known`.
+        # Only the single thread of the hashing pool changes `_known`, so no lock is needed.
         self._known[name, network_of(request)] = None
         while len(self._known) > MAX_KNOWN_NETWORKS:
             self._known.popitem(last=False)

@@ -41,8 +41,7 @@ def show(view: View) -> Response:
     problems = [one for one in known if one.kind not in DECISIONS]
     processes = sorted(found.processes, key=lambda one: (one.silent_seconds <= SILENT_SECONDS, one.role, one.host))
     with view.reading() as session:
-        # Show reported tokens in a separate list. Otherwise one report with many tokens would push all leaks off this
-        # page.
+        # One report with many tokens must not push all leaks off this page.
         newest = incidents.page(session, Filter(cause=Cause.PUBLIC_REPOSITORY), rows=NEWEST)
         reported = incidents.page(session, Filter(cause=Cause.COMPROMISE_SIGNS), rows=NEWEST_REPORTED)
         queued = [row for row in found.queues if row.state == JobState.QUEUED]
@@ -105,7 +104,7 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return a light for each part of the service. It is green only if the part was tested and has no problem."""
     messages = found.broker_messages
-    # Do not count the web server and beat (the scheduler) as workers, because they do not search for leaks.
+    # The web server and beat (the scheduler) do not search for leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
@@ -119,7 +118,7 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = []
     for name, kinds in PARTS:
-        # Leave out problems with messages to API gateways, because they say nothing about the mail server.
+        # Messages to API gateways say nothing about the mail server.
         of_parts = (one for one in found.problems if one.subject not in (Channel.STREAM, Channel.WEBHOOK))
         red = next((problem for problem in of_parts if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"

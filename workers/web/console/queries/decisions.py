@@ -93,8 +93,7 @@ def _now(session: Session) -> datetime:
 
 def last_brake_decision(session: Session) -> AuditEntry | None:
     """Return the audit entry of the latest decision about waiting reports, or None."""
-    # Without "+ 0", PostgreSQL would read the audit log backwards until it finds one of these rare entries. That is
-    # slow.
+    # Without "+ 0", PostgreSQL would search the audit log backwards for these rare entries, which is slow.
     newest = select(func.max(AuditEntry.id + 0)).where(AuditEntry.what.in_(BRAKE_DECISIONS))
     last_id = session.execute(newest).scalar()
     return None if last_id is None else session.get(AuditEntry, last_id)

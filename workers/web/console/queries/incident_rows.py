@@ -87,8 +87,7 @@ def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uu
         .correlate(Incident)
         .subquery()
     )
-    # Leave out places where the token was found after it was disabled. Such a place may have been published much
-    # earlier, so the time until the token was disabled would look too long.
+    # Leave out places where the token was found after it was disabled. They did not delay the disabling.
     before = case((place.c.seen_at <= Incident.disabled_at, place.c.published_at))
     statement = select(
         Incident.id,
@@ -107,8 +106,7 @@ def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uu
 
 def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
     states: dict[uuid.UUID, set[str]] = defaultdict(set)
-    # `mail_state` is a copy of the mail's state. With this copy, a page of the list reads half as many disk blocks as
-    # with the mails themselves.
+    # This copy of the mail's state halves the number of disk blocks to read.
     statement = select(NotificationSubject.incident_id, NotificationSubject.mail_state).where(
         NotificationSubject.incident_id.in_(wanted), NotificationSubject.channel == OWNER_CHANNEL
     )

@@ -109,7 +109,7 @@ class Page:
 class _Keys:
     """The columns by which a query sorts incidents: detection time and id."""
 
-    # Other tables contain copies of both columns, so that one of their indexes can find the newest incidents.
+    # Other tables contain copies of these columns for their indexes.
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
     id: ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -139,8 +139,7 @@ def page(
     Raises:
         BadFilter: The cursor is malformed.
     """
-    # For the first page, read up to `counted` keys, so that this query also counts the matching incidents. This saves a
-    # second query.
+    # On the first page, this query also counts the matching incidents.
     keys = session.execute(
         _keys_of(session, criteria, before=before).limit(1 + max(rows, 0 if before else counted))
     ).all()
@@ -197,15 +196,12 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if any(is_rare(session, one) for one in _names(criteria)):
-        # Few incidents match. Without OFFSET, the database may read all incidents, newest first, until it finds the
-        # matching ones. This takes seconds if they are old. With OFFSET, it finds the matching ones with an index, and
-        # then sorts them.
+        # Few incidents match. OFFSET makes the database find them with an index instead of reading all incidents.
         rare = select(Incident.detected_at, Incident.id).where(*direct)
         rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
         keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
     elif not direct:
-        # Use one of the filter's conditions to choose an index that is sorted like the list. The database tests the
-        # other conditions for each row of this index.
+        # Use one condition to choose an index that is sorted like the list.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)
@@ -276,8 +272,7 @@ def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # `repository_key` contains only the first MAX_REPOSITORY_KEY characters of the name. If the name may be longer,
-    # also compare the whole name.
+    # `repository_key` contains only the beginning of a long name.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -300,7 +295,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the cursor of the list has no time zone: begin with its first page")
-    # The second condition alone selects the right rows. The first lets the database start reading the index at `at`.
+    # The second condition alone would suffice. The first lets the database start its index at `at`.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),
@@ -312,8 +307,7 @@ def _day(value: str, name: str) -> datetime | None:
         return None
     try:
         day = date.fromisoformat(value)
-        # Limit the year, because callers add a day and convert between time zones. For the years 1 and 9999, Python
-        # could not represent the result.
+        # Callers add a day and convert time zones, which fails for the years 1 and 9999.
         return datetime(min(max(day.year, 1970), 9998), day.month, day.day, tzinfo=UTC)
     except ValueError:
         raise BadFilter(f"{name} must be a day, such as 2026-11-01") from None
