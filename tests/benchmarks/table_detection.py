@@ -1,4 +1,8 @@
-"""Makes the two tables of encodings and containers in docs/detection.md.
+"""Makes the tables of encodings and containers in docs/detection.md.
+
+The first table is for the default token format. It also shows what Kingfisher, another secret scanner, finds. The
+second table lists the kinds of files in which a token is not found and nothing is counted as unread. The third table is
+for three other formats.
 
 Run: python -m tests.benchmarks.table_detection [--write] (With --write, it writes the tables into docs/detection.md.
 The first table is written only if Kingfisher is installed.)
@@ -16,11 +20,13 @@ from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, TokenFormat, parse_formats, use_formats
 from tests.benchmarks import kingfisher
 from tests.scanner.detection.container_builders import CONTAINERS
-from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
+from tests.scanner.detection.silent_kinds import SILENT_KINDS
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
-SECTIONS = ("Encoding", "Container", "Not found, known")
+SECTIONS = ("Encoding", "Container")
 PAGE = Path(__file__).parents[2] / "docs" / "detection.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+BEGIN_SILENT, END_SILENT = "<!-- table of silent kinds -->", "<!-- end of table of silent kinds -->"
 BEGIN_OTHERS, END_OTHERS = "<!-- table of other formats -->", "<!-- end of table of other formats -->"
 OTHERS = "sk_live_[0-9a-zA-Z]{24},hf_[A-Za-z]{34},acme-[a-f0-9]{32}"
 
@@ -30,12 +36,10 @@ def cases(form: TokenFormat = DEFAULT_FORMATS[0]) -> Iterator[tuple[str, str, by
     content.
     """
     number = 0
-    sections = {"Encoding": ENCODINGS, "Not found, known": NOT_FOUND}
-    for section, encoders in sections.items():
-        for name, encode in encoders.items():
-            number += 1
-            token = random_token(random.Random(number), form)
-            yield section, name, token, encode(token, random.Random(7))
+    for name, encode in ENCODINGS.items():
+        number += 1
+        token = random_token(random.Random(number), form)
+        yield "Encoding", name, token, encode(token, random.Random(7))
     for name, build in CONTAINERS.items():
         number += 1
         token = random_token(random.Random(number), form)
@@ -90,6 +94,13 @@ def table(program: str | None) -> str:
     return "\n".join(lines)
 
 
+def silent_table() -> str:
+    """Return the table of the kinds of files in which a token is not found and nothing is counted as unread."""
+    lines = ["| A token is not found, and nothing says so | Reason |", "| --- | --- |"]
+    lines += [f"| {name.replace('|', chr(92) + '|')} | {kind.reason} |" for name, kind in SILENT_KINDS.items()]
+    return "\n".join(lines) + "\n"
+
+
 def _word(found: bool) -> str:
     return "found" if found else "–"
 
@@ -100,7 +111,7 @@ def _write(made: str, begin: str, end: str) -> None:
 
 
 def main() -> None:
-    """Print both tables, or write them into docs/detection.md."""
+    """Print the tables, or write them into docs/detection.md."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--write", action="store_true")
     program = kingfisher.binary()
@@ -108,9 +119,10 @@ def main() -> None:
     if parser.parse_args().write:
         if program is not None:
             _write(made, BEGIN, END)
+        _write(silent_table(), BEGIN_SILENT, END_SILENT)
         _write(made_of_others, BEGIN_OTHERS, END_OTHERS)
     else:
-        print(made, made_of_others, sep="\n")
+        print(made, silent_table(), made_of_others, sep="\n")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "brotli": ("Brotli", "WOFF2"),
     "blosc": ("Blosc", "shuffled"),
     "text_files": ("diagram", "PHP", "archive after", "7z after"),
+    "exports": ("RTF of Outlook", "event stream with text", "array of answers", "diagram of draw.io in", "drawing"),
     "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 from collections.abc import Iterator
+from urllib.parse import unquote_to_bytes
 
 import regex
 
@@ -37,8 +38,15 @@ def has_http_bodies(content: bytes) -> bool:
 
 
 def diagram_members(container: Container) -> Iterator[Member]:
-    """Yield each diagram of a draw.io file."""
-    for match in _DIAGRAM.finditer(whole(container)):
+    """Yield each diagram of a draw.io file. In a PNG picture, the whole file is percent-encoded."""
+    content = whole(container)
+    if content.startswith(b"%3C"):
+        content = unquote_to_bytes(content)
+        container.meter.take(len(content))
+        container.meter.enter()
+        yield Member("diagram", content)
+        return
+    for match in _DIAGRAM.finditer(content):
         stream = Container("diagram", _decoded(match[1]), container.meter)
         container.meter.enter()
         yield Member("diagram", raw_deflate(stream))

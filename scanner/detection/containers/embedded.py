@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import TYPE_CHECKING
 
-from scanner.detection.containers import decompressors
+from scanner.detection.containers import decompressors, outlook_texts
 from scanner.detection.containers.blosc_chunks import (
     embedded_blosc_chunks,
     has_unread_filter,
@@ -66,7 +66,7 @@ _LZMA = (*(b"]\0\0%c\0" % (1 << bit) for bit in range(8)), *(b"]\0\0\0%c" % size
 _MAGICS = (
     *_LZMA,
     *(*_ZLIB, b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"PK\x03\x04"),
-    *(_SEVEN_ZIP, _RAR, _LZ4, _SNAPPY),
+    *(_SEVEN_ZIP, _RAR, _LZ4, _SNAPPY, outlook_texts.MAGIC),
 )
 
 
@@ -129,6 +129,12 @@ def embedded_members(container: Container) -> Iterator[Member]:
         if magic == _SEVEN_ZIP:
             yield from seven_zip_members(Container(container.name, content[start:], meter))
             break
+        if magic == outlook_texts.MAGIC:
+            text = outlook_texts.decompressed_text(content, start)
+            meter.take(len(text))
+            meter.decode(len(text))
+            yield Member(f"stream at {start:#x}", text)
+            continue
         damaged = meter.unread["damaged"]
         expanded = meter.expanded
         tail = _Tail(content, start)
@@ -229,6 +235,8 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
         return len(head) > 6 and head[4] & 0xC2 == 0x40 and head[5] in (0x40, 0x50, 0x60, 0x70)
     if magic == _SNAPPY:
         return True
+    if magic == outlook_texts.MAGIC:
+        return outlook_texts.begins_text(content, at)
     if magic[0] == 0xFD:
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:

@@ -1,5 +1,5 @@
-"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, or one JSON object per
-line.
+"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, one JSON object per line, or
+an array of JSON objects.
 """
 
 from __future__ import annotations
@@ -18,17 +18,21 @@ _MAX_PATH = 200
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:
-    """Yield the joined strings of each JSON field that occurs in several events."""
+    """Yield the joined strings of each JSON field that occurs in several events, and the joined texts of events."""
     texts: dict[str, list[str]] = defaultdict(list)
-    meter = container.meter
-    for line in whole(container).splitlines():
+    content, meter = whole(container), container.meter
+    if content.startswith(b"["):
+        for path, text in _strings(_array(content), "", 0):
+            texts[path].append(text)
+    for line in content.splitlines():
         if not line.startswith((b"data:", b"{")) or len(line) > _MAX_EVENT_BYTES:
             continue
         meter.step(1)
+        data = line.removeprefix(b"data:")
         try:
-            event = json.loads(line.removeprefix(b"data:"))
+            event = json.loads(data)
         except (ValueError, RecursionError):
-            continue
+            event = data.removeprefix(b" ").decode("utf-8", "replace")
         for path, text in _strings(event, "", 0):
             texts[path].append(text)
     for path, pieces in texts.items():
@@ -37,6 +41,13 @@ def event_stream_members(container: Container) -> Iterator[Member]:
             meter.enter()
             meter.take(len(joined))
             yield Member(path, joined)
+
+
+def _array(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _strings(value: Any, path: str, depth: int) -> Iterator[tuple[str, str]]:

@@ -60,6 +60,7 @@ _FORMATS: dict[ContainerKind, _Format] = {
     "firefox_cache": _Format("brotli_streams", "firefox_cache_members"),
     "woff2": _Format("brotli_streams", "woff2_members"),
     "diagram": _Format("base64_fields", "diagram_members"),
+    "excalidraw": _Format("excalidraw_files", "excalidraw_members"),
     "http_bodies": _Format("base64_fields", "http_body_members"),
     "blosc": _Format("blosc_chunks", "blosc_members"),
     "phar": _Format("phar_files", "phar_members"),

@@ -48,6 +48,7 @@ ContainerKind = Literal[
     "firefox_cache",
     "woff2",
     "diagram",
+    "excalidraw",
     "http_bodies",
     "blosc",
     "phar",
@@ -158,10 +159,18 @@ def _is_json_stream(content: bytes) -> bool:
     return b'"done":false}\n{"model":' in content[:4096]
 
 
+def _is_array_stream(content: bytes) -> bool:
+    """Return whether the content is a stream of answers of Gemini, which are the objects of one JSON array."""
+    return b'"candidates"' in content[:64]
+
+
 def _is_event_stream(content: bytes) -> bool:
-    """Return whether the content is a stream of JSON events (`text/event-stream`)."""
+    """Return whether the content is a stream of events with JSON or text (`text/event-stream`)."""
     start = content.find(b"data:", 0, 1024)
-    return start >= 0 and content[start + 5 : start + 7].strip()[:1] == b"{" and b"\ndata:" in content[start:]
+    if start < 0:
+        return False
+    is_json = content[start + 5 : start + 7].strip()[:1] == b"{"
+    return b"\ndata:" in content[start:] if is_json else content.count(b"\n\ndata: ") + content.count(b"\n\nevent:") > 1
 
 
 def _is_bzip2(content: bytes) -> bool:
@@ -212,9 +221,12 @@ _ALL = (
     Signature(b"event:", "event_stream", _is_event_stream),
     Signature(b"id:", "event_stream", _is_event_stream),
     Signature(b'{"model":', "event_stream", _is_json_stream),
+    *(Signature(start, "event_stream", _is_array_stream) for start in (b"[{", b"[\n", b"[\r")),
     Signature(b"\x30\x5c\x72\xa7\x1b\x6d\xfb\xfc", "chrome_cache"),
     Signature(b"wOF2", "woff2"),
-    *(Signature(start, "diagram", has_diagram) for start in (b"<mxfile", b"<svg", b"<?xml")),
+    *(Signature(start, "diagram", has_diagram) for start in (b"<mxfile", b"<svg", b"<?xml", b"%3Cmxfile")),
+    Signature(b'{"version":"1","encoding":"bstring"', "excalidraw"),
+    Signature(b"<svg", "excalidraw", lambda content: b"payload-start -->" in content[:4096]),
     *(
         Signature(start, "http_bodies", has_http_bodies)
         for start in (b'{"', b"{\n", b"{\r", b"{ ", b"[{", b"[\n", b"[\r")

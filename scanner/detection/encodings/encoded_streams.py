@@ -12,7 +12,7 @@ import regex
 from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.limits import Meter
 
-STREAM_STARTS = frozenset((b"1f", b"78", b"\\x", b"x\\", b"0x"))
+STREAM_STARTS = frozenset((b"1f", b"1F", b"78", b"\\x", b"x\\", b"0x", b"31"))
 """The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
 MAX_STREAM_BYTES = 16 << 20
 """The maximum number of bytes of one stream that are decoded. The rest of a longer stream is ignored."""
@@ -34,6 +34,8 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 _HEX = regex.compile(
     rb"(?:(?:[0-9A-Fa-f]{2})++|(?:\r?\n[ \t]*+|\\\r?\n|\\+[nr]|[\"'][\s+.,\\]{0,80}[\"'])(?=[0-9A-Fa-f]{2}))++"
 )
+_DECIMAL_LIST = regex.compile(rb"(?:-?[0-9]{1,3}(?:\s{0,40}+,\s{0,40}+|[ ]|(?![0-9])))++")
+_DECIMAL_NUMBER = re.compile(rb"-?[0-9]{1,3}")
 _ESCAPED_BREAK = re.compile(rb"\\+[nr]")
 _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
 _LIST = regex.compile(rb"(?:0x[0-9A-Fa-f]{1,2}(?:\s{0,40}+,\s{0,40}+|(?![0-9A-Fa-f])))++")
@@ -57,6 +59,10 @@ def _from_digits(letters: bytes) -> bytes:
 
 def _from_list(numbers: bytes) -> bytes:
     return bytes(int(number, 16) for number in _NUMBER.findall(numbers))
+
+
+def _from_decimal_list(numbers: bytes) -> bytes:
+    return bytes(int(number) & 0xFF for number in _DECIMAL_NUMBER.findall(numbers))
 
 
 def _literal(quote: bytes) -> _Writing:
@@ -86,6 +92,7 @@ def _literal(quote: bytes) -> _Writing:
 
 _DIGITS_WRITING = _Writing("hex", _HEX, _from_digits)
 _LIST_WRITING = _Writing("hex-list", _LIST, _from_list)
+_DECIMAL_WRITING = _Writing("decimal-list", _DECIMAL_LIST, _from_decimal_list)
 _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
@@ -94,8 +101,10 @@ def _writing_at(content: bytes, begin: int) -> _Writing | None:
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING
-    if start in (b"1f", b"78"):
+    if start in (b"1f", b"1F", b"78"):
         return _DIGITS_WRITING
+    if start == b"31":
+        return _DECIMAL_WRITING
     return _LITERALS.get(content[begin - 1 : begin])
 
 

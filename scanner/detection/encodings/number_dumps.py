@@ -1,14 +1,16 @@
-"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od` and `xxd -b`."""
+"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od`, `hexdump` and
+`xxd -b`.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.encodings.hex_dumps import begins_whole_dump, whole_dumps_at
-from scanner.detection.patterns.needles import DUMP_OFFSETS
+from scanner.detection.patterns.needles import DUMP_OFFSETS, WHOLE_DUMP_OFFSET
 
 MAX_DUMP_BYTES = 16 << 20
 """The maximum number of letters of one dump that are decoded. The rest of a longer dump is ignored."""
@@ -70,24 +72,27 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     Args:
         second: The offset at which the dump's second line begins.
     """
-    if content.startswith(DUMP_OFFSETS[-1], second):
+    if content.startswith(WHOLE_DUMP_OFFSET, second):
         yield from whole_dumps_at(content, second)
         return
     first = _first_line(content, second)
-    if first is None:
-        return
-    size = 6 if content.startswith(DUMP_OFFSETS[1], second) else 16
-    for parse in first.parsers:
-        if len(parse(first.line)) == size:
+    for parse in first.parsers if first is not None else ():
+        if first is not None and len(parse(first.line)) in _line_lengths(content, second):
             yield _decoded(content, first.begin, parse)
 
 
 def begins_dump(content: bytes, second: int) -> bool:
     """Return whether the second line of a dump begins at offset `second`."""
-    if content.startswith(DUMP_OFFSETS[-1], second):
+    if content.startswith(WHOLE_DUMP_OFFSET, second):
         return begins_whole_dump(content, second)
     first = _first_line(content, second)
-    return first is not None and any(len(parse(first.line)) in (6, 16) for parse in first.parsers)
+    lengths = _line_lengths(content, second)
+    return first is not None and any(len(parse(first.line)) in lengths for parse in first.parsers)
+
+
+def _line_lengths(content: bytes, second: int) -> Sequence[int]:
+    """Return the possible numbers of bytes in a line of the dump whose second line begins at offset `second`."""
+    return next((lengths for offset, lengths in DUMP_OFFSETS.items() if content.startswith(offset, second)), ())
 
 
 class _First(NamedTuple):

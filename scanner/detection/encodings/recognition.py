@@ -10,6 +10,8 @@ from scanner.detection.encodings.base64_tokens import base64_findings_at, base64
 from scanner.detection.encodings.character_arrays import array_starts_at, array_starts_in
 from scanner.detection.encodings.encoded_parts import encoded_parts_at
 from scanner.detection.encodings.hex_dumps import MAX_LINE, dump_findings_at, dump_findings_in, word_findings_at
+from scanner.detection.encodings.reversed_tokens import reversed_tokens_at, reversed_tokens_in
+from scanner.detection.encodings.separated_parts import separated_parts_at
 from scanner.detection.encodings.split_literals import split_literals_at
 from scanner.detection.findings import Finding
 from scanner.detection.limits import Meter
@@ -33,6 +35,7 @@ LOOK_STEPS: dict[Kind, int] = {
     "wide": 150,
     "base64": 1500,
     "wide_base64": 1500,
+    "reversed": 150,
     "run": 300,
     "stream": 100,
 }
@@ -46,7 +49,7 @@ _LIST_SEARCH_STEPS = 20
 `_SEARCH_STEPS` is the same for all other patterns. Where needles are very frequent, the patterns fail quickly.
 """
 
-_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_-]")
+_DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 
 _MAX_TO_SECOND = 128
 """The maximum number of bytes from the first number of a decimal list to the end of the second number. The pattern
@@ -148,6 +151,7 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
             continue
         yield from _decimal_escapes(content, start, patterns)
         yield from split_literals_at(content, start, patterns, meter)
+        yield from separated_parts_at(content, start, patterns)
         yield from _marked_end(content, start, patterns)
 
 
@@ -335,6 +339,7 @@ _LOOKS: dict[Kind, Callable[[bytes, int], Iterator[Finding]]] = {
     "list": _list_at,
     "wide": _wide_at,
     "wide_base64": _wide_base64_at,
+    "reversed": reversed_tokens_at,
 }
 
 
@@ -367,6 +372,8 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
                 yield Finding(match[0][::step], match.start(), match.end(), (name,))
     elif kind == "base64":
         yield from base64_findings_in(content, begin, end, meter)
+    elif kind == "reversed":
+        yield from reversed_tokens_in(content, begin, end)
     elif kind == "wide_base64":
         for first in (begin, begin + 1):
             narrow = content[first : end + MAX_ENCODED_BYTES : 2]

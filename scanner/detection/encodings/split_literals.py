@@ -14,7 +14,7 @@ from scanner.detection.patterns.token_patterns import MIN_LAST_PART, TokenPatter
 _STEPS = 5_000
 """The work counted if a string literal is found at the beginning of a token: steps of ten nanoseconds."""
 _SPAN = 1024
-_LINES = 6
+_LINES = 12
 """The maximum distance between two parts of a token, in lines. `_SPAN` is the maximum distance in bytes."""
 _MIN_PART = 4
 """The minimum number of characters in each further part if a token has more than two parts."""

@@ -10,13 +10,16 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from scanner.detection.patterns.fastest_order import FASTEST_ORDER
-from scanner.detection.patterns.needles import Needle, base64_texts, in_both_cases, needles
+from scanner.detection.patterns.needles import Needle, base64_texts, encoded_needles, in_both_cases, needles
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_formats, derived_from_formats
 
 MAX_GROUP = 64
 """The maximum number of byte strings (cores) that one automaton can search for with vector instructions."""
 MIN_CORE = 3
 """The minimum length of a core in bytes. With shorter cores, the search would be several times slower."""
+
+
+_PARTS_OF_STREAMS = (b"begin ", b"x1f", b"x1F", b"x\\x9", b"139", b"-117", b"\n00000")
 
 
 class Core(NamedTuple):
@@ -60,7 +63,9 @@ def _shared_parts(prefix: bytes) -> list[bytes]:
     parts += [two + one, b" " + three, b"," + two, b"x" + one, b"00" + one, b"{" + one]
     parts += [gap + text[1:] for text in base64_texts(prefix) for gap in (b"\n", b"\\n")]
     parts += [b"\\n" + text[2:] for text in base64_texts(prefix)]
-    return [part for part in (*parts, b"\n" + prefix[1:3], b"begin ", b"x1f") if len(part) >= MIN_CORE]
+    parts += [b"\n" + text[2:] for text, _ in encoded_needles(prefix[:3])]
+    parts += [b"\n" + prefix[1:3], prefix.partition(b"_")[0] + b"{"]
+    return [part for part in (*parts, *_PARTS_OF_STREAMS) if len(part) >= MIN_CORE]
 
 
 def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:

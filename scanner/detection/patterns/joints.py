@@ -62,7 +62,7 @@ _NEXT_OF_PSQL = _PSQL_MARK + rb"(?:[ ]{0,2}\|[^|\n]{0,80}+){0,4}+\r?\n(?:[^|.\n]
 # Marks that may stand inside a word: places where TeX and troff may break the line, the end of one TeX command and the
 # beginning of the next, and the distance between two strings in PostScript.
 _BREAK_POINT = (
-    rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|(?:allowbreak|linebreak|discretionary|hspace|penalty0|breakhere|seqbreak)(?![a-z])"
+    rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|f(?:[BIRP1-4]|\(?[BC][BIRW])|(?:allowbreak|linebreak|discretionary|hspace|penalty0|breakhere|seqbreak)(?![a-z])"
     rb"(?:\[[0-9]\]|\{[0-9a-z]{0,9}\}){0,3}+[ ]?+)"
     rb"|\}\s{0,2}+\\+[A-Za-z]{1,20}+\*?\{|[|!+/@]\s{0,2}+\\+verb\*?[|!+/@]"
     rb"|\)[ ]{0,2}-?[0-9.]{1,8}[ ]{0,2}\("
@@ -164,11 +164,11 @@ JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 
-# Escaped underscores, in this order: Markdown, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff, expressions
-# inside strings of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is an expression with the
-# underscore's code between two literals, as in `"r8" & Chr(95) & "…"`.
+# Escaped underscores, in this order: Markdown, AsciiDoc, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff,
+# expressions inside strings of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is an expression with
+# the underscore's code between two literals, as in `"r8" & Chr(95) & "…"`.
 _NAMED_UNDERSCORE = (
-    rb"\{?+\\+_\}?+|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
+    rb"\{?+\\+_\}?+|\{underscore\}|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+"
     rb"|\\+char(?:95|\"5F|'137|`\\_)(?:\{\}|[ ])?+"
     rb"|\\+0?95(?![0-9])|\\+0{0,4}5[fF][ ]?+|\^\^5f|\\+u95\\*+(?:\?|'5f)"

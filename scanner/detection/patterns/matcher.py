@@ -138,7 +138,7 @@ def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> 
         if not found:
             continue
         if len(found) > CROWDED:
-            crowd = _crowd(automaton, found)
+            crowd = _crowd(automaton, found, content, begin)
             crowded |= crowd
             listed = {at for at, core in enumerate(automaton.cores) if not _kinds(core) <= crowd}
             found = [one for one in found if one[0] in listed]
@@ -189,14 +189,21 @@ def _kinds(core: Core) -> frozenset[Kind]:
     return frozenset(needle.kind for view in core.views for needle, _ in view.needles.values())
 
 
-def _crowd(automaton: Automaton, found: list[tuple[int, int, int]]) -> frozenset[Kind]:
+def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int) -> frozenset[Kind]:
     """Return the kinds of needles of which there may be more than CROWDED."""
+    times = Counter(map(itemgetter(0), found))
     counts: Counter[Kind] = Counter()
-    for at, count in Counter(map(itemgetter(0), found)).items():
-        core = automaton.cores[at]
-        covered = (_kinds(automaton.by_text[text]) for _, texts in automaton.covered[at] for text in texts)
-        for kind in _kinds(core).union(*covered):
+    for at, count in times.items():
+        for kind in _kinds(automaton.cores[at]):
             counts[kind] += count
+    # Cores inside other cores count where they occur.
+    covering = {at for at in times if automaton.covered[at]}
+    for at, start, _ in found if covering else ():
+        if at in covering:
+            for cut, texts in automaton.covered[at]:
+                if content.startswith(texts, begin + start + cut):
+                    for text in texts:
+                        counts.update(_kinds(automaton.by_text[text]))
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 

@@ -8,14 +8,34 @@ from typing import Literal, NamedTuple
 
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats
 
-Kind = Literal["token", "characters", "hex", "list", "wide", "base64", "wide_base64", "run", "stream"]
+Kind = Literal["token", "characters", "hex", "list", "wide", "base64", "wide_base64", "reversed", "run", "stream"]
 
 _BEFORE_VALUE = b"\"' =\n/:"
 """The bytes that may precede a value, for example in an assignment."""
-DUMP_OFFSETS = (b"0000020 ", b"00000006:", b"00000010")
-"""The second offset in the dumps of `od`, of `xxd -b`, and of programs that show 16 bytes in each line."""
-ESCAPED_MAGICS = (b"\\x1f\\x8b", b"0x1f, 0x8b", b"0x1f,0x8b", b"x\\x9c")
-"""The first bytes of gzip and zlib in string literals and lists of numbers, as `go-bindata` writes them."""
+WHOLE_DUMP_OFFSET = b"00000010"
+"""The second offset in the dumps of programs that show 16 bytes in each line, with eight digits before each line."""
+DUMP_OFFSETS = {
+    b"0000020 ": (16,),
+    b"0000016 ": (16,),
+    b"0000010 ": (16, 8),
+    b"0000008 ": (8,),
+    b"00000006:": (6,),
+    b"00000008:": (8,),
+    b"00000004:": (4,),
+}
+"""The second offset in the dumps of `od` (octal or decimal), `hexdump` and `xxd -b`, and the possible numbers of bytes
+in a line.
+"""
+ESCAPED_MAGICS = (
+    *(b"\\x%b\\x%b" % digits for digits in ((b"1f", b"8b"), (b"1F", b"8B"))),
+    *(b"0x%b,%b0x%b" % (one, gap, two) for gap in (b"", b" ") for one, two in ((b"1f", b"8b"), (b"1F", b"8B"))),
+    *(b"x\\x9c", b"x\\x9C"),
+)
+"""The first bytes of gzip and zlib in string literals and lists of numbers, as `go-bindata` and web servers of
+microcontrollers write them.
+"""
+LISTED_MAGICS = (b"31, 139, 8", b"31,139,8", b"31 139 8", b"31, -117, 8", b"31,-117,8")
+"""The first bytes of gzip in lists of decimal numbers. Java writes bytes as numbers from -128 to 127."""
 _PLAIN_BYTES = 4
 _AFTER_LETTERS = (
     b"%",
@@ -51,7 +71,7 @@ _LISTS: tuple[str, ...] = (
 )
 _LISTS += ("{0}-{1}-{3}", "{0} {1}{2}", "{0}\n {1} {3}", "{0} {1}\n {3}", "0   {1} {3}", "0   {2} ")
 _LISTS += ("{0} 00 {1} ", "{0}\n{1}\n", "{0}\n{1}{2}", "{0}{1}\n{2}", "{0} {1} \n{3}", "{0} \n{1} {3}")
-_LISTS += ("{0}\n{1} {3}", "{0} {1}\n{3}", "{0}\r\n{1} {3}")
+_LISTS += ("{0}\n{1} {3}", "{0} {1}\n{3}", "{0}\r\n{1} {3}", "{0} \\{1} ")
 _LOWER_LISTS: tuple[str, ...] = (" {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
 _LOWER_LISTS += ("{0}, {1}, {2}", "{0}h,{1}h", "0 {1} {2}", "8 {1} {2}", "8 {2} ", "0 {2} ", "0  {1} {2}", "0  {2} ")
 # Numbers of two or four bytes in reverse order (little-endian), as `od -x`, `hexdump`, `xxd -e` and debuggers write
@@ -60,7 +80,7 @@ _LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
 _DECIMAL_LISTS: tuple[str, ...] = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
 _DECIMAL_LISTS += ("{0}\n", "{0}\r\n", "{0}<", "{0}|{1}|", "{0}.{1}.", "{0}:{1}:", "{0}/{1}/", "{0}_{1}_", "{0}\t{1}\t")
-_DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0}+", "byte\t{0}\n")
+_DECIMAL_LISTS += ("{0}-{1}", "{0};{1}", "{0} 0{1}", "{0} {1} 0{2}", "{0})", "{0}+", "byte\t{0}\n", "{0}?\\u{1}?")
 
 
 class Needle(NamedTuple):
@@ -111,7 +131,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
-    texts += [first + end + second for end in (b"=\n", b"=\r\n", b"\\\n")]
+    # Two letters after the line break, so that these needles share a core with the needles above.
+    texts += [first + end + prefix[1:3] for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
     # The first letter and an escaped zero byte after it. Python's `repr` and JSON write UTF-16 and UTF-32 text in this
     # way.
@@ -119,7 +140,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
         texts += [escape % one for escape in escapes]
-        texts += [b"=%b=%b" % (one, two), b"&amp;#x%b" % one]
+        texts += [b"=%b=%b" % (one, two), b"&amp;#x%b" % one, b"%%u00%b" % one]
     texts += [
         b"\\%o" % first[0],
         *(b"&#%d" % first[0], *(b"&#" + f"{first[0]:0{width}}".encode() for width in (4, 5, 7))),
@@ -142,8 +163,13 @@ def _rarer_needles(prefix: bytes) -> list[Needle]:
     """Return byte strings with which a token can begin in rare notations, such as Perl escapes."""
     before, underscore, _ = prefix.partition(b"_")
     texts = [start % (b"%02x" % prefix[0]) for start in (b"\\x{%b", b"`u{%b")]
-    texts += [b"\\N{U+", before + b"{\\", before + b"$", before + b"+AF8"] if underscore else [b"\\N{U+"]
-    return [*(Needle(text, "token") for text in texts), Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list")]
+    after = (b"{\\", b"{u", b"$", b"+AF8") if underscore else ()
+    texts += [b"\\N{U+", *(before + start for start in after)]
+    return [
+        *(Needle(text, "token") for text in texts),
+        Needle(b"%d,  %d" % (prefix[0], prefix[1]), "list"),
+        Needle(plain_needle(prefix)[::-1], "reversed"),
+    ]
 
 
 def in_both_cases(*digits: bytes) -> list[tuple[bytes, ...]]:
@@ -178,7 +204,9 @@ def base64_texts(prefix: bytes) -> list[bytes]:
 def _base64_needles(prefix: bytes) -> list[Needle]:
     plain = base64_texts(prefix)
     texts = [*plain]
-    for text in plain:
+    # One of the three texts has a fourth known letter. It belongs to the needle, so that one core is enough for both
+    # kinds of line breaks.
+    for text, _ in encoded_needles(prefix[:3]):
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
     # JSON strings contain line breaks in escaped form. Encoders break a line only between groups of four letters. Only
     # the second and the third text contain the end of a group, so only these may contain a line break.
@@ -225,10 +253,10 @@ def _stream_needles() -> list[Needle]:
     return [
         *(Needle(text, "stream") for text in texts),
         *(Needle(text, "stream", 1) for text in (b"\nliteral ", b"\ndelta ")),
-        *(Needle(text, "stream") for text in (b"1f8b08", b"789c")),
-        *(Needle(text, "stream") for text in ESCAPED_MAGICS),
-        *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS[:-1]),
-        Needle(DUMP_OFFSETS[-1], "stream"),
+        *(Needle(text, "stream") for text in (b"1f8b08", b"1F8B08", b"789c", b"789C")),
+        *(Needle(text, "stream") for text in (*ESCAPED_MAGICS, *LISTED_MAGICS)),
+        *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
+        Needle(WHOLE_DUMP_OFFSET, "stream"),
         # The base64 of xz data begins with `/`, or with `_` in the alphabet for URLs. Leave out this letter to find
         # both.
         Needle(b"Td6WF", "stream", -1),

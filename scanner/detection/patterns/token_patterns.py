@@ -23,13 +23,13 @@ from scanner.detection.patterns.token_formats import TokenFormat, active_formats
 # of assemblers, and the `t` of Dalvik's assembler.
 _COMMENT = rb"(?:/\*[^\n]{0,80}?\*/[\s,]{0,20}+)?+"
 _GAP = (
-    rb"(?:t(?=\s)|[hH](?=,))?+(?:[\s,:;\"'_-]{0,40}+"
+    rb"(?:t(?=\s)|[hH](?=,))?+(?:[\s,:;\"'_\\-]{0,40}+"
     + _COMMENT
     + rb"|,\\\r?\n[ \t]*+)(?:\.?(?:byte|BYTE|db|DB)[ \t]++)?+(?:\(byte\)[ ]?)?+(?:0[xX])?+"
 )
 _COMMA = (
     rb"(?:[\s,;]{1,40}+(?:-[ ]{1,4}|\[[0-9]{1,4}\][ ]=>[ ])?+|,\s{0,40}+\"[0-9]{1,4}\":[ ]?+|[-|./:_]"
-    rb"|\s{1,8}\.byte\s{1,8}+"
+    rb"|\s{1,8}\.byte\s{1,8}+|\?\\u"
     rb"|</[0-9A-Za-z:]{1,40}+>\s{0,80}+<[^<>]{1,80}+>"
     rb"|\)?[ ]{0,2}+(?:\|\||[.+&|,~])[ ]{0,2}+(?:[A-Za-z.]{1,24}\(|\[[A-Za-z]{1,8}\]))0?+"
 )
@@ -112,7 +112,7 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
         ),
         lone_prefix=regex.compile(_escape(prefix) + rb"(?:" + _LITERAL_END + rb")"),
         first_part=regex.compile(
-            _escape(prefix) + rb"(?P<part>" + letters + rb"{4,%d}+)\\*+[\"'`]" % (form.body_length - MIN_LAST_PART)
+            _escape(prefix) + rb"(?P<part>" + letters + rb"{1,%d}+)\\*+[\"'`]" % (form.body_length - MIN_LAST_PART)
         ),
         marked_end=regex.compile(
             _escape(prefix) + letters + rb"{%d}[\xad-\xfa](?![\x80-\xbf])" % (form.body_length - 1)

@@ -48,6 +48,7 @@ from tests.scanner.detection.document_builders import (
     sqlite_in_utf16,
     sqlite_with_gzip,
 )
+from tests.scanner.detection.export_builders import EXPORTS
 from tests.scanner.detection.git_builders import git_bundle, git_pack, loose_object
 from tests.scanner.detection.store_builders import STORES
 from tests.scanner.detection.stream_builders import STREAMS
@@ -123,6 +124,7 @@ CONTAINERS: dict[str, Builder] = {
     "embedded zip": lambda content: behind_a_header(zipped(content) + bytes(70_000)),
     **STREAMS,
     **STORES,
+    **EXPORTS,
     "zip in base64": lambda content: b'{"file": "' + base64.b64encode(zipped(content)) + b'"}',
     "tar.gz in base64": lambda content: base64.encodebytes(gzip.compress(tarred(content))),
 }

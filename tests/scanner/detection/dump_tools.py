@@ -70,11 +70,37 @@ def od_decimal_words(data: bytes) -> str:
     return _lines(data, "%07o", lambda row: _words(row, " %5d"))
 
 
-def xxd_binary(data: bytes) -> str:
-    """Return the output of `xxd -b`."""
+def od_decimal_offsets(data: bytes) -> str:
+    """Return the output of `od -A d -c`."""
+    return _lines(data, "%07d", lambda row: "".join(f"{_shown(byte):>4}" for byte in row))
+
+
+def hexdump_characters(data: bytes) -> str:
+    """Return the output of `hexdump -c`."""
+    return _lines(data, "%07x", lambda row: "".join(f"{_shown(byte):>4}" for byte in row))
+
+
+def hexdump_octal(data: bytes) -> str:
+    """Return the output of `hexdump -b`."""
+    return _lines(data, "%07x", lambda row: "".join(f" {byte:03o}" for byte in row))
+
+
+def hexdump_decimal(data: bytes) -> str:
+    """Return the output of `hexdump -d`."""
+    return _lines(data, "%07x", lambda row: _words(row, "   %05d"))
+
+
+def xxd_binary(data: bytes, size: int = 6) -> str:
+    """Return the output of `xxd -b -c SIZE`."""
     return "".join(
-        f"{at:08x}: {' '.join(f'{byte:08b}' for byte in row):<53}  {_text(row)}\n" for at, row in rows(data, 6)
+        f"{at:08x}: {' '.join(f'{byte:08b}' for byte in row):<{9 * size - 1}}  {_text(row)}\n"
+        for at, row in rows(data, size)
     )
+
+
+def xxd_binary_wide(data: bytes) -> str:
+    """Return the output of `xxd -b -c 8`."""
+    return xxd_binary(data, 8)
 
 
 def _text(row: bytes) -> str:

@@ -7,8 +7,14 @@ import gzip
 import random
 import textwrap
 import zlib
+from collections.abc import Callable
 
+from tests.scanner.detection.dump_tools import hexdump_characters, od_decimal_offsets, xxd_binary_wide
 from tests.scanner.detection.token_parts import Encoder, body_of, cut_body, each, prefix_of
+
+
+def _dumped(tool: Callable[[bytes], str]) -> Encoder:
+    return lambda token, chance: b"\n" + tool(b"=" * chance.randrange(30) + token + b"\n" * 40).encode()
 
 
 def _halves(line: str) -> Encoder:
@@ -99,6 +105,28 @@ RARER_ENCODINGS: dict[str, Encoder] = {
     "decimal bytes of an array (PHP)": each("    [1] => %d\n"),
     "decimal bytes, vertical lines": each("%d|"),
     "hex dump with capitals (xxd -u)": _xxd_capitals,
+    "characters in columns (hexdump -c)": _dumped(hexdump_characters),
+    "characters in columns (od -A d -c)": _dumped(od_decimal_offsets),
+    "binary digits, eight in each line (xxd -b -c 8)": _dumped(xxd_binary_wide),
+    "%u0072 (JavaScript's escape)": each("%%u%04X"),
+    r"\u114? (RTF)": each("\\u%d?"),
+    r"\72 of every letter (CSS)": each("\\%x "),
+    "{underscore} (AsciiDoc)": lambda token, chance: token.replace(b"_", b"{underscore}"),
+    r"\fR inside (troff)": cut_body(b"\\fR"),
+    "backwards, and reversed by the program": lambda token, chance: b'key = "%b"[::-1]' % token[::-1],
+    "separators that the program removes": lambda token, chance: (
+        b"'" + cut_body(b"#", pieces=3)(token, chance) + b"'.replace('#', '')"
+    ),
+    "words of a list (qw, %w)": lambda token, chance: b" qw(" + cut_body(b" ", pieces=3)(token, chance) + b")",
+    "gzip in hex, capitals": lambda token, chance: b"0x" + gzip.compress(token * 2, mtime=0).hex().upper().encode(),
+    "zlib in hex, capitals": lambda token, chance: b"0x2F000000" + zlib.compress(token * 2).hex().upper().encode(),
+    "gzip in a list of numbers, capitals": lambda token, chance: ", ".join(
+        f"0x{byte:02X}" for byte in gzip.compress(token * 2, mtime=0)
+    ).encode(),
+    "gzip in a list of decimal numbers": lambda token, chance: str(list(gzip.compress(token * 2, mtime=0))).encode(),
+    "gzip in a list of numbers with signs (Java)": lambda token, chance: ", ".join(
+        str(byte - 256 if byte > 127 else byte) for byte in gzip.compress(token * 2, mtime=0)
+    ).encode(),
     "hex, list without 0x (Rust)": each("%x, "),
     "hex, numbers ending with h (assembler)": each("%02xh,"),
 }

@@ -24,15 +24,17 @@ from scanner.detection.patterns.matcher import WINDOW
 from scanner.detection.patterns.needles import needles
 from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
 from tests.scanner.detection.archive_builders import zipped
-from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
+from tests.scanner.detection.silent_kinds import SILENT_KINDS
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
+ALL_ENCODERS = {**ENCODINGS, **{name: kind.encode for name, kind in SILENT_KINDS.items()}}
 NEEDLES = [needle.text for needle in needles()]
 PIECES = st.lists(
     st.sampled_from([*NEEDLES, b" ", b'"', b"\n", b"A" * 9])
     | st.binary(max_size=40)
     | st.builds(
-        lambda name, seed: {**ENCODINGS, **NOT_FOUND}[name](random_token(random.Random(seed)), random.Random(seed)),
-        st.sampled_from(sorted(ENCODINGS | NOT_FOUND)),
+        lambda name, seed: ALL_ENCODERS[name](random_token(random.Random(seed)), random.Random(seed)),
+        st.sampled_from(sorted(ALL_ENCODERS)),
         st.integers(0, 2**32),
     ),
     max_size=6,

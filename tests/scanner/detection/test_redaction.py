@@ -30,10 +30,9 @@ MAY_LOOK_COMPRESSED = {name for name in ENCODINGS if "base64" in name} | {
     "git binary patch",
     "uuencode",
     "zlib in a link (kroki, pako)",
-    "gzip in hex",
-    "zlib in hex",
     "zlib as Python prints it",
-    *(name for name in ENCODINGS if "(od" in name or "(xxd -" in name or "(go-bindata)" in name),
+    *(name for name in ENCODINGS if name.startswith(("gzip in", "zlib in"))),
+    *(name for name in ENCODINGS if "(od" in name or "(xxd -" in name or "(hexdump" in name),
 }
 
 

@@ -348,26 +348,3 @@ ENCODINGS: dict[str, Encoder] = {
     **RARER_ENCODINGS,
 }
 """The encodings that must be found, by name. Each function writes a token in its encoding."""
-
-NOT_FOUND: dict[str, Encoder] = {
-    "base64 three times, short": _base64_times(3),
-    "base32": lambda token, chance: base64.b32encode(token),
-    "base85": lambda token, chance: base64.b85encode(token),
-    "ascii85 outside PDF": lambda token, chance: base64.a85encode(token),
-    "reversed": lambda token, chance: token[::-1],
-    "ROT13": lambda token, chance: token.translate(
-        bytes.maketrans(
-            (string.ascii_lowercase + string.ascii_uppercase).encode(),
-            b"".join(
-                (letters[13:] + letters[:13]).encode() for letters in (string.ascii_lowercase, string.ascii_uppercase)
-            ),
-        )
-    ),
-    "two variables, joined elsewhere": lambda token, chance: (
-        b'a = "' + token[:20] + b'"\n' + b"print()\n" * 9 + b'b = "' + token[20:] + b'"\n'
-    ),
-    "encrypted": lambda token, chance: bytes(
-        byte ^ key for byte, key in zip(token, chance.randbytes(len(token)), strict=True)
-    ),
-}
-"""Encodings in which the detector does not find a token, for docs/detection.md."""

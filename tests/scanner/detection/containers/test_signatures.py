@@ -97,6 +97,7 @@ AFTER_A_PROGRAM = (
     "embedded Snappy",
     "LevelDB log, record over two blocks",
     "Weights & Biases, record over two blocks",
+    "RTF of Outlook (winmail.dat)",
 )
 """Containers that begin with a program or text, so that their first bytes do not identify them."""
 

@@ -16,7 +16,8 @@ from scanner.detection import Candidate, Detector, Document, Place, sha256_diges
 from scanner.detection.encodings.recognition import _units_at
 from scanner.detection.patterns.joints import units_expression
 from scanner.detection.patterns.token_patterns import token_patterns
-from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
+from tests.scanner.detection.silent_kinds import SILENT_KINDS
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 DETECTOR = Detector()
 AT_THE_START = {name for name in ENCODINGS if "with mark" in name}
@@ -158,11 +159,12 @@ def test_strings_that_are_no_tokens_are_not_candidates(text: bytes) -> None:
     assert candidates_of(text) == ()
 
 
-@pytest.mark.parametrize("name", NOT_FOUND)
-def test_encodings_listed_as_not_found_are_not_found(name: str) -> None:
+@pytest.mark.parametrize("name", SILENT_KINDS)
+def test_a_kind_that_is_listed_as_silent_is_silent(name: str) -> None:
     chance = random.Random(3)
-    token = random_token(chance)
-    assert found(token, NOT_FOUND[name](token, chance)) == []
+    content = SILENT_KINDS[name].encode(random_token(chance), chance)
+    result = Detector().scan(Document(content, Place("file")))
+    assert (result.candidates, result.unread) == ((), {})
 
 
 @given(

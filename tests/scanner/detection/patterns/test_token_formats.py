@@ -32,7 +32,8 @@ from scanner.isolation import ReaderPool
 from scanner.settings import SettingsError, load_settings
 from scanner.tokens.imports import BadRow, token_of
 from tests.scanner.detection.archive_builders import zipped
-from tests.scanner.detection.token_encoders import ENCODINGS, NOT_FOUND, random_token
+from tests.scanner.detection.silent_kinds import SILENT_KINDS
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 OTHERS = parse_formats(
     "sk_live_[0-9a-zA-Z]{24}, hf_[A-Za-z]{34}, acme-[a-f0-9]{32}, ghp_[0-9A-Za-z]{36}:crc32, glpat-[0-9A-Za-z_-]{20}"
@@ -104,7 +105,7 @@ def test_a_wrong_format_is_refused_in_one_line(text: str, reason: str, monkeypat
 
 def test_the_default_format_has_the_cores_that_were_tuned_for_it() -> None:
     groups = core_groups()
-    assert [len(group) for group in groups] == [64, 63]
+    assert [len(group) for group in groups] == [64, 64]
     assert tuple(core.text for group in groups for core in group) == FASTEST_ORDER
 
 
@@ -216,6 +217,8 @@ def test_code_search_asks_for_the_prefixes(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_known_gaps_are_the_same_for_each_format(others: tuple[TokenFormat, ...]) -> None:
     for form in others:
-        for name, encode in NOT_FOUND.items():
+        for name, (encode, _) in SILENT_KINDS.items():
             token = random_token(random.Random(9), form)
-            assert sha256_digest(token) not in found_digests(encode(token, random.Random(7))), (name, str(form))
+            content = encode(token, random.Random(7))
+            # Some kinds change only an underscore, which not every format has.
+            assert token in content or sha256_digest(token) not in found_digests(content), (name, str(form))
