@@ -8,16 +8,11 @@ from typing import NamedTuple
 SPENT = "budget"
 """The reason for unread documents if the budget of their push, page or poll was used up."""
 PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS = 20.0, 2 << 30, 200_000
-"""The budget of one push: processor seconds, bytes and tokens. A pack of 32 MiB holds about 200 MiB of text."""
+"""The budget of one push: processor seconds, bytes and tokens."""
 FIRST_LOOK_SECONDS = 0.15
-"""Processor seconds for one push or file in the normal queue. If it needs more, it is moved to the queue of slow jobs.
-
-An ordinary push or file takes some milliseconds.
-"""
+"""Processor seconds for one push or file in the normal queue. If it needs more, a separate job scans it."""
 PAGE_SECONDS, PAGE_WORK, PAGE_FINDINGS = 120.0, 8 << 30, 1_000_000
-"""The budget of one step of a job: a list of pushes, files or comments, or a part of the event archive. The seconds are
-far below the time limit of a step.
-"""
+"""The budget of one step of a job, for example a list of pushes: processor seconds, bytes and tokens."""
 POLL_SECONDS, POLL_WORK, POLL_FINDINGS = 2.0, 256 << 20, 20_000
 
 

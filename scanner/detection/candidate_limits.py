@@ -9,14 +9,11 @@ from collections.abc import Hashable, Iterable
 from scanner.detection.documents import Candidate
 
 MAX_DIGESTS = 5_000
-"""The maximum number of distinct tokens in a push or in one step of a job.
-
-One request to the token store asks about up to a thousand tokens.
-"""
+"""The maximum number of distinct tokens in a push or in one step of a job."""
 MAX_PLACES = 100
-"""The maximum number of places in which one token was found. A mail names only a few of them."""
+"""The maximum number of places in which one token was found."""
 MAX_CANDIDATES = 10_000
-"""The maximum number of places of all tokens together. Each place takes about 1 kB of memory and 30 microseconds."""
+"""The maximum number of places of all tokens together. Each place takes about 1 kB of memory."""
 OVER_LIMIT, PLACES_OVER_LIMIT = "candidates_over_limit", "places_over_limit"
 
 

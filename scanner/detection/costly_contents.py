@@ -13,9 +13,7 @@ COSTLY_SECONDS = 0.1
 """The result of a scan that takes more processor seconds than this is cached."""
 MAX_CONTENTS = 2048
 MAX_CANDIDATES = 200
-"""The maximum number of possible tokens in one cached result. A result with more is not cached, so each copy of the
-content is scanned again.
-"""
+"""The maximum number of possible tokens in one cached result. A result with more is not cached."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,20 +24,14 @@ from scanner.detection.limits import Limits, Meter
 from scanner.detection.prefilter import fallback_tokens, plain_only
 
 QUICK_SECONDS = 0.2
-"""Processor seconds that may be spent on opening one object of a pack.
-
-Nearly all objects need less. An object that needs more is read again by a separate process. If that process is killed,
-the other objects of the pack are still read.
-"""
+"""Processor seconds for opening one object of a pack. An object that needs more is read by a separate process."""
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
-"""The share of a pack's time for opening objects. The rest is for finding plain tokens in all objects."""
+"""The share of a pack's time for opening objects."""
 SCAN_SHARE = 0.85
-"""The share of a pack's time for scanning objects. The rest is for finding the lines and columns of the tokens."""
+"""The share of a pack's time for scanning objects. The rest is for finding the lines of the tokens."""
 MAX_DEFERRED_BYTES = 4 << 20
-"""The maximum size of all objects of a pack that are deferred together. A single larger object is allowed if it is the
-first.
-"""
+"""The maximum size of all deferred objects of a pack together. The first object may be larger."""
 MAX_DEFERRED = 64
 _UNFINISHED = frozenset((LATE, "memory"))
 

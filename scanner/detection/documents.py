@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Literal
 
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-"""The first bytes of a Git LFS pointer, whose content is elsewhere:
-https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
+"""The first bytes of a Git LFS pointer: https://github.com/git-lfs/git-lfs/blob/main/docs/spec.md"""
 MAX_LFS_POINTER_BYTES = 1024
 
 PlaceKind = Literal[

@@ -37,9 +37,7 @@ UNOPENED = b""
 """The token of a finding that only marks a part of a text which was not opened: see `Limits.opens`."""
 
 _PROVEN_BYTES = 1024
-"""If a compressed stream in base64 fails after fewer decompressed bytes, it only looked like a stream by chance. The
-error does not count as damage.
-"""
+"""A stream in base64 that fails after fewer decompressed bytes was no stream. The error does not count as damage."""
 
 _TAG = regex.compile(rb"<[^<>]{0,4096}+>")
 

@@ -58,7 +58,7 @@ class Limits:
 
 
 STEPS_PER_RUN = 1_000
-"""The minimum number of steps counted for a decoded text. Searching even a short text takes about ten microseconds."""
+"""The minimum number of steps counted for a decoded text."""
 
 
 class LimitReachedError(Exception):

@@ -15,10 +15,7 @@ from scanner.detection.wide import wide_codec
 PIECE = 32 << 20
 OVERLAP = 64 << 10
 MAX_WHOLE_BYTES = 128 << 20
-"""The maximum number of bytes of a binary content that is read as a whole, because an archive may be anywhere in it.
-
-A larger archive cannot be opened, so it is searched as text.
-"""
+"""The maximum number of bytes of binary content that is read as a whole. Larger content is searched as text."""
 
 _HEAD = 64 << 10
 

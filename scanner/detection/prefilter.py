@@ -28,28 +28,22 @@ from scanner.detection.patterns.token_patterns import plain_matches
 from scanner.detection.wide import wide_codec
 
 MAX_LOOKS = 512
-"""The maximum number of needles in a small document that are examined one by one. Ordinary source code has fewer than
-ten.
-
-At most 4 kB are read for each needle, so a hostile document takes less than 0.1 s.
-"""
+"""The maximum number of needles in a small document that are examined one by one."""
 
 BYTES_PER_LOOK = 4096
-"""In a large document, one needle may be examined for each block of this many bytes, so that the work stays linear."""
+"""In a large document, one needle may be examined for each block of this many bytes."""
 
 MAX_PICTURE_TEXT = 2048
-"""A picture in base64 is skipped only if it has at most this many bytes of text. Drawing programs write their name and
-version as text.
-"""
+"""A picture in base64 is skipped only if it has at most this many bytes of text."""
 
 MAX_PLAIN_FINDINGS = 64
-"""The maximum number of tokens that `plain_only` returns. A file with more tokens is rare, and is read in depth."""
+"""The maximum number of tokens that `plain_only` returns. A file with more is read in depth."""
 
 MAX_FALLBACK_TOKENS = 1000
 """The maximum number of different plain tokens that are returned for a content that could not be read in depth."""
 
 _ZEROS = bytes(WINDOW + 4096)
-"""Zero bytes to compare with a part of a sparse file. Comparing is 20 times as fast as searching."""
+"""Zero bytes to compare with a part of a sparse file, which is faster than searching."""
 
 Reason = Literal["", "container", "wide_text", "long_run", "encoded", "many_hits", "not_examined"]
 

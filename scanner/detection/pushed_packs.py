@@ -39,39 +39,27 @@ IN_PROCESS = PackLimits(
     objects=2_000,
     kept_bytes=16 << 20,
 )
-"""The limits on a pack that is scanned in this process, together about 0.2 s of processor time. Most pushes have fewer
-than 100 objects.
-"""
+"""The limits on a pack that is scanned in this process, together about 0.2 s of processor time."""
 MAX_TREE_BYTES = 2 << 20
-"""The maximum size of all trees of a pack that is scanned in this process.
-
-Trees are expensive: an entry of 30 bytes takes a microsecond to read, and another one to locate.
-"""
+"""The maximum size of all trees of a pack that is scanned in this process."""
 MAX_READER_CALLS = 32
-"""The maximum number of objects of one pack that a confined process reads one by one. Each takes half a millisecond."""
+"""The maximum number of objects of one pack that a sandboxed process reads one by one."""
 MAX_CANDIDATES = 2_000
-"""The maximum number of possible tokens in a pack that is scanned in this process. A pack with more is scanned by a
-confined process.
-"""
+"""The maximum number of possible tokens in a pack that is scanned in this process."""
 MIN_SECONDS = 0.5
-"""The processor seconds for a pack even if the budget is used up. They are enough to find plain tokens."""
+"""The processor seconds for a pack even if the budget is used up, enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
-"""The maximum number of real tokens that are reported although they exceed the limits on the number of tokens. Each
-takes about 1 kB.
-"""
+"""The maximum number of real tokens of a pack that are reported although they exceed other limits."""
 LOOK_UP_SECONDS = 2.0
-"""The maximum time for asking the token store about tokens above the limits on the number of tokens.
-
-Tokens for which the time was too short are only counted. The other tokens of the pack have to wait during this time.
-"""
+"""The maximum time for asking the token store about the tokens of a pack that exceed other limits."""
 MAX_SECONDS = 8.0
-"""The processor seconds that a confined process may spend on one pack."""
+"""The processor seconds that a sandboxed process may spend on one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
 
 
 Known = Callable[[Collection[str]], Collection[str] | None]
-"""A function that returns the digests that the token store knows, or None if the token store cannot be asked now."""
+"""Returns the digests that the token store knows, or None if the token store cannot be asked now."""
 
 
 class _TooCostly(Exception):

@@ -20,31 +20,21 @@ _LIMITS = Limits(
     findings=1_000,
     opens=False,
 )
-"""The limits on the work for one text: about 0.1 s, however long it is. The rest of a longer text is withheld.
-
-The limits count steps and not seconds, so that a slow machine masks the same text in the same way.
-"""
+"""The limits on the work for one text: about 0.1 s. They count steps, so that they do not depend on the machine."""
 
 _MAX_ROUNDS = 8
-"""A text is masked again until nothing changes, but at most this many times. A hint and the text beside it may look
-like a new token.
-"""
+"""A text is masked again until nothing changes, but at most this many times."""
 
 _TEXTS_AT_ONCE = 100
-"""The number of texts that are searched together. If one of them may contain a token, each is searched separately."""
+"""The number of texts that are searched together."""
 _BETWEEN_TEXTS = "\0" * RUN_STRIDE
-"""A separator between texts. It is so long that every long base64 text ends there, although only one of RUN_STRIDE
-bytes is tested.
-"""
+"""A separator between texts, long enough to end every long base64 text."""
 _STEPS_A_TEXT = 6_000
-"""The work counted for masking one of many texts, in addition to the work that depends on its content: 60 µs."""
+"""The work counted for masking one of many texts, in addition to the work for its content: 60 µs."""
 
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10
-"""The number of bytes by which two blocks overlap. An encoded token is shorter than that.
-
-Text is masked block by block. If a block exceeds the limits, it is withheld together with the text after it.
-"""
+"""The number of bytes by which two blocks of a text overlap. An encoded token is shorter than that."""
 
 _REST_OF_RUN = re.compile(rb"(?:[\r\n]*+[0-9A-Za-z+/_=-]++)*+")
 _WITHHELD = "[withheld: it could not be freed of tokens]"

@@ -18,11 +18,7 @@ CHANNELS = (Channel.STREAM, Channel.WEBHOOK)
 
 RETENTION_DAYS = 30
 SETTLED_SECONDS = 120
-"""After this many seconds, no new announcement can get a smaller id.
-
-The database assigns the id before the transaction commits, so a smaller id may become visible after a larger one.
-Transactions of r8scan take milliseconds, and the database ends a transaction that is idle for 60 s.
-"""
+"""After this many seconds, no new announcement can get a smaller id. No transaction takes longer."""
 MAX_LISTED = 1000
 
 

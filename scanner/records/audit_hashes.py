@@ -14,7 +14,7 @@ from typing import Any
 FIRST_HASH = "0" * 64
 """The value that stands for the previous hash in the first entry of the chain."""
 _MAX_EXACT_INTEGER = 2**53
-"""A larger integer has no exact representation as a double, so a database may return it with other digits."""
+"""Databases may return a larger integer with other digits, because it is not exact as a double."""
 
 
 def entry_hash(entry: Mapping[str, Any]) -> str:

@@ -15,9 +15,9 @@ from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
 
 KEPT_DAYS = 40
 MAX_SETTLED = 100
-"""The maximum number of canaries that one transaction handles. More than a few wait only after an outage."""
+"""The maximum number of canaries that one transaction handles."""
 SUCCESSES = (Decision.DISABLED, Decision.OBSERVED)
-"""The decisions which show that the whole service works: `disabled`, or `observed` if `R8SCAN_ENFORCE` is `observe`."""
+"""The decisions which show that the whole service works."""
 UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 

@@ -55,8 +55,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-"""PostgreSQL rejects NUL and lone surrogates in text and in JSON. Python produces surrogates when it decodes a file
-name that is not UTF-8, and when it parses an escape such as `\\ud800` in JSON."""
+"""PostgreSQL rejects NUL and lone surrogates in text and in JSON."""
 
 
 def storable_text(value: str) -> str:

@@ -21,9 +21,7 @@ BUSY_TIMEOUT_SECONDS = 10
 STATEMENT_TIMEOUT_SECONDS = 20
 WRONG_URL = "must be postgresql://user:password@host/name or sqlite:////path/to/file"
 POOLER, TRANSACTION = "pooler", "transaction"
-"""`?pooler=transaction` in a PostgreSQL URL: clients reach the server through a pooler in transaction mode, such as
-PgBouncer.
-"""
+"""`?pooler=transaction` in a PostgreSQL URL means a pooler in transaction mode, such as PgBouncer."""
 _DEADLOCK = "40P01"
 """PostgreSQL's error code for a deadlock: https://www.postgresql.org/docs/current/errcodes-appendix.html"""
 

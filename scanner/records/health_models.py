@@ -28,8 +28,7 @@ class Heartbeat(Base):
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
     clock_ahead_seconds: Mapped[float | None] = mapped_column(Float)
-    """By how many seconds the clock of the process's host was ahead of the database's clock when the row was written.
-    """
+    """By how many seconds the clock of the process's host was ahead of the database's clock."""
 
 
 class NotifiedProblem(Base):

@@ -20,16 +20,11 @@ from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobKind, JobState
 
 MAX_FAILURES = 5
-"""A job fails after it was claimed this many times without progress. Otherwise, a job that kills its worker would be
-tried forever.
-"""
+"""A job fails after it was claimed this many times without progress."""
 
 OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 MAX_CLAIM_TRIES = 10
-"""The maximum number of jobs that one call of `claim_next` tries to claim.
-
-A try fails if another worker claims the job first.
-"""
+"""The maximum number of jobs that one call of `claim_next` tries to claim."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,7 @@ from scanner.records.time_limits import DEFAULT_SECONDS
 LEASE_SECONDS = 30
 RENEW_SECONDS = 10
 MAX_DELAY_SECONDS = 36 * 3600
-"""No row is ever due later than this many seconds from now. A later time was written by a wrong clock, so the row
-counts as due.
-"""
+"""No row is due later than this many seconds from now. A later time was written by a wrong clock."""
 
 Leased = type[ScanJob] | type[Notification] | type[SourceState] | type[Incident]
 Row = TypeVar("Row", ScanJob, Notification, SourceState, Incident)

@@ -24,7 +24,7 @@ from scanner.records.states import (
 )
 
 MAX_REPOSITORY_KEY = 200
-"""The number of characters of a repository's name that an index contains. Names on GitHub have at most 140."""
+"""The number of characters of a repository's name that an index contains."""
 
 
 class Base(DeclarativeBase):
@@ -208,9 +208,7 @@ class Exposure(PlaceColumns, Base):
     detected_at: Mapped[datetime | None]
     """A copy of the incident's column. A trigger writes it."""
     repository_key: Mapped[str | None] = mapped_column(String(MAX_REPOSITORY_KEY))
-    """The beginning of `repository`, set by a trigger. The name comes from strangers and may be too long for an index,
-    which accepts less than 2700 bytes.
-    """
+    """The beginning of `repository`, set by a trigger. The whole name may be too long for an index."""
     incident: Mapped[Incident] = relationship(back_populates="exposures")
 
 

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 BATCH_ROWS = 5000
-"""The number of rows that one transaction fills. It locks them for some 100 ms."""
+"""The number of rows that one transaction fills, which takes some 100 ms."""
 
 _EXPOSURES = """
     UPDATE exposures SET repository_key = left(repository, 200),
@@ -86,10 +86,7 @@ BEFORE: Mapping[str, Callable[[Engine], None]] = {
     "0023": partial(build_indexes, LARGE_LIST_INDEXES),
     "0024": partial(build_indexes, JOB_LIST_INDEXES),
 }
-"""Functions to run before the migration to a revision.
-
-The upgrade migrates to the previous revision, and then runs the function.
-"""
+"""Functions to run before the migration to a revision."""
 
 
 def _in_batches(connection: Connection, table: str, statements: tuple[str, ...]) -> None:

@@ -21,11 +21,7 @@ NO_OPERATOR = "no recipient: R8SCAN_OPERATOR_EMAIL is not set"
 MAIL_SERVER_DOWN = "no mail can be sent: "
 """The beginning of the error message of a mail that waits because the mail server does not work."""
 DIGEST_SECONDS = 24 * 3600
-"""The minimum time between two mails to the operator about undeliverable notifications.
-
-The first mail is sent at once. The next mail reports everything from a day, so that a thousand bouncing mails do not
-cause a thousand messages.
-"""
+"""The minimum time between two mails to the operator about undeliverable notifications."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,13 +33,13 @@ from scanner.records.source_models import ReadObject
 from scanner.records.states import Channel, Decision
 
 UNFINISHED = (Decision.DISABLING, Decision.HELD)
-"""Incidents with these actions are not finished. They are kept, however old they are."""
+"""Incidents with these actions are kept, however old they are."""
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 INCIDENTS_PER_TRANSACTION = 500
 OTHER_ROWS_PER_TRANSACTION = 5000
 VALUES_PER_STATEMENT = 500
 MAX_ID_LENGTH = 18
-"""The maximum number of decimal digits in an account id. A number of this length always fits a 64-bit integer."""
+"""The maximum number of decimal digits in an account id, which always fit a 64-bit integer."""
 MAX_IDS_NAMED = 5
 """The maximum number of account ids that an error message lists."""
 

@@ -46,7 +46,7 @@ FIELDS = frozenset(
         "user",
     }
 )
-"""The fields that a line may contain besides kind, person, incident and job. Other fields may name or quote people."""
+"""The fields that a line may contain besides kind, person, incident and job. Other fields may name people."""
 _WAITING = "r8scan_security_lines"
 
 _log = logging.getLogger(LOGGER)

@@ -18,7 +18,7 @@ MAX_BYTES = 1024**3
 """The maximum size of all entries together. All public events of one hour take about 20 MB."""
 MAX_FILES = 20_000
 PARTIAL_SECONDS = 3600
-"""A partial file older than this is left over from a process that died, because writing a file takes only seconds."""
+"""A partial file older than this is left over from a process that died."""
 
 _log = logging.getLogger(__name__)
 

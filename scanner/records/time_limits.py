@@ -5,12 +5,9 @@ from __future__ import annotations
 from scanner.records.states import JobKind
 
 PAGE_SECONDS = 600.0
-"""The limit of a job that reads a list of pushes or files.
-
-A push from the slowest git server that r8scan tolerates takes 8 minutes.
-"""
+"""The limit of a job that reads a list of pushes or files."""
 STEP_SECONDS = 1200.0
-"""The limit of a rescan step without progress. Listing the objects of the largest repositories takes minutes."""
+"""The limit of a rescan step without progress."""
 MAX_STEP_SECONDS = 8 * 3600.0
 """The limit of a rescan step with progress. A clone of 20 GiB at 1 MiB/s takes 6 hours."""
 DEFAULT_SECONDS = 300.0
@@ -28,13 +25,11 @@ POLL_SECONDS = {
     "repository_search": 300.0,
     "new_repositories": 300.0,
 }
-"""The limit of a poll by source, in seconds. A poll of gists may request 30 pages and 20 files."""
+"""The limit of a poll by source, in seconds."""
 GRACE_SECONDS = 10.0
-"""The watchdog ends the process this many seconds after the limit. Until then, the work may notice that it has lost its
-lease, and stop.
-"""
+"""The watchdog ends the process this many seconds after the limit, so that the work can stop by itself."""
 TIME_LIMIT = "time_limit"
-"""The recorded reason for work that exceeded its limit. Error messages in rows begin with it."""
+"""The reason for work that exceeded its limit, with which error messages in rows begin."""
 
 
 def job_seconds(kind: JobKind) -> float:

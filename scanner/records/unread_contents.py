@@ -14,10 +14,9 @@ from scanner.records.models import db_now
 from scanner.records.source_models import UnreadContent
 
 MAX_ROWS_PER_JOB = 100
-"""The maximum number of documents that one poll or one step of a job records. Further documents are only counted."""
+"""The maximum number of documents that one poll or one step of a job records."""
 MAX_ROWS_SHOWN = 2000
-"""The maximum number of documents of one job that are shown. A rescan has several steps, and each step records its own.
-"""
+"""The maximum number of documents of one job that are shown."""
 MAX_ROWS = 100_000
 RETENTION_DAYS = 30
 MAX_REASONS_LENGTH = 200

@@ -13,20 +13,16 @@ _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0xC0), *rang
 _FIRST_BYTES = 64
 _HEAD_BYTES = 2048
 _PROOF_BYTES = 256
-"""If the beginning of the content decompresses to this many bytes of text, the content counts as a Brotli stream.
-
-None of 40,000 random contents did.
-"""
+"""Content whose beginning decompresses to this many bytes of text counts as a Brotli stream."""
 _MIN_TEXT = 24
-"""A stream that ends exactly at the end of the content needs only this many bytes of text to count as a Brotli stream.
-"""
+"""A stream that ends exactly at the end of the content needs only this many bytes of text."""
 
 _CHROME_END = b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4"
 _CHROME_HEADERS = (20, 24)
 """The possible numbers of bytes before the key: without padding, and with the padding that compilers add."""
 _MAX_CHROME_KEY = 8 << 10
 _CHROME_KEY = re.compile(rb"[!-~]{8,}+")
-"""The key of a cache entry is a URL. Tools that copy entries may leave out the length of the key in the header."""
+"""The key of a cache entry is a URL."""
 _FIREFOX_CHUNK = 256 << 10
 _MAX_NUMBER_BYTES = 5
 """The maximum number of bytes of an integer in the directory of a WOFF2 font."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from scanner.detection.containers.members import UnreadableError
 
 MAX_DICTIONARY_BYTES = 64 << 20
-"""The largest dictionary or window that a decompressor may allocate. `xz -9` and `zstd --long=26` need 64 MB."""
+"""The largest dictionary or window that a decompressor may allocate, as needed by `xz -9`."""
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
 _MAX_RESCUED_BYTES = 4 << 20

@@ -27,34 +27,24 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 HEAD_BYTES = 4096
-"""The number of bytes at the beginning of the content that are tested.
-
-If one of them is a control character, the content is binary and not text.
-"""
+"""The number of bytes that are tested for control characters. Content with control characters is binary."""
 
 _TEXT = bytes(range(0x20, 0x100)) + b"\b\t\n\f\r\x1b"
 _PROOF_BYTES = 1024
-"""A stream is accepted if it decompresses to this many bytes, or if it ends earlier with a correct checksum.
-
-Random bytes after a magic number decompress to 64 bytes in one case of fifty, but practically never to 1,024.
-"""
+"""A stream is accepted if it decompresses to this many bytes, or ends earlier with a correct checksum."""
 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
-"""If an error occurs before this many decompressed bytes, the magic number occurred by chance, so the error is not
-counted as damage.
-"""
+"""An error before this many decompressed bytes does not count as damage, because no stream begins there."""
 
 _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10
 _LZMA_HEAD = 2048
 _GUESS_STEPS = 300
-"""The work counted for the test of one magic number: 3 µs. The test of Zstandard costs one more step for each byte of a
-block.
-"""
+"""The work counted for the test of one magic number: 3 µs."""
 _LZMA_STEPS = 2_000
-"""The additional work counted for the test of LZMA: 20 µs, because the test allocates a dictionary."""
+"""The additional work counted for the test of LZMA: 20 µs."""
 _QUICK_STEPS = 4 << 20
-"""The limit on the work of `holds_streams`: 40 ms, because the function also runs outside of confined processes."""
+"""The limit on the work of `holds_streams`: 40 ms."""
 
 SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"

@@ -14,7 +14,7 @@ from scanner.detection.containers.members import Container, Member, whole
 _MAX_DEPTH = 8
 _MAX_EVENT_BYTES = 1 << 20
 _MAX_PATH = 200
-"""The maximum number of letters in the path of a field. A longer path would be copied for each string below it."""
+"""The maximum number of letters in the path of a field."""
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:

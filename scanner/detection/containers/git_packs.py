@@ -19,7 +19,7 @@ _REASONS = {
     "delta_damaged": "damaged",
     "memory": "memory",
 }
-"""The reasons why objects of a pack are unread, and the names that these reasons have in the result for a document."""
+"""For each reason why objects of a pack are unread, the reason's name in the result for a document."""
 _DAMAGE = ("pack_damaged", "pack_truncated")
 
 

@@ -12,7 +12,7 @@ from scanner.detection.containers.members import Container, Member, UnreadableEr
 from scanner.detection.limits import Meter
 
 _END_OF_CHAIN = 0xFFFFFFFA
-"""Sector numbers from this one on are markers: free sectors, ends of chains, and sectors of the tables themselves."""
+"""Sector numbers from this one on are markers, for example for the end of a chain."""
 
 _ENTRY_BYTES = 128
 _STREAM, _ROOT = 2, 5

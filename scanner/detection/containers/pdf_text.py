@@ -16,7 +16,7 @@ from scanner.detection.patterns.token_formats import min_token_length
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
-"""The work is counted each time that this many strings were read."""
+"""The work is counted after each of this many strings."""
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _NO_HEX = re.compile(rb"\s+")
@@ -29,9 +29,9 @@ _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_LETTERS = 8
-"""At most this many letters are kept for one code. A ligature has three letters. A hostile map could have many more."""
+"""At most this many letters are kept for one code. A ligature has three letters."""
 _MAX_CODES_OF_ALL = 500_000
-"""The maximum number of codes in all maps of a document. This many codes take about 100 MB."""
+"""The maximum number of codes in all maps of a document, which take about 100 MB."""
 _MAX_GLYPH_BYTES = 8 << 20
 
 

@@ -11,10 +11,7 @@ TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"eXIf", b"iCCP")
 """The types of the chunks of a picture that may contain text."""
 
 MAX_CHUNKS = 20_000
-"""The maximum number of chunks in one picture. Programs write pixels in chunks of 8 kB and more.
-
-A picture with more chunks is decoded as a whole.
-"""
+"""The maximum number of chunks in one picture. Programs write pixels in chunks of 8 kB and more."""
 
 _MAX_LINE_LENGTH = 1024
 _HEADER_BYTES = 8

@@ -16,7 +16,7 @@ AES = b"\x06\xf1\x07\x01"
 _MAX_CODERS = 4
 _FIELDS_A_STEP = 8
 _FIELDS_PAID_AT_ONCE = 1 << 12
-"""The work of reading fields is counted once for this many fields. `_FIELDS_A_STEP` fields count as one step."""
+"""The work of reading fields is counted once for this many fields."""
 (
     _END,
     _HEADER,

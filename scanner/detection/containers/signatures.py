@@ -60,7 +60,7 @@ ContainerKind = Literal[
     "embedded",
     "unsupported",
 ]
-"""`unsupported` stands for containers that are only counted, because they cannot be read."""
+"""The container formats. `unsupported` stands for all formats that cannot be read."""
 
 
 PHAR_END = b"__HALT_COMPILER();"

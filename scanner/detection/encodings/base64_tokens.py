@@ -30,22 +30,15 @@ LOOK_STEPS = 2000
 """The work counted for matching one pattern at one offset."""
 
 FAILED_LOOK_STEPS = 6000
-"""The maximum work counted in addition if a pattern does not match.
-
-The pattern may fail only at the last letters of a possible token, after 80 µs.
-"""
+"""The maximum additional work counted if a pattern does not match: 60 µs."""
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""A smaller work, which is counted if the previous match failed only a few bytes earlier.
-
-It is `_SHORT_LOOK_STEPS`, plus `_STEPS_PER_BYTE` for each byte in between. Such a match fails sooner, because a token
-cannot contain the needle a second time.
-"""
+"""The work counted if the previous match failed at most a few bytes earlier, and the work for each byte in between."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"
 _BREAK = rb"(?:\r?\n|(?:\\r)?\\n)\+?"
-"""A line break inside base64, plain or escaped as in JSON. In a patch, a plus sign begins the next line."""
+"""A line break inside base64, plain or escaped as in JSON, and the plus sign that begins a line of a patch."""
 _PLAIN_BREAK = rb"(?:" + _BREAK + rb"(?=[0-9A-Za-z]))"
 
 _FROM_URL = bytes.maketrans(b"-_", b"+/")

@@ -12,7 +12,7 @@ LINE_STARTS = frozenset((b"be", b"li", b"de"))
 """The first two bytes of the headers below. No compressed stream in base64 begins with these bytes."""
 
 MAX_BLOCK_BYTES = 16 << 20
-"""The maximum number of bytes of one block that are decoded. The rest of a longer block is ignored."""
+"""The maximum number of bytes of one block that are decoded."""
 
 _MAX_LINE = 90
 _UU_HEADER = regex.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")

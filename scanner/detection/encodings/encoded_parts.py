@@ -16,9 +16,9 @@ from scanner.detection.patterns.token_patterns import token_patterns
 _STEPS = 5_000
 """The work counted if an encoded part was found: steps of ten nanoseconds."""
 _SPAN = 1024
-"""The maximum number of bytes between the beginning of the first part and the beginning of the last part."""
+"""The maximum number of bytes between the beginnings of the first and the last part."""
 _MIN_PART = 4
-"""The minimum number of characters in each further part. Shorter words often decode to letters by chance."""
+"""The minimum number of characters in each further part."""
 _END = rb"(?=\\*[\"'`]|\s|\Z)"
 _STARTS = frozenset(b"\"'`=: ")
 

@@ -15,19 +15,16 @@ from scanner.detection.limits import Meter
 STREAM_STARTS = frozenset((b"1f", b"1F", b"78", b"\\x", b"x\\", b"0x", b"31"))
 """The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
 MAX_STREAM_BYTES = 16 << 20
-"""The maximum number of bytes of one stream that are decoded. The rest of a longer stream is ignored."""
+"""The maximum number of bytes of one stream that are decoded."""
 _MIN_BYTES = 33
-"""The minimum size of a stream in bytes. A SHA-256 hash is one byte shorter, so it is not taken for a stream.
-
-A stream that contains a token of 24 random letters has at least this size, because random letters cannot be compressed.
-"""
+"""The minimum size of a stream in bytes, which is more than the size of a SHA-256 hash."""
 _FIRST_LETTERS = 64
-"""The number of letters that are decoded first. For most texts, they already show that no stream begins there."""
+"""The number of letters that are decoded first."""
 _HEAD_LETTERS = 1024
 _FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
 """The work counted for decoding the first letters, and then `_HEAD_LETTERS` letters: steps of ten nanoseconds."""
 _PROOF_BYTES = 512
-"""A stream must decompress to this many bytes, unless it ends earlier. Fewer bytes are enough if they are text."""
+"""A stream must decompress to this many bytes, unless it is text or ends earlier."""
 _MIN_TEXT = 64
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 

@@ -15,7 +15,7 @@ from scanner.detection.patterns.token_formats import derived_from_formats, max_t
 from scanner.detection.patterns.token_patterns import Match, Pattern, plain_matches
 
 MAX_LINE = 256
-"""The maximum number of letters of one line that are read. Dumps have 16 or 32 bytes per line, and `xxd -p` has 30."""
+"""The maximum number of letters of one line that are read."""
 
 LINE_STEPS = 1_000
 """The work counted for each line: up to eight microseconds."""

@@ -13,7 +13,7 @@ from scanner.detection.encodings.hex_dumps import begins_whole_dump, whole_dumps
 from scanner.detection.patterns.needles import DUMP_OFFSETS, WHOLE_DUMP_OFFSET
 
 MAX_DUMP_BYTES = 16 << 20
-"""The maximum number of letters of one dump that are decoded. The rest of a longer dump is ignored."""
+"""The maximum number of letters of one dump that are decoded."""
 
 _MAX_LINE = 256
 _FIELD = 4
@@ -55,7 +55,7 @@ _HEXADECIMAL: tuple[_Parser, ...] = (
     _Numbers(re.compile(rb"[0-9a-f]{2}"), 16).bytes_of,
     _Numbers(re.compile(rb"[0-9a-f]{4}"), 16, 2).bytes_of,
 )
-"""The parsers of `od -t x1` and `od -x`. `hex_dumps` reads such dumps unless lines of another format are in between."""
+"""The parsers of `od -t x1` and `od -x`."""
 _PARSERS: tuple[_Parser, ...] = (
     _characters,
     _Numbers(re.compile(rb"[0-3][0-7]{2}"), 8).bytes_of,

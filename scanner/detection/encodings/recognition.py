@@ -25,7 +25,7 @@ MAX_WRAPS = 2
 """The maximum number of line breaks inside one token. A column of short words has more."""
 
 _WORDS_OF_LIST = range(3, 13)
-"""A list of this many short words after a prefix may have as many letters as a token, and could be mistaken for one."""
+"""A list of this many short words may be as long as a token, and could be mistaken for one."""
 
 LOOK_STEPS: dict[Kind, int] = {
     "token": 1300,
@@ -44,34 +44,23 @@ LOOK_STEPS: dict[Kind, int] = {
 
 _SEARCH_STEPS = 8
 _LIST_SEARCH_STEPS = 20
-"""The work counted for each byte if a whole part of the content is searched with the patterns of number lists.
-
-`_SEARCH_STEPS` is the same for all other patterns. Where needles are very frequent, the patterns fail quickly.
-"""
+"""The work counted for each byte that is searched with the patterns of number lists."""
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 
 _MAX_TO_SECOND = 128
-"""The maximum number of bytes from the first number of a decimal list to the end of the second number. The pattern
-allows fewer than 100.
-"""
+"""The maximum number of bytes from the first number of a decimal list to the end of the second number."""
 _DIRECTIVE = b"byte\t"
 """The end of an assembler's directive before a number."""
 _RECORD_START = re.compile(rb"[:S]")
 _WIDE_LEAD = 6
-"""The number of hexadecimal digits of a prefix in UTF-16 before its second zero byte. For example, the needle `005F` is
-in the middle of `720038005F`.
-"""
+"""The number of digits before `005F` in `720038005F`, the hexadecimal UTF-16 of `r8_`."""
 _RECORD_HEADER = 10
-"""The number of letters in an S-record before the last byte of its address. In an Intel HEX record, there are seven."""
+"""The number of letters in an S-record before the last byte of its address."""
 _ADDRESS = re.compile(rb"0x[0-9a-f]{3,16}(?: <[^<>\n]{1,80}>)?:\t")
 
 MAX_ENCODED_BYTES = 4096
-"""The maximum number of bytes from the first to the last letter of an encoded token, so that the work for each token is
-limited.
-
-A token is shorter even if all its letters are escaped and on separate lines.
-"""
+"""The maximum number of bytes from the first to the last letter of an encoded token."""
 
 
 @derived_from_formats

@@ -28,9 +28,7 @@ from scanner.detection.patterns.token_formats import derived_from_formats, max_t
 from scanner.detection.patterns.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
-"""The number of letters that are decoded if base64 may contain base64. A token of 40 bytes takes 76 letters, and the
-rest is for line breaks.
-"""
+"""The number of letters that are decoded if base64 may contain base64."""
 
 # To test whether base64 text is compressed data, decode 160 letters of it. Decode 4096 only if 160 are too few to
 # decide.
@@ -46,9 +44,7 @@ _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _MAX_GAP = 24
 _MAX_GLUE = 64
-"""A compressed stream may begin after at most this many other base64 letters. A beginning found later in the same text
-is a coincidence.
-"""
+"""A compressed stream may begin after at most this many other base64 letters."""
 
 _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 4
@@ -61,8 +57,7 @@ _HEAD_STEPS_PER_LETTER = 20
 """The work counted for each letter that is examined: steps of ten nanoseconds."""
 
 _LONG_PROOF_BYTES = 512
-"""If the base64 text is longer than the examined letters, a stream must decompress to this many bytes to be accepted.
-"""
+"""A stream in a long base64 text must decompress to this many bytes."""
 
 _NESTED_LOOK = 96
 # `(?r)` makes this pattern match backwards from its end, so that it fails immediately if no line break is near.
@@ -71,9 +66,7 @@ _WIDE = rb"%c\x00"
 _ALL_LETTERS = bytes(BASE64_LETTERS)
 _OTHER_BYTES = bytes(byte not in BASE64_LETTERS for byte in range(256))
 _RUN_SAMPLES = 6
-"""Evenly spaced letters are tested first. If there are no six base64 letters in a row among them, the content has no
-long base64 text.
-"""
+"""Evenly spaced letters are tested first. A long base64 text contains at least this many of them in a row."""
 
 
 @derived_from_formats

@@ -15,9 +15,9 @@ _STEPS = 5_000
 """The work counted if a string literal is found at the beginning of a token: steps of ten nanoseconds."""
 _SPAN = 1024
 _LINES = 12
-"""The maximum distance between two parts of a token, in lines. `_SPAN` is the maximum distance in bytes."""
+"""The maximum distance between two parts of a token, in lines."""
 _MIN_PART = 4
-"""The minimum number of characters in each further part if a token has more than two parts."""
+"""The minimum number of characters in each further part of a token with more than two parts."""
 # A translation table that replaces every character outside the base64 alphabet by a space.
 _WORDS_ONLY = bytes(
     byte if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/_-") else 32 for byte in range(256)

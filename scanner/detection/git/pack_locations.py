@@ -11,18 +11,13 @@ from typing import NamedTuple
 from scanner.detection.git.packs import PackObject
 
 MAX_DEPTH = 4_096
-"""The maximum depth of nested folders. This is git's own default of `core.maxTreeDepth`."""
+"""The maximum depth of nested folders, as in git (`core.maxTreeDepth`)."""
 MAX_ENTRIES = 2_000_000
 """The maximum number of tree entries that are searched for one pack. Searching this many takes some seconds."""
 MAX_PARENTS = 64
-"""The maximum number of parents of one commit that are read. The largest merge in Linux has 66 parents.
-
-To sort commits, it is enough to know most of the parents.
-"""
+"""The maximum number of parents of one commit that are read. The largest merge in Linux has 66 parents."""
 MAX_PATH = 4_096
-"""The maximum number of characters of a path, which is also the longest path that Linux opens. The beginning of a
-longer path is cut off.
-"""
+"""The maximum number of characters of a path, as in Linux. The beginning of a longer path is cut off."""
 
 _TREE_MODE, _SUBMODULE_MODE = b"40000", b"160000"
 _DATE = re.compile(rb"^committer [^\n]*> (\d{1,11}) [+-]\d{4}$", re.MULTILINE)

@@ -17,23 +17,17 @@ from scanner.detection.git.packs import OBJECT_COST, PackLimits, PackObject, Pac
 T = TypeVar("T")
 
 OBJECT_NAME = "document"
-"""The name of every object in paths through archives, because the object's own path is not known while it is read."""
+"""The name of every object in paths through archives."""
 MAX_CROWD = 64
-"""An object with more tokens than this is handled after all other objects, so that its many tokens do not hide a leak
-in another object.
-"""
+"""An object with more tokens than this is handled after all other objects, so that it does not hide their tokens."""
 MAX_BEYOND = 40_000
-"""The maximum number of tokens of one pack that are kept although they exceed the limits on the number of tokens. The
-token store is asked about them. Each takes 41 bytes.
-"""
+"""The maximum number of tokens of one pack that are kept although they exceed the limits on the number of tokens."""
 MAX_NOT_READ = 100
-"""The maximum number of unread objects of one pack that are listed. Further unread objects are only counted."""
+"""The maximum number of unread objects of one pack that are listed."""
 POSTPONED_BYTES = 48 << 20
-"""The maximum size of all objects that wait in memory until the other objects were scanned. Further objects are opened
-at once.
-"""
+"""The maximum size of all objects that wait in memory until the other objects were scanned."""
 KEPT_BYTES = 64 << 20
-"""The maximum size of all trees and commits of one pack that are kept in memory, to find the paths of objects."""
+"""The maximum size of all trees and commits of one pack that are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)

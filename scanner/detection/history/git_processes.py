@@ -13,7 +13,7 @@ from pathlib import Path
 from scanner.git_children import READING, environment, git_child
 
 DEFAULT_SECONDS = 6 * 3600.0
-"""The maximum time for reading one repository. The largest public repositories take less than an hour."""
+"""The maximum time for reading one repository."""
 
 
 class GitError(Exception):

@@ -22,10 +22,7 @@ from scanner.detection.history.repository_refs import MAX_PACKED_REFS, file_star
 from scanner.git_children import RECEIVING, environment, git_child
 
 MAX_ALTERNATES = 50
-"""The maximum number of other object folders (alternates) that are read for one repository.
-
-The other folders may refer to further folders. Git itself follows these references up to a depth of five.
-"""
+"""The maximum number of other object folders (git alternates) that are read for one repository."""
 MAX_SMALL_FILE = 64 * 1024
 MAX_CONFIG = 1 << 20
 MAX_BUNDLE_HEAD = 64 << 20

@@ -6,10 +6,7 @@ import threading
 from collections.abc import Sequence
 
 MIN_BUDGET = 64 << 30
-"""The minimum budget of a repository in bytes: about a minute on two cores.
-
-A file of 5 MB with 10,000 versions makes 50 GB from a pack of a few megabytes.
-"""
+"""The minimum budget of a repository in bytes, which takes about a minute on two cores."""
 BUDGET_PER_BYTE = 1000
 """The budget in bytes for each byte of the repository's packs. Ordinary repositories need 20 to 150."""
 

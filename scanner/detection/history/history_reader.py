@@ -30,7 +30,7 @@ MAX_RESTARTS = 200
 FEED = 2048
 
 MAX_SIZE_DIGITS = 19
-"""An object whose size has this many digits or more is damaged. Sizes are kept in 64 bits."""
+"""An object whose size has this many digits or more is damaged."""
 MAX_HEAD = 200
 """The maximum number of bytes in the header line before an object's content: id, type and size."""
 COMMIT = 2

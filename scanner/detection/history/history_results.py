@@ -11,7 +11,7 @@ from scanner.detection.detector import ScanResult
 from scanner.detection.git.pack_codec import ObjectType, object_id
 
 MAX_NAMED = 10_000
-"""The maximum number of unread objects that one reader lists. Further unread objects are only counted."""
+"""The maximum number of unread objects that one reader lists."""
 
 SHA1_DIGITS = 40
 

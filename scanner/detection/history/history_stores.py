@@ -18,7 +18,7 @@ from scanner.detection.history.pack_history.readers import PacksRead, needs_pack
 
 MAX_LOOSE_RATIO = 100
 MIN_LOOSE_INFLATED = 128 << 20
-"""The loose objects of a repository may always decompress to this many bytes, however small they are."""
+"""The loose objects of a repository may always decompress to this many bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,35 +20,27 @@ from scanner.detection.history.history_reader import COMMIT, list_objects
 MAX_TREES = 3_000_000
 """The maximum number of distinct trees that are read. Each takes about 100 bytes of memory."""
 MAX_TREE_BYTES = 8 << 30
-"""The maximum decompressed size of all trees and commits together. A tree of 30 entries has about 1 kB."""
+"""The maximum decompressed size of all trees and commits together."""
 MAX_ONE_OBJECT = 32 << 20
-"""The maximum size of one tree or commit in bytes. A larger object is skipped, because it would have to be held in
-memory.
-"""
+"""The maximum size of one tree or commit in bytes. A larger object is skipped."""
 MAX_DEPTH = 4_096
-"""The maximum depth of nested folders. This is git's own default of `core.maxTreeDepth`."""
+"""The maximum depth of nested folders, as in git (`core.maxTreeDepth`)."""
 MAX_PATH = 4_096
-"""The maximum number of characters of a path, which is also the longest path that Linux opens. The beginning of a
-longer path is cut off.
-"""
+"""The maximum number of characters of a path, as in Linux. The beginning of a longer path is cut off."""
 MAX_RESTARTS = 20
-"""If git exits at damaged objects more often than this, the search for paths ends."""
+"""The search for paths ends after git exited at this many damaged objects."""
 
 MAX_ENTRIES_A_ROUND = 1_000_000
-"""The maximum number of tree entries in memory while a group of commits is searched. Each entry takes about 150 bytes.
-"""
+"""The maximum number of tree entries in memory. Each entry takes about 150 bytes."""
 
 _COMMITS_A_ROUND = 512
 _IDS_A_REQUEST = 512
-"""The number of object ids in one request to git. This many ids fit into a pipe. With more, git and this process could
-wait for each other forever.
-"""
+"""The number of object ids in one request to git. With more, git and this process could wait for each other forever."""
 MAX_HEAD = 200
 """The maximum number of bytes in the header line before an object's content: id, type and size."""
 
 _CUT_OFF = b"(cut off)"
-"""A marker that stands for the content of an object if git exited before the end of the content. Compare it with `is`.
-"""
+"""A marker for an object whose content git did not finish. Compare it with `is`."""
 _SUBMODULE = b"160000"
 _FOLDER_MODE = b"40000 "
 _TREE_MODES = (b"40000", b"040000")

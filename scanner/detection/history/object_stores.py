@@ -15,7 +15,7 @@ from pathlib import Path
 from scanner.detection.git import git_formats
 
 MAX_PLAIN_INDEX_BYTES = 16 << 20
-"""The maximum size of a pack's index that this module checks. The reader of large packs checks larger indexes."""
+"""The maximum size of a pack's index that this module checks."""
 
 _MAGIC = b"\xfftOc\0\0\0\2"
 _IDS_AT = len(_MAGIC) + 256 * 4

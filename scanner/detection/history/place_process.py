@@ -24,9 +24,9 @@ from scanner.detection.history.object_places import MAX_PATH, ObjectPlace, Objec
 from scanner.detection.history.object_places import locate as locate_here
 
 MEMORY_BYTES = 400 << 20
-"""The memory limit (RLIMIT_DATA) of the confined process and of its git processes."""
+"""The memory limit (RLIMIT_DATA) of the process and of its git processes."""
 MAX_LINE = 12 * MAX_PATH + 1024
-"""The maximum number of bytes of one line of an answer. JSON writes a character in at most twelve letters."""
+"""The maximum number of bytes of one line of an answer."""
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (

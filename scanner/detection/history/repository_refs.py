@@ -25,31 +25,22 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.detection.prefilter import CLEAN, plain_only
 
 FEW_REFS, FEW_BYTES = 2_000, 256 << 10
-"""A repository with at most this many loose refs, and at most this many bytes in `packed-refs`, is read in this
-process. A separate process would take 0.2 s to start.
-"""
+"""The maximum number of loose refs, and of bytes in `packed-refs`, that are read in this process."""
 MAX_LOOSE_REFS = 5_000
-"""The maximum number of loose refs (refs that are stored in one file each) that are opened.
-
-Only the names of further loose refs are read. There are few loose refs, because git packs refs regularly.
-"""
+"""The maximum number of loose refs (refs that are stored in one file each) that are opened."""
 MAX_REFS = 1_000_000
 MAX_TIPS = 25_000
-"""The maximum number of commits that are passed to git because a branch or tag points to them.
-
-Git takes 0.2 ms for each commit that does not exist. The search for the paths of objects begins with these commits.
-Afterwards, it also finds all other commits, but not in the order of their history.
-"""
+"""The maximum number of commits that are passed to git because a branch or tag points to them."""
 MAX_NAMES = 5_000
-"""The maximum number of names that are scanned one by one. A confined process may have to decode each of them."""
+"""The maximum number of names that are scanned one by one."""
 MAX_LOOSE_REF = 4096
-"""The number of bytes of a loose ref's file that are read. An object id has at most 64 letters."""
+"""The number of bytes of a loose ref's file that are read."""
 MAX_REF_FOLDERS = 200_000
 MAX_PACKED_REFS = 64 << 20
-"""The maximum number of bytes of `packed-refs`, which are held in memory. They contain about 700,000 refs."""
+"""The maximum number of bytes of `packed-refs`, which are held in memory."""
 
 MEMORY_BYTES = 400 << 20
-"""The memory limit (RLIMIT_DATA) of the confined process."""
+"""The memory limit (RLIMIT_DATA) of the process that reads the refs."""
 READ_SECONDS = 120.0
 MAX_ANSWER = 64 << 20
 _NAMES_AT_ONCE = 1_000

@@ -16,7 +16,7 @@ from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_for
 MAX_GROUP = 64
 """The maximum number of byte strings (cores) that one automaton can search for with vector instructions."""
 MIN_CORE = 3
-"""The minimum length of a core in bytes. With shorter cores, the search would be several times slower."""
+"""The minimum length of a core in bytes. Shorter cores would make the search slow."""
 
 
 _PARTS_OF_STREAMS = (b"begin ", b"x1f", b"x1F", b"x\\x9", b"139", b"-117", b"\n00000")

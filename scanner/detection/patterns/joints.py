@@ -111,12 +111,7 @@ JOINT = rb"""
     b"break": _BREAK_POINT,
     b"time": _TIME,
 }
-"""A pattern of the characters (a joint) that may separate two letters of one token.
-
-A joint consists of zero-width characters, the escaped zeros of UTF-16, soft line breaks (in mail, in editors, inside
-JSON strings) or a backslash before a line break. It may also be colours or markup, the edge of a terminal or of a
-table's cell, or the end of one string literal and the beginning of the next.
-"""
+"""A pattern of the characters that may separate two letters of one token, for example a line break or `" + "`."""
 
 
 def end_of_word_expression(form: TokenFormat) -> bytes:
@@ -150,11 +145,7 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
-"""A reference to the group that JOINTS_DEFINITION defines.
-
-It matches the same text as JOINTS. A pattern with a copy of JOINTS before each of its letters takes `regex` 0.2 seconds
-to compile, so such a pattern uses this reference. Where a match often fails between two letters, JOINTS is faster.
-"""
+"""A reference to the group in JOINTS_DEFINITION. It matches the same text as JOINTS, and compiles faster."""
 # For base64, do not skip the lengths of HTTP chunks, because a line of four hexadecimal digits may be base64. Skip
 # spaces instead, because shells and YAML replace the line breaks of base64 by spaces.
 _JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")

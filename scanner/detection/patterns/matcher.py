@@ -13,22 +13,16 @@ from scanner.detection.patterns.needles import Kind, Needle, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
 WINDOW = 256 << 10
-"""The number of bytes that are searched at once. It limits the size of the results for hostile content.
-
-It also fits into the processor's cache, from which all automata read.
-"""
+"""The number of bytes that are searched at once, which fit into the processor's cache."""
 
 CROWDED = 1_000
-"""If more needles than this are found in one part of the content, the part is searched with patterns.
-
-This is then faster than examining each needle.
-"""
+"""If a part of the content has more needles than this, it is searched with patterns."""
 
 DECODED = frozenset[Kind](("run", "stream"))
 """The kinds of needles after which a long text is decoded as a whole."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
-"""The kinds of needles for which there is no pattern. They are always listed, however many there are."""
+"""The kinds of needles that are always listed, however many there are."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32

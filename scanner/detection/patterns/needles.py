@@ -54,7 +54,7 @@ _AFTER_LETTERS = (
     b"\xcd",
     b"\x1b",
 )
-"""The bytes with which an escape sequence, or the text between two letters of a token, may begin."""
+"""The first bytes of escape sequences and of separators between two letters of a token."""
 
 # Templates for the beginning of a token in a hex dump. {0}, {1} and {2} are the hexadecimal codes of the first three
 # letters. {3} is the first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit

@@ -14,27 +14,18 @@ from typing import Literal, TypeVar
 DIGITS = frozenset(string.digits.encode())
 LETTERS_AND_DIGITS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 MIN_PREFIX_LENGTH, MAX_PREFIX_LENGTH = 3, 20
-"""A shorter prefix would occur by chance in every file. A longer prefix is probably a mistake in the setting."""
+"""The minimum and maximum length of a prefix. A shorter one would occur by chance in every file."""
 MIN_TOKEN_LENGTH, MAX_TOKEN_LENGTH = 20, 128
-"""The minimum and the maximum number of characters of a whole token.
-
-With this maximum, even an encoded token fits into the bytes that are read for one token.
-"""
+"""The minimum and the maximum number of characters of a whole token."""
 MIN_BODY_BITS = 64
-"""The minimum entropy of the random part of a token. With less, the token could be guessed from its digest."""
+"""The minimum entropy of the random part of a token in bits. With less, the token could be guessed from its digest."""
 MAX_FORMATS = 8
-"""The maximum number of token formats. Each format adds about 120 strings to search for, so eight formats cost about as
-much as eight scans.
-"""
+"""The maximum number of token formats. Each one makes the search slower."""
 MAX_SETTING_LENGTH = 1000
 CHECKSUM_LENGTH = 6
 """CRC-32 in base 62 needs at most six digits."""
 MAX_HINT_HEAD, HINT_TAIL, HINT_BODY = 11, 4, 3
-"""A hint shows the prefix and three more characters (together at most eleven), and the last four characters of the
-token.
-
-The database columns of hints have sixteen characters.
-"""
+"""A hint shows at most 11 characters of the beginning (the prefix and 3 more), and the last 4 characters."""
 
 Checksum = Literal["", "crc32"]
 
@@ -45,7 +36,7 @@ _RANGE = re.compile(r"(?:([0-9])-([0-9])|([A-Z])-([A-Z])|([a-z])-([a-z])|([0-9A-
 _RANGES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
 _RARE = 0.002
-"""If the share of a format's tokens without a digit is below this value, a text without a digit is not a token."""
+"""If the share of a format's tokens without a digit is smaller, a text without a digit is not a token."""
 
 _Value = TypeVar("_Value")
 

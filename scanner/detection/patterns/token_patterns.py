@@ -42,7 +42,7 @@ _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_
 _BREAK = rb"[%=&$+)\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 MIN_LAST_PART = 12
-"""The minimum number of characters in the second of two string literals. A shorter literal may be any word."""
+"""The minimum number of characters in the second of two string literals."""
 
 Pattern: TypeAlias = regex.Pattern[bytes]
 Match: TypeAlias = regex.Match[bytes]

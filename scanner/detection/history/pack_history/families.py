@@ -16,23 +16,17 @@ from scanner.detection.history.pack_history.index import Array, Entries, PackFil
 Weights = npt.NDArray[np.float32]
 
 MAX_OBJECT_BYTES = 32 << 20
-"""The size of the largest object that this package builds. Git reads larger objects and the deltas that need them."""
+"""The size of the largest object that this package builds. Git reads larger objects and their deltas."""
 UNITS = 64
-"""A repository is divided into about this many groups of objects, unless some groups would be too large."""
+"""A repository is divided into about this many groups of objects."""
 MIN_UNIT_BYTES = 16 << 20
 OBJECT_COST = 2048
-"""The number of bytes added to the size of each object to estimate the work, because each object takes some
-microseconds.
-"""
+"""The estimated work in bytes for each object, in addition to its size."""
 
 _SLICE = 1 << 20
-"""The number of entries that numpy processes at a time, because numpy needs 8 bytes or more of memory for each entry.
-"""
+"""The number of entries that numpy processes at a time, to save memory."""
 _MAX_ROUNDS = 13
-"""The number of rounds in which deltas are followed to their bases.
-
-Each round goes twice as far as the round before. Git reads chains of more than 8,192 deltas.
-"""
+"""The number of rounds in which deltas are followed to their bases. Each round goes twice as far as the one before."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ MAX_OBJECTS = 100_000_000
 """The maximum number of objects in one index. The largest public repositories have 20 million."""
 
 _SLICE = 1 << 18
-"""The number of entries whose headers are parsed together. Each takes about 100 bytes of memory while it is parsed."""
+"""The number of entries whose headers are parsed together. Each takes about 100 bytes of memory."""
 _MAGIC = b"\xfftOc\0\0\0\2"
 _FANOUT = 256 * 4
 _LARGE = 1 << 31

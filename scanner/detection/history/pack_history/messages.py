@@ -14,9 +14,7 @@ MAX_IDS_BYTES = 1 << 30
 MAX_CONTENT_BYTES = 32 << 20
 
 FORK, IDS = b"f", b"i"
-"""Commands to the helper process. FORK starts a worker, and comes with the worker's end of a socket. IDS asks for the
-ids of the objects in a group.
-"""
+"""Commands to the helper process: start a worker (FORK), or return the ids of the objects in a group (IDS)."""
 COMMAND = struct.Struct("<cI")
 PLAN = struct.Struct("<?BQQQQQ")
 UNIT = struct.Struct("<IQ")
@@ -29,10 +27,10 @@ _PACK = struct.Struct("<I")
 SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
 
 NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
-"""The messages about an object that was not read, each with the reason."""
+"""For each message about an object that was not read, the reason."""
 
 WHOLE_PACK = bytes(32)
-"""This value in place of an object id means all objects of the pack. No object has this id."""
+"""This value in place of an object id means all objects of the pack."""
 
 _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
     NOTES, 0

@@ -32,11 +32,9 @@ from scanner.detection.history.pack_history.messages import BadMessage, Plan
 from scanner.detection.patterns.token_formats import active_formats, written_formats
 
 MIN_PACK_BYTES = 8 << 20
-"""If the packs of a repository are smaller than this in total, git reads them. Git is then just as fast, because the
-processes of this reader take 0.3 seconds to start.
-"""
+"""If the packs of a repository are smaller than this in total, git reads them just as fast."""
 MAX_GIT_PACKS = 8
-"""If a small repository has at most this many packs, git reads them. Git needs some 30 milliseconds for each pack."""
+"""If a small repository has at most this many packs, git reads them."""
 MAX_DEATHS = 16
 """After this many workers have died, git reads all remaining groups of objects."""
 LOOK_SECONDS = 0.2

@@ -11,17 +11,10 @@ from scanner.detection.git.pack_codec import DamagedPack, apply_delta, inflate_e
 from scanner.detection.history.pack_history.families import MAX_OBJECT_BYTES, Unit
 
 BASES_BYTES = 64 << 20
-"""The maximum size of all objects that are kept in memory because deltas need them.
-
-Above this size, the oldest objects are dropped. They are built again when a delta needs them.
-"""
+"""The maximum size of all objects that are kept in memory because deltas need them."""
 
 _EXPANSION_SHIFT, _EXPANSION_BYTES = 6, 1 << 16
-"""The compressed data of an entry may be larger than the decompressed data by 1/64 plus 64 kB.
-
-Git reads entries with a larger difference. zlib adds only 5 bytes to each 16 kB that it cannot compress. Without the
-limit, gigabytes of unused bytes after an entry could be copied.
-"""
+"""The compressed data of an entry may be larger than the decompressed data by 1/64 plus 64 kB."""
 
 
 class MadeObject(NamedTuple):

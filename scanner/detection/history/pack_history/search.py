@@ -15,13 +15,13 @@ from scanner.detection.wide import wide_codec
 BLOB = 3
 """The number of the object type blob in a pack."""
 SMALL_BYTES = 16 << 10
-"""Smaller objects are joined into batches, because each search has a fixed cost of a few microseconds."""
+"""Smaller objects are searched in batches, because each search has a fixed cost."""
 
 _BETWEEN = b"\n\xff"
 """The bytes between two objects of a batch. No token contains them."""
 
 Suspect = Callable[[int, int, bytes], None]
-"""A function that takes an object that may contain a token: the number of its entry, its type and its content."""
+"""Called with an object that may contain a token: the number of its entry, its type and its content."""
 
 
 class Search:

@@ -34,7 +34,7 @@ from scanner.detection.loading import load_decoders
 from scanner.detection.patterns.token_formats import parse_formats, use_formats
 
 MEMORY_BYTES = 400 << 20
-"""The memory limit of the helper process and of each worker. Packs that are mapped into memory do not count."""
+"""The memory limit of the helper process and of each worker, without the packs."""
 COUNT_EVERY = 4096
 """A worker reports its progress after each of this many objects."""
 
