@@ -63,8 +63,7 @@ class CostlyContents:
             if len(self._known) > MAX_CONTENTS:
                 self._known.popitem(last=False)
             if len(self._sizes) > 2 * MAX_CONTENTS:
-                # Callers compute the digest of a content only if `_sizes` contains its size. `_sizes` also keeps the
-                # sizes of results that the cache has dropped. If it grew forever, callers would compute more and more
-                # digests without finding a result. So begin again with an empty cache.
+                # Begin again with an empty cache. `_sizes` would otherwise grow forever, because it also keeps the
+                # sizes of dropped results.
                 self._sizes.clear()
                 self._known.clear()

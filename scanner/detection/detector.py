@@ -112,8 +112,7 @@ class Detector:
         return self.scan_after(self._verdict(content, budget), content, name, budget, patience)
 
     def _verdict(self, content: bytes, budget: ScanBudget | None) -> PlainVerdict:
-        # Most large contents must be read in depth. If the reader runs in this process, skip the quick search
-        # (`plain_only`), because the reader would then search the same content a second time in this process.
+        # Skip the quick search, because the reader in this process would search the same large content again.
         if self._is_in_process and budget is None and len(content) > WINDOW:
             return NOT_EXAMINED
         return plain_only(content)
@@ -177,8 +176,8 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # The cached result is also used for copies with other names, so remove the name from it. Only candidates inside
-        # a container contain the name. Do not copy the other candidates, because there may be thousands.
+        # Remove the name, because the cached result is also used for copies with other names. Candidates outside
+        # containers do not contain the name.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates

@@ -66,8 +66,7 @@ def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
     """
     found = windows(content, with_run_spots=not inside_run)
     first = next(found, None)
-    # In content that was decoded from base64 or hex, look for short base64 texts too, because text that was encoded
-    # once is often encoded twice.
+    # Look for short base64 texts in decoded content, because text is often encoded twice.
     short_runs = run_spots(content) if inside_run else []
     codec = wide_codec(content)
     kind = container_kind(content)
@@ -97,8 +96,7 @@ def findings_after(
     found = _text_findings_after(seen, content, meter, depth)
     if seen.kind is not None:
         inner = _opened(seen.kind, Container(name, content, meter), depth, inside_run=inside_run)
-        # A token in an uncompressed file of an archive is found twice: in the archive's bytes and in the file. Keep the
-        # finding from the file, which has the file's name and the line in it.
+        # A token in an uncompressed file of an archive is found twice. Keep the finding with the file's name and line.
         known = {finding.token for finding in inner}
         found = [finding for finding in found if finding.token not in known] + inner
     return distinct(found)
@@ -122,8 +120,7 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # Search the rest of the content for tokens in plain text. The rest begins at `done`, because the loop finds the
-        # plain tokens of each part before it can reach a limit.
+        # Search the rest of the content for plain tokens. The loop has found those before `done`.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -162,9 +159,8 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only.
-    # Search only text that was decoded from another encoding than base64. Tokens in base64 were already found without
-    # decoding.
+    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only. Those in base64 were
+    # found before.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)
@@ -193,8 +189,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # Very little was decompressed, so the base64 text looked like compressed data only by chance. Do not count the
-        # error as damage.
+        # Very little was decompressed, so this is no compressed data, and the error is no damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found

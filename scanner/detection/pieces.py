@@ -39,7 +39,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     pieces = Pieces()
     head = start[:_HEAD]
     is_container = container_kind(head) is not None or wide_codec(head) is not None
-    # Do not read a sparse file as a whole. It begins with zeros, and no archive does.
+    # Do not read a sparse file as a whole: it begins with zeros, and no archive does.
     if is_container or (is_binary(head) and start != bytes(len(start))):
         start = b"".join((start, read(MAX_WHOLE_BYTES - len(start))))
         if len(start) < MAX_WHOLE_BYTES:
@@ -54,14 +54,13 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     del start
     for part in parts:
         pieces.bytes += len(part)
-        # Join the end of the last part with the next part. This copies 32 MB, so skip it if the end has only zeros.
+        # Join the end of the last part with the next part, except if that end has only zeros.
         piece = rest + part if rest.strip(b"\0") else part
         _scan(detector, piece, lines, pieces, found)
         rest = piece[-OVERLAP:]
         lines += piece.count(b"\n", 0, len(piece) - len(rest))
     pieces.candidates = list(found.values())
-    # Each piece was scanned separately. Compressed data may be cut off at the end of a piece, so an error in it does
-    # not show that the content is damaged.
+    # Compressed data may be cut off at the end of a piece, so an error in it is no damage.
     is_damaged = pieces.unread.pop("damaged", 0) > 0
     if is_container or is_damaged:
         pieces.unread["container_over_limit"] = 1

@@ -153,8 +153,7 @@ def _in_reader(
     request = replace(request, seconds=seconds, opens=not budget.is_spent)
     answer = detector.reader.read_pack(content, request)
     if answer.failure and request.opens:
-        # The reader process failed, probably while it opened an archive. Let another reader search for tokens in plain
-        # text only.
+        # The reader process failed, probably at an archive. Let another one search for plain tokens only.
         budget.spend(seconds=answer.seconds)
         answer = detector.reader.read_pack(content, replace(request, opens=False))
     confirmed = _confirmed(detector, answer.scan, known) if known is not None else []
@@ -165,8 +164,7 @@ def _in_reader(
         scan.not_read.append(UnreadPackObject("", "commit", (answer.failure,), digest, len(content)))
     spent = answer.seconds
     if scan.unread[LATE] and left.seconds <= seconds:
-        # The reader stopped because the push's time budget was used up. Count the unread objects under the reason SPENT
-        # instead of LATE.
+        # The push's time budget was used up, so the reason is SPENT and not LATE.
         scan.unread[SPENT] += scan.unread.pop(LATE)
         spent = max(spent, left.seconds)
     budget.spend(seconds=spent, work=scan.bytes, findings=sum(len(hit.found) for hit in scan.hits))
@@ -174,7 +172,7 @@ def _in_reader(
     for hit in scan.hits:
         limits.take(hit.found)
     for item in answer.deferred:
-        # Scanning this object took too long for the process that reads the whole pack, so scan the object alone.
+        # Scan this object alone, because it takes too long.
         result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
         scan.unread.update(result.unread)
         scan.not_read += _not_read(item, result)[: MAX_NOT_READ - len(scan.not_read)]

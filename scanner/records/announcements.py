@@ -78,7 +78,7 @@ def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequ
     if not new:
         return 0
     rows = [_row(token, now) for token in new]
-    # Sort in Python. If the statement had to return sorted rows, SQLAlchemy would insert them into SQLite one by one.
+    # Sort in Python. SQLAlchemy would insert rows into SQLite one by one to return them sorted.
     inserted = session.execute(insert(Announcement).returning(Announcement), rows)
     announcements = sorted(inserted.scalars(), key=lambda row: row.id)
     for channel in channels:
@@ -121,8 +121,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     settled, oldest, newest = settled or 0, oldest or 0, newest or 0
     if after is None:
         return AnnouncementPage([], settled, has_more=False)
-    # The client may have missed deleted announcements, or its cursor is newer than the backup from which the database
-    # was restored.
+    # Announcements were deleted, or the database was restored from a backup that is older than the cursor.
     if after + 1 < oldest or after > newest:
         raise CursorExpired(max(settled, oldest - 1, 0))
     rows = list(

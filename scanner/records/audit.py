@@ -67,7 +67,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
         event.listen(session, "after_rollback", _forget_waiting)
     session.info[_WAITING] += [
         {
-            # Store text and JSON in the form that the database returns, because the hash is checked against that form.
+            # Store text and JSON as the database returns them, because the hash is checked against that form.
             "who": storable_text(who),
             "what": entry.what,
             "incident_id": entry.incident_id,

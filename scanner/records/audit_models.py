@@ -21,8 +21,7 @@ class AuditEntry(Base):
 
     __tablename__ = "audit"
     __table_args__ = (
-        # This index is for the console's list of actions by people. It leaves out the service's own entries, which are
-        # far more numerous.
+        # This index is for the console's list of actions by people, without the service's own entries.
         Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
     )
 

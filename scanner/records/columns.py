@@ -101,7 +101,7 @@ class _StorableText(TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         del dialect
-        # Most values need no change. Return them quickly, because one request may write 50,000 values.
+        # Return most values quickly, because one request may write 50,000 values.
         if value is None or (value.isascii() and "\0" not in value):
             return value
         storable = storable_text(value)

@@ -101,17 +101,17 @@ def is_unavailable(err: BaseException) -> bool:
         return True
     if not isinstance(err, DBAPIError):
         return False
-    # SQLite raises DatabaseError itself, rather than a subclass of it, only if the database file is damaged.
+    # SQLite raises DatabaseError, and no subclass of it, only if the file is damaged.
     return err.connection_invalidated or type(err.orig) is sqlite3.DatabaseError
 
 
 def _postgresql(url: URL, max_connections: int) -> Engine:
     is_pooled = url.query.get(POOLER) == TRANSACTION
-    # Limit how long a statement may take. Otherwise a worker's statement could still run after its lease has expired.
+    # Limit how long a statement may take, so that it does not run after the worker's lease has expired.
     limits = {"statement_timeout": f"{STATEMENT_TIMEOUT_SECONDS}s", "idle_in_transaction_session_timeout": "60s"}
     options = {"options": " ".join(f"-c {name}={value}" for name, value in limits.items())}
-    # A connection pooler such as PgBouncer may use another connection for each transaction. Prepared statements and
-    # options of a session would be lost, so do not use them.
+    # A pooler such as PgBouncer may change the connection at each transaction, which loses prepared statements and
+    # options.
     arguments = {"prepare_threshold": None} if is_pooled else options
     engine = create_engine(
         url.difference_update_query([POOLER]),
@@ -130,7 +130,7 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
 def _pool(max_connections: int) -> dict[str, Any]:
     if not max_connections:
         return {"poolclass": NullPool}
-    # Keep only half of the connections open while they are idle, because each costs PostgreSQL some megabytes.
+    # Keep only half of the idle connections open, because each costs PostgreSQL some megabytes.
     kept = max(max_connections // 2, 1)
     return {"pool_size": kept, "max_overflow": max_connections - kept}
 
@@ -144,7 +144,7 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
     if path.is_dir():
         raise DatabaseUnavailable(f"{path} is a folder, not the file of a database")
     try:
-        # Make the database file private first. SQLite then creates its -wal and -shm files with the same permissions.
+        # Make the database file private first, because SQLite copies its permissions to -wal and -shm files.
         create_privately(path)
     except OSError as err:
         raise DatabaseUnavailable(f"cannot create {path}: {err.strerror}") from err
@@ -161,8 +161,7 @@ def _sqlite(url: URL, max_connections: int) -> Engine:
 
 
 def _prepare_sqlite(connection: Any, _: ConnectionPoolEntry) -> None:
-    # Let `_begin_sqlite` start the transactions. The driver would start them only at the first write, and an update
-    # based on earlier reads could overwrite another process's change.
+    # Let `_begin_sqlite` start the transactions. The driver would start them too late, at the first write.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

@@ -91,8 +91,7 @@ def enqueue(
     while (job_id := session.execute(statement).scalar_one_or_none()) is None:
         if _join(session, dedupe_key, priority, parent_id):
             return None
-        # No job is waiting any more, because a worker has just claimed it. The worker may not see the new content, so
-        # try again to queue a new job.
+        # A worker has just claimed the waiting job and may not see the new content, so queue a new job.
     return job_id
 
 
@@ -116,7 +115,7 @@ def enqueue_urgent(
     )
     if job_id is not None:
         return job_id
-    # `enqueue` has locked the waiting job until the end of this transaction, so no worker can claim it now.
+    # `enqueue` has locked the waiting job, so no worker can claim it now.
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))

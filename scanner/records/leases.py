@@ -101,7 +101,7 @@ def claim_all(
     Rows that another transaction has locked are left out. Return the leases.
     """
     key = _key_of(model)
-    # Do not wait for rows that another worker has locked. Two workers could otherwise deadlock.
+    # Do not wait for locked rows, because two workers could deadlock.
     free = select(key).where(key.in_(keys), is_due(model), *conditions).with_for_update(skip_locked=True)
     statement = (
         update(model)

@@ -198,7 +198,7 @@ class Exposure(PlaceColumns, Base):
         # These indexes are for the console's lists of the incidents of one source or one repository.
         Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
         Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # This index is for reading only the first few places of an incident, because an incident may have thousands.
+        # This index is for reading the first few of possibly thousands of places of an incident.
         Index("ix_exposures_incident_id_id", "incident_id", "id"),
     )
 

@@ -223,8 +223,7 @@ def _pending(
     # Two transactions cannot deadlock if both write the rows in the order of their keys.
     rows = [_new_row(channel, by_key[key], domain, now, now + timedelta(seconds=window)) for key in sorted(by_key)]
     session.flush()
-    # If another process is just preparing a mail with the same key for sending, this statement waits for that process
-    # and then adds a new mail.
+    # If another process is just preparing this mail for sending, the statement waits for it and then adds a new mail.
     statement = _insert_or_hasten(session).returning(Notification.merge_key, Notification.id)
     return dict(list(session.connection().execute(statement, rows)))
 

@@ -111,8 +111,8 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
     """
     with database.read() as session:
         digests = _plan(session, selector).digests
-    # First delete stored results of earlier scans, in separate transactions because the whole table is read. If the
-    # erasure fails afterwards, the operator can simply repeat it.
+    # First delete stored results of earlier scans, in separate transactions. If the erasure then fails, it can be
+    # repeated.
     forgotten = forget_hits(database, digests)
     with database.write() as session:
         return _erase(session, selector, forgotten, who=who)
@@ -169,8 +169,7 @@ class _Plan:
 def _plan(session: Session, selector: AccountSelector) -> _Plan:
     """Find the data to erase."""
     account = _account(session, selector)
-    # If the token store is remote, r8scan has no row of the account in its database. The account's id is then stored
-    # only in incidents.
+    # With a remote token store, r8scan has no row of the account, and only incidents contain its id.
     of_account = Incident.account_id.in_(_account_ids(session, selector, account))
     incidents = session.execute(select(Incident.id, Incident.digest, Incident.action).where(of_account)).all()
     if account is None and not incidents:

@@ -79,8 +79,8 @@ def _only_one(database: Database) -> Iterator[None]:
 def _takes_lock(connection: Connection) -> bool:
     lock = text("SELECT pg_try_advisory_xact_lock(:key)")
     is_ours = bool(connection.execute(lock, {"key": _ADVISORY_LOCK}).scalar_one())
-    # The server must not end this transaction while it only holds the lock, so turn off the idle time-out. Running this
-    # statement also ends the snapshot of the query above, for which an index build would wait.
+    # Turn off the idle time-out, because this transaction only holds the lock. The statement also ends the snapshot of
+    # the query above, for which an index build would wait.
     connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
     return is_ours
 

@@ -14,7 +14,7 @@ from scanner.detection.containers.decompressors import brotli_codec
 from scanner.detection.containers.members import Container, Member, whole
 
 _HEAD_BYTES = 4096
-# draw.io writes the diagram into an attribute of the exported picture. Its angle brackets are then escaped (`&lt;`).
+# In an exported picture, the diagram is an attribute, so its angle brackets are escaped (`&lt;`).
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
 _FIELD = b'"encoding":'
 _VALUES = (b' "base64"', b'"base64"')

@@ -24,11 +24,11 @@ _LZ_CODECS = (blosclz_block, lz4_block, snappy_block)
 _MAX_PARTS = 16
 _MIN_PART_BYTES = 128
 """A block is divided into parts only if each part has at least this many bytes."""
-# Compressed data may be larger than its content, but by no more than this many bytes.
+# Compressed data may be larger than its content by at most this many bytes.
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")
-# In an HDF5 file, the name of the shuffle filter is padded to eight bytes, and the size of an element follows.
+# An HDF5 file pads the name of the shuffle filter to eight bytes. The size of an element follows.
 _SHUFFLE = re.compile(rb"shuffle\0(..)\0\0", re.DOTALL)
 _MAX_SIZES = 8
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -55,7 +55,7 @@ def _chunk_size(content: bytes, at: int) -> int:
         return packed if packed == plain + 16 else 0
     blocks = -(-plain // block)
     first = int.from_bytes(content[at + 16 : at + 20], "little")
-    # The first block may be anywhere after the table of offsets, because several threads write the blocks in any order.
+    # Threads write the blocks in any order, so the first block may be anywhere after the table of offsets.
     return packed if blocks <= _MAX_BLOCKS and 16 + 4 * blocks <= first < packed else 0
 
 
@@ -96,8 +96,7 @@ def _block(chunk: bytes, at: int, size: int, parts: int, codec: int, meter: Mete
         meter.step(1)
         packed = int.from_bytes(chunk[at : at + 4], "little")
         if packed > part_size + _MAX_PART_OVERHEAD:
-            # Compressed data is hardly larger than the decompressed data. In a hostile file, all blocks may refer to
-            # the same large range of bytes, and the code below would copy it for each block.
+            # In a hostile file, all blocks may refer to the same large range of bytes. Do not copy it for each block.
             raise UnreadableError("damaged")
         part = chunk[at + 4 : at + 4 + packed]
         at += 4 + packed

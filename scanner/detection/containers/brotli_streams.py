@@ -106,8 +106,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # An entry contains one length, and a second length if the table is transformed. In the tables of glyphs,
-        # version 3 means that the table is not transformed. In other tables, version 0 means that.
+        # An entry contains a second length if the table is transformed. Version 3 means a plain table of glyphs, and
+        # version 0 any other plain table.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             end = min(len(content), at + _MAX_NUMBER_BYTES - 1)

@@ -9,13 +9,11 @@ from scanner.detection.containers import decompressors
 from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
 from scanner.detection.containers.members import Container, Member, Readable, UnreadableError, readable
 
-# Read little at first: an archive may contain many tiny files, and reading a whole chunk for each of them would take
-# long.
+# Read little at first, because an archive may contain many tiny files.
 _FIRST_CHUNK = 4 << 10
 _CHUNK = 64 << 10
 _STEP = 256 << 10
-# Stop after this many damaged streams. Each attempt to decompress allocates memory, so a file full of false stream
-# headers would take long.
+# Stop after this many damaged streams, because each attempt to decompress allocates memory.
 _MAX_RESTARTS = 100
 _SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|lzo|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
@@ -59,8 +57,8 @@ class Inflated:
             if not self._ready:
                 if self._ended:
                     break
-                # Decompress a large piece even if the caller wants few bytes, because each call of the decompressor
-                # copies all the remaining input.
+                # Decompress a large piece at a time, because each call of the decompressor copies all the remaining
+                # input.
                 piece = self._more()
                 self._ready = memoryview(piece)
                 self._meter.take(len(piece))
@@ -115,15 +113,15 @@ class Inflated:
         self._current = None
         self._restarts += 1
         self._certain = False
-        # Skip the magic number of the damaged stream, so that the search for the next stream does not find it again.
+        # Skip the magic number, so that the search for the next stream does not find the damaged stream again.
         first = self._stream_input == b""
         self._pending = data[len(self._codec.magic) :] if first else data
         self._ended = self._single or self._restarts > _MAX_RESTARTS
         return output
 
     def _count_damage(self) -> None:
-        # If other data precedes the magic number, it may have occurred by chance. In this case, count the stream as
-        # damaged only if some of it was decompressed.
+        # A magic number after other data may be accidental. Count the stream as damaged only if some of it was
+        # decompressed.
         if self._certain or self._stream_output:
             self._meter.note("damaged")
 

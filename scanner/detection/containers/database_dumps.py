@@ -12,10 +12,9 @@ _LZF = b"\xc3"
 # Redis compresses only strings of more than 20 bytes, and only if that saves at least 4 bytes.
 _MAX_PLAIN_BYTES = 20
 _MAX_LZF_RATIO = 264
-# Testing an offset for the beginning of a compressed string costs as much as decoding this many LZF codes.
+# Testing one offset costs as much as decoding this many LZF codes.
 _STEPS_PER_START = 16
-# The beginning of a PostgreSQL table's compressed data: a sign byte, a length of four bytes, and the first bytes of
-# zlib, Zstandard or LZ4 data.
+# The beginning of a PostgreSQL table's data: a sign byte, four bytes of length, and the magic number of a compression.
 _FIRST_CHUNK = re.compile(rb"\0(.{4})(?=x[\x01\x5e\x9c\xda]|\x28\xb5\x2f\xfd|\x04\x22\x4d\x18)", re.DOTALL)
 
 

@@ -13,8 +13,7 @@ MAX_DICTIONARY_BYTES = 64 << 20
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
 _MAX_RESCUED_BYTES = 4 << 20
-# The libraries return only after they have decompressed all the input of a call. Four bytes of Zstandard can expand to
-# 128 kB, and three of Deflate64 to 64 kB. So pass only 64 bytes per call, which expand to at most two megabytes.
+# Four bytes of Zstandard can expand to 128 kB. So pass only 64 bytes per call, which expand to at most two megabytes.
 _UNBOUNDED_STEP = 64
 
 
@@ -89,8 +88,7 @@ def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
             pieces.append(piece)
             if not piece:
                 break
-    # If the checksum is wrong, zlib discards the last byte of output of the call that reads the checksum. Pass one byte
-    # per call, so that an earlier call returns the last byte of output.
+    # Pass one byte per call. If the checksum is wrong, zlib would otherwise discard the last byte of output.
     try:
         pieces.extend(inner.decompress(data[at : at + 1]) for at in range(len(data)))
     except zlib.error:
@@ -207,7 +205,7 @@ class _Brotli:
 
     @property
     def needs_input(self) -> bool:
-        # The library may accept more input although it still holds output. Take all output first.
+        # Take all output before the library gets more input.
         return self._is_drained and bool(self._inner.can_accept_more_data())
 
     def decompress(self, data: bytes, max_length: int) -> bytes:

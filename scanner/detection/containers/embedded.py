@@ -50,8 +50,7 @@ SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"
 _ZLIB = (b"x\x01", b"x\x5e", b"x\x9c", b"x\xda")
 _LZ4, _SNAPPY = b"\x04\x22\x4d\x18", b"\xff\x06\0\0sNaPpY"
-# The first bytes of `.lzma` files: the usual compression properties, and the sizes of the dictionary from 64 kB to 8 MB
-# and from 16 to 64 MB.
+# The first bytes of `.lzma` files with the usual properties and dictionary sizes.
 _LZMA = (*(b"]\0\0%c\0" % (1 << bit) for bit in range(8)), *(b"]\0\0\0%c" % size for size in (1, 2, 4)))
 _MAGICS = (
     *_LZMA,
@@ -91,7 +90,7 @@ def holds_streams(content: bytes) -> bool:
 def is_binary(content: bytes) -> bool:
     """Return whether the beginning of the content, or the end of a script, has bytes that do not occur in text."""
     head = content[:HEAD_BYTES]
-    # Test the end of a script as well, because an installer may be a long script with an archive after it.
+    # Test the end of a script as well, because an archive may follow the script of an installer.
     return bool(head.translate(None, _TEXT)) or (
         head[:2] in SCRIPT_STARTS and bool(content[-HEAD_BYTES:].translate(None, _TEXT))
     )
@@ -187,8 +186,7 @@ def _inflated(content: bytes, start: int, magic: bytes, container: Container, ta
     elif magic:
         codec = decompressors.xz_codec() if magic[0] == 0xFD else decompressors.zstd_codec()
     else:
-        # Do not count a missing end as damage, because the data may come from base64 text that was cut off, for example
-        # in a link.
+        # Do not count a missing end as damage, because the data may be cut off, for example in a link.
         codec = decompressors.deflate_codec()._replace(closed=False)
     source = Container(container.name, tail or _Tail(content, start), container.meter)
     return Inflated(source, codec, single=True)
@@ -198,8 +196,8 @@ def _magics(content: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the offset and the magic number of each possible compressed stream or archive in `content`."""
     view = memoryview(content)
     for base in range(0, len(content), 1 << 20):
-        # Search each MiB together with the first five bytes of the next one, because a magic number of up to six bytes
-        # may begin in one and end in the other.
+        # Search each MiB with the first five bytes of the next one, because a magic number may begin in one and end in
+        # the other.
         for index, start, _ in _automaton().find_matches_as_indexes(view[base : base + (1 << 20) + 5]):
             yield base + start, _MAGICS[index]
 
@@ -220,8 +218,7 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
     if magic == b"BZh":
         return head[3:4] in b"123456789" and head[4:10] == b"1AY&SY"
     if magic == _LZ4:
-        # In LZ4, a byte with the version and a byte with the maximum block size follow the magic number. Unassigned
-        # bits must be zero.
+        # In LZ4, the version and the maximum block size follow the magic number. Unassigned bits must be zero.
         return len(head) > 6 and head[4] & 0xC2 == 0x40 and head[5] in (0x40, 0x50, 0x60, 0x70)
     if magic == _SNAPPY:
         return True
@@ -231,7 +228,7 @@ def _begins(content: bytes, at: int, magic: bytes, spend: Callable[[int], None])
         return zlib.crc32(head[6:8]).to_bytes(4, "little") == head[8:12]
     if magic[0] == 0x28:
         return _begins_zstd(content, at, spend)
-    # Test the first 64 bytes before copying more, because most false magic numbers already fail this test.
+    # Test the first 64 bytes before copying more. Most false magic numbers fail this test.
     return _inflates(head) is not False and bool(_inflates(content[at : at + 2 * _PROOF_BYTES]))
 
 
@@ -268,8 +265,7 @@ def _begins_zstd(content: bytes, at: int, spend: Callable[[int], None]) -> bool:
         while not piece and (data or not decompressor.needs_input):
             piece, data = decompressor.decompress(data, _PROOF_BYTES), b""
     except codec.errors as error:
-        # The decompressor refuses data that needs too much memory. Accept such data here, so that it is reported as
-        # unsupported.
+        # Accept data that needs too much memory, so that it is reported as unsupported.
         return "memory" in str(error) and end <= len(content)
     return True
 
@@ -306,9 +302,9 @@ def _is_raw_deflate(content: bytes) -> bool:
 def _begins_rar(head: bytes) -> bool:
     """Return whether `head` begins with the magic number and a valid header of RAR."""
     if head[6:7] == b"\0":
-        # In RAR version 4, the header begins with the lower half of a checksum over the next eleven bytes.
+        # In RAR version 4, the header begins with half of a checksum over the next eleven bytes.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
-    # In RAR version 5, a checksum precedes the header. The first byte of the header is the number of its other bytes.
+    # In RAR version 5, a checksum precedes the header, whose first byte is the number of its other bytes.
     size = head[12] if len(head) > 12 else 0
     return (
         head[6:8] == b"\x01\0"

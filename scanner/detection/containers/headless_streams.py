@@ -34,7 +34,7 @@ def is_magicless_zstd(content: bytes) -> bool:
     end = at + 3 + size
     if id_size or not is_compressed or not size <= _MAX_BLOCK or end > len(content):
         return False
-    # Decompress the whole first block, because the library returns no output before the end of the block.
+    # Decompress the whole first block, because the library returns nothing before the end of the block.
     return _holds_text(content[:end], magicless_zstd_codec())
 
 

@@ -35,8 +35,7 @@ def chunked_members(container: Container) -> Iterator[Member]:
             meter.enter()
             meter.take(sum(map(len, chunks)))
             yield Member("body", b"".join(chunks))
-    # Search the rest of the content for compressed streams. Leave out the chunked bodies, because the lengths between
-    # their chunks would look like damage in a compressed stream.
+    # Search the rest of the content, without the chunked bodies, for compressed streams.
     others.append(content[done:])
     yield from embedded_members(container._replace(source=b"".join(others)))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from scanner.detection.containers.members import UnreadableError
 from scanner.detection.limits import Meter
 
-# Count the work once for this many bytes or steps, because counting each byte or step would be slow.
+# Count the work once for this many bytes or steps, to save time.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance back to a repeated string that fits into 13 bits. For a larger distance, the data contains this
-# value, and then the rest of the distance in two bytes.
+# The largest distance that fits into 13 bits. A larger distance is this value, and then two bytes for the rest.
 _BLOSCLZ_NEAR = 8191
 
 
@@ -207,7 +206,7 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
     """
     with _Output(meter) as output:
         at = 0
-        # Skip the content's length, a variable-length integer at the beginning of the block.
+        # Skip the length of the content at the beginning of the block.
         while at < len(block) and block[at] & 128:
             at += 1
         at += 1

@@ -26,8 +26,7 @@ _LZO_EXTRA_FIELD, _LZO_FILTER, _LZO_NEWER = 0x40, 0x800, 0x940
 _MAX_SNAPPY_CHUNK = 65_536 + 4096
 _MOZILLA_HEADER = 12
 _LZW_CLEAR = 256
-# The limit on the bytes of all strings in the LZW table. Text needs far fewer. If the input repeats one byte, each
-# string is one byte longer than the one before. Without the limit, the table would then grow to gigabytes.
+# The limit on the bytes of all strings in the LZW table, which hostile input could make gigabytes large.
 _MAX_LZW_TABLE_BYTES = 32 << 20
 
 
@@ -201,8 +200,8 @@ def _lzw_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     width, held, previous = 9, 0, b""
     pieces: list[bytes] = []
     size = 0
-    # Read eight codes at a time, because eight codes of `width` bits fill exactly `width` bytes. When the width
-    # changes, the rest of these bytes is padding.
+    # Eight codes of `width` bits fill exactly `width` bytes. When the width changes, the rest of these bytes is
+    # padding.
     while group := read_up_to(stream, width):
         bits = int.from_bytes(group, "little")
         meter.step(8)

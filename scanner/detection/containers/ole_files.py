@@ -82,8 +82,7 @@ class _CompoundFile:
 
     def stream(self, entry: _Entry) -> bytes:
         """Return the bytes of a stream (inner file), or fewer if the file is damaged."""
-        # A chain of sectors may lead in a circle, and the declared size of a stream may be wrong. But no stream is
-        # larger than the file.
+        # A chain of sectors may be a circle, and the declared size may be wrong, but no stream is larger than the file.
         most = min(entry.size, len(self._content))
         if entry.size >= self._header.mini_cutoff:
             sector = self._header.sector_bytes

@@ -19,8 +19,7 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
-# Only streams with fewer bytes than this are searched for text. The text of a page is far smaller, and larger streams
-# are pictures and fonts.
+# Only smaller streams are searched for text. Larger streams are pictures and fonts.
 _MAX_TEXT_BYTES = 4 << 20
 
 
@@ -53,8 +52,7 @@ def pdf_members(container: Container) -> Iterator[Member]:
             continue
         if filters:
             yield Member(name, decoded)
-        # Do not search the pixels of a picture for text. They contain none, and accidental matches would take most of
-        # the time.
+        # Do not search the pixels of a picture for text, because that would take most of the time.
         for text in texts.read(name, decoded) if _IMAGE.search(header) is None else ():
             yield Member(name, text)
     for name, text in texts.texts_by_maps():
@@ -81,8 +79,7 @@ def _streams(content: bytes) -> Iterator[tuple[bytes, int, int]]:
         begin = match.end()
         end = content.find(b"endstream", begin)
         at = end if end >= 0 else len(content)
-        # The stream's dictionary (its properties) is before the stream. Stop at the end of the previous stream, because
-        # the bytes before that belong to other streams.
+        # The stream's dictionary (its properties) is before the stream, but after the end of the previous stream.
         before = content[max(last, match.start() - _DICTIONARY) : match.start()]
         last = at
         if at - begin > 2 or content[begin:at].strip():

@@ -145,7 +145,7 @@ def _hash_of_revision_6(salt: bytes) -> bytes:
         kind = sum(encrypted[:16]) % 3
         value = hashlib.new(("sha256", "sha384", "sha512")[kind], encrypted).digest()
         turn += 1
-        # The standard's rule ends the loop after at most 288 turns, because the last byte is at most 255.
+        # The loop ends after at most 288 turns, because the last byte is at most 255.
         if turn >= 64 and encrypted[-1] <= turn - 32:
             return value[:32]
 
@@ -169,7 +169,7 @@ def _method(dictionary: bytes, default: str) -> str:
 
 
 def _number(dictionary: bytes, name: bytes, default: int) -> int:
-    # Remove the nested dictionary `/CF`, because its `/Length` is not the length of the key.
+    # Remove the nested dictionary `/CF`, whose `/Length` is not the length of the key.
     outside = re.sub(rb"/CF\s{0,8}<<.{0,1000}?>>\s{0,8}>>", b"", dictionary, flags=re.DOTALL)
     found = re.search(rb"/" + name + _NUMBER, outside)
     return int(found[1]) if found else default

@@ -11,7 +11,7 @@ from scanner.detection.containers.members import Container, Readable
 from scanner.detection.limits import Meter
 
 _CHUNK = 64 << 10
-# Two bytes of run-length encoding decode to at most 128 bytes, so one chunk decodes to at most 256 kB.
+# One chunk decodes to at most 256 kB, because two bytes decode to at most 128 bytes.
 _RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")
@@ -68,8 +68,7 @@ def _ascii85(stream: Readable, meter: Meter) -> Iterator[bytes]:
         body, tilde, _rest = chunk.partition(b"~")
         ended = bool(tilde)
         held += _NO_ASCII85.sub(b"", body)
-        # ASCII85 text consists of groups of five letters, and a `z` may occur only between groups. So the letters
-        # before a `z` are whole groups, and only letters after the last `z` may be an incomplete group.
+        # A `z` occurs only between groups of five letters, so the letters before a `z` are whole groups.
         whole, held = _whole_groups(held)
         yield from _groups(whole, meter)
     if held:
@@ -124,8 +123,7 @@ def _run_length(stream: Readable, meter: Meter) -> Iterator[bytes]:
     while not ended:
         chunk = stream.read(_RUNS_CHUNK)
         buffer, at = buffer[at:] + chunk, 0
-        # An encoded run has at most 129 bytes. A run that begins at `last` or before is therefore complete in the
-        # buffer.
+        # A run has at most 129 encoded bytes, so a run that begins at `last` or before is complete.
         last = len(buffer) - 129 if chunk else len(buffer) - 1
         pieces: list[bytes] = []
         while at <= last:

@@ -11,8 +11,7 @@ from typing import NamedTuple
 from scanner.detection.limits import Meter
 from scanner.detection.patterns.token_formats import min_token_length
 
-# The pattern also matches a string without an end. Otherwise, the search would begin again at each byte of such a
-# string. The pattern has no capturing groups, because `re` would then search more slowly.
+# The pattern also matches a string without an end. Otherwise, the search would begin again at each byte of the string.
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
@@ -25,7 +24,7 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# A valid map from character codes to letters has at most this many entries, because a code has at most 16 bits.
+# A valid map has at most this many entries, because a code has at most 16 bits.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_LETTERS = 8
@@ -139,8 +138,7 @@ def _in_utf16(strings: list[bytes]) -> Iterator[bytes]:
 
 
 def _by_map(strings: list[bytes], cmap: _CMap) -> str:
-    # Join the strings of a line and decode them together. To decode each string separately would take several times as
-    # long.
+    # Decode the strings of a line together, because decoding each separately would take several times as long.
     if cmap.width == 2:
         strings = [codes if len(codes) % 2 == 0 else _whole_codes(codes) for codes in strings]
     lines = (b"".join(line) for is_end, line in groupby(strings, b"\n".__eq__) if not is_end)
@@ -170,12 +168,12 @@ def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, s
         if first is None or last is None:
             return
         count = _number(last) - _number(first) + 1
-        # Count this work, because a hostile map may repeat the same 32,768 codes many times.
+        # Count this work, because a hostile map may repeat the same codes many times.
         meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
-            # Each code in the range stands for the text of the code before it with the next character at the end, for
-            # example AB1, AB2, AB3. The range ends at the last character of Unicode.
+            # For example, the codes of a range stand for AB1, AB2, AB3. The range ends at the last character of
+            # Unicode.
             most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
             for step in range(min(count, most)):
                 yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)

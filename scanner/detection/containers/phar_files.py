@@ -20,7 +20,7 @@ def phar_members(container: Container) -> Iterator[Member]:
     content, meter = whole(container), container.meter
     end = _STUB_END.search(content)
     if end is None or len(content) < end.end() + 18:
-        # The content is a program that contains the text `__HALT_COMPILER();` but has no archive after it.
+        # The program contains the text `__HALT_COMPILER();` but has no archive after it.
         return
     size, count, _, _, alias = struct.unpack_from("<IIHII", content, end.end())
     begin = end.end() + 4 + size

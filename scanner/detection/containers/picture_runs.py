@@ -71,8 +71,7 @@ class _Letters:
 
     def __init__(self, content: bytes, begin: int) -> None:
         self._content, self._begin = content, begin
-        # If there is no line break near the beginning, assume that the base64 text is one long line. If a line break
-        # follows later, the picture's chunk headers are at wrong offsets, and the picture is rejected.
+        # Without a line break near the beginning, assume that the base64 text is one long line.
         head = content[begin : begin + _MAX_LINE_LENGTH]
         ends = [end for end in map(head.find, (b"\r", b"\n", b"\\")) if end >= 0]
         self._line = min(ends, default=len(content))

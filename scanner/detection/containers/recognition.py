@@ -103,7 +103,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
     # The header of a tar file contains zeros, so test binary contents only.
     if binary and len(content) >= 512 and (content[257:262] == b"ustar" or is_tar_header(content[:512])):
         return "tar"
-    # A zip may be appended to a program or a script, so search for the zip's directory near the end of the content.
+    # A zip may be appended to a program, so search for the zip's directory near the end of the content.
     may_end_as_zip = content[:2] in PROGRAM_STARTS or content[-22:-18] == b"PK\x05\x06" or b"\0" in content[:64]
     if may_end_as_zip and has_directory(content):
         return "zip"
@@ -111,7 +111,7 @@ def container_kind(content: bytes) -> ContainerKind | None:
         return None
     if is_record_log(content):
         return "record_log"
-    # Test for an entry of Firefox's cache before Brotli, because its beginning can look like Brotli data.
+    # Test this before Brotli, because the beginning of an entry can look like Brotli data.
     if is_firefox_cache(content):
         return "firefox_cache"
     if is_brotli(content):
@@ -142,6 +142,6 @@ def members_of(kind: ContainerKind, container: Container) -> Iterator[Member]:
         Exception: a library failed on malformed bytes. The exception may have any type.
     """
     chosen = _FORMATS[kind]
-    # Import the reader only now, because it may import a library, and most contents are not containers.
+    # Import the reader only when it is needed, because it may import a large library.
     reader: Reader = getattr(import_module(f"{__package__}.{chosen.module}"), chosen.reader)
     return reader(container)

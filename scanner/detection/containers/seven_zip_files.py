@@ -44,8 +44,7 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# The filters that 7-Zip applies to program code: the id, and the decoder in the `bcj` package. No library can undo the
-# filters of ARM64 and RISC-V (`_PASSED_OVER`), but these two do not change text.
+# The filters of program code: the id, and the decoder in the `bcj` package. Those in `_PASSED_OVER` do not change text.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",
@@ -147,8 +146,7 @@ class _Block:
             coder, size = coders.pop(0), next(sizes)
             delta: tuple[dict[str, int], ...] = ()
             if coder.method in (_LZMA, _LZMA2) and coders and coders[0].method == _DELTA:
-                # Undo the delta filter and LZMA in one step. Only liblzma can undo a delta filter, and only together
-                # with LZMA.
+                # Undo the delta filter and LZMA in one step, because liblzma cannot undo a delta filter alone.
                 delta, size = _delta(coders.pop(0)), next(sizes)
             stream = Bounded(self._undone(coder, delta, stream, size), size)
         return stream

@@ -238,11 +238,9 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
     if not simple:
         if any(coder.method == AES for coder in coders):
             raise UnreadableError("encrypted")
-        # A compression method with several inputs (BCJ2) is not supported. Opening this block fails, and its files are
-        # skipped.
+        # Compression methods with several inputs (BCJ2) are not supported, so opening this block will fail.
         return coders, list(range(count)), max(packed_streams, 2)
-    # Each pair says which decoder's output is the input of another decoder. The first decoder is the one whose input is
-    # in no pair, because it reads the compressed bytes of the file.
+    # Each pair says which decoder's output another decoder reads. The first decoder is in no pair as a reader.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]

@@ -174,8 +174,7 @@ def _is_event_stream(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # In a bzip2 file, the compression level is followed by the magic number of the first block, or of the end if the
-    # file is empty.
+    # The compression level, and then the magic number of the first block, or of the end if the file is empty.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 

@@ -14,10 +14,9 @@ from scanner.detection.patterns.token_formats import min_token_length
 
 SIGNATURE = b"SQLite format 3\0"
 
-# Search the texts of a table together, in batches of about this many bytes, because each search has a fixed cost.
+# Search texts in batches of about this many bytes, because each search has a fixed cost.
 _BATCH_BYTES = 1 << 20
-# How often one overflow page (with the rest of a long row) may be read. A deleted row may still refer to a page that
-# another row uses now. The limit keeps the work linear if many rows refer to the same page.
+# How often one overflow page may be read. The limit keeps the work linear if many deleted rows refer to the same page.
 _MAX_READS_OF_OVERFLOW_PAGE = 4
 _MAX_COLUMNS = 32_767
 """The largest number of columns that SQLite can be compiled for: https://sqlite.org/limits.html#max_column"""
@@ -74,10 +73,9 @@ def _free_space(database: _Database, free: list[int], indexes: list[int], meter:
     meter.enter()
     meter.take(sum(map(len, pieces)))
     damaged = meter.unread["damaged"]
-    # The zero byte at the beginning marks the data as binary. Only binary data is searched for compressed data.
+    # A zero byte makes this binary content, which is searched for compressed data.
     yield Member("free space", b"\0".join((b"", *pieces)))
-    # Compressed data in a deleted row is often partly overwritten. Such damage does not mean that the database is
-    # damaged, so restore the count of damaged parts.
+    # Restore the count of damaged parts, because compressed data in deleted rows is often partly overwritten.
     meter.unread["damaged"] = damaged
     meter.unread += type(meter.unread)()
 
@@ -116,8 +114,8 @@ class _Database:
             raise UnreadableError("damaged")
         self.page_count = -(-len(content) // self.page_size)
         declared = int.from_bytes(content[28:32], "big")
-        # The number of pages in the header is valid only if the last program that wrote the file also wrote that number
-        # (section 1.3.7 of the format).
+        # The header's number of pages is valid only if the last writer also wrote that number (section 1.3.7 of the
+        # format).
         is_current = content[24:28] == content[92:96]
         self.damaged = (is_current and declared > self.page_count) or len(content) % self.page_size != 0
         self.encoding = _ENCODINGS.get(int.from_bytes(content[56:60], "big"), "utf-8")
@@ -210,7 +208,7 @@ class _Database:
             self._meter.take(0)
             if page is None or page.kind == _INTERIOR_TABLE:
                 continue
-            # In a valid page, the cells (rows) do not overlap. Stop when the cells together are larger than the page.
+            # Stop when the cells (rows) together are larger than the page, because valid cells do not overlap.
             room = self.usable
             self._meter.step(len(page.cells))
             for cell in page.cells:
@@ -233,7 +231,7 @@ class _Database:
             index = self.page(number)
             self._meter.step(1)
             for cell in index.cells if index is not None and index.kind in (_INTERIOR_INDEX, _LEAF_INDEX) else ():
-                # Read the cell, so that its overflow pages count as used by the index and not as free.
+                # Read the cell, so that its overflow pages do not count as free.
                 self._meter.step(1)
                 self._payload(index.kind if index is not None else 0, cell)
         overflow = {number for number in free if not self._reads[number] and self.page(number) is None}
@@ -248,8 +246,7 @@ class _Database:
             end = page.start + self.usable
             cells = int.from_bytes(content[header + 5 : header + 7], "big") or 65536
             yield content[begin : min(end, page.start + cells)]
-            # The free blocks of a page are in ascending order. A block begins with the offset of the next block and its
-            # own size. It ends with the number of an overflow page, if the deleted row had one.
+            # Free blocks are in ascending order. Each begins with the next block's offset and its own size.
             block = page.start + int.from_bytes(content[header + 1 : header + 3], "big")
             while begin <= block <= end - 4:
                 size = int.from_bytes(content[block + 2 : block + 4], "big")

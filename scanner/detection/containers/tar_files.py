@@ -16,8 +16,7 @@ _EMPTY = bytes(BLOCK)
 _OCTAL = frozenset(b"01234567 \0")
 # An extended header contains a path, times and attributes. A larger one is scanned as text and not parsed.
 _MAX_EXTENDED_HEADER_BYTES = 64 << 10
-# A PAX record begins with its length. A record whose length has more digits would be larger than the largest extended
-# header.
+# A PAX record begins with its length. With more digits, the record would be larger than the largest extended header.
 _MAX_LENGTH_DIGITS = 6
 _GNU_NAME, _GNU_LINK, _PAX, _PAX_OF_ALL, _SUN_PAX, _GNU_SPARSE = b"L", b"K", b"x", b"g", b"X", b"S"
 _LINKS = (b"1", b"2")
@@ -84,8 +83,7 @@ class _Archive:
         if kind in _WITHOUT_DATA or (kind in (b"0", b"\0") and name.endswith(b"/") and size == 0):
             return
         if kind == _GNU_SPARSE and header[482]:
-            # A sparse file begins with a list of its parts. Skip the blocks in which this list continues, to get to the
-            # data.
+            # A sparse file begins with a list of its parts. Skip the rest of the list.
             while len(block := read_up_to(self._stream, BLOCK)) == BLOCK and block[504]:
                 self._meter.take(0)
         data = Bounded(self._stream, size)
@@ -96,7 +94,7 @@ class _Archive:
         """Skip the rest of an entry's data and its padding."""
         data.skip()
         padding = -size % BLOCK
-        # Missing padding does not count as damage, because many programs omit the padding after the last file.
+        # Missing padding is no damage, because many programs omit it after the last file.
         if data.left:
             self._meter.note("damaged")
         elif padding:

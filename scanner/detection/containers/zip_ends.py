@@ -65,8 +65,7 @@ def directory(content: bytes) -> tuple[int, int, int] | None:
             found = _placed(content, end, size, offset)
             if found is not None:
                 return found
-        # This magic number is in a comment or after the archive, so it does not begin the zip's end record. Search for
-        # an earlier one, but only near the end of the content, where the end record always is.
+        # This is not the zip's end record. Search for an earlier one, but only near the end of the content.
         if end < len(content) - MAX_END_DISTANCE:
             return None
         end = content.rfind(_END_MAGIC, 0, end)

@@ -119,7 +119,7 @@ class _Archive:
                 self._meter.enter()
                 name = content[at + _LOCAL.size : at + _LOCAL.size + min(name_size, _MAX_NAME_BYTES)]
                 data = at + _LOCAL.size + name_size + extra_size
-                # If bit 3 is set, the header has neither checksum nor sizes, because they come after the data.
+                # If bit 3 is set, the checksum and the sizes come after the data.
                 known = not flags & 8
                 size = packed if known or method == _STORED else 0
                 yield from self._member(_Entry(name, flags, method, data, size, checksum if known else None))
@@ -135,8 +135,7 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Protected Android packages set the flag for encryption although nothing is encrypted. If the bytes have
-            # the right checksum without decryption, the file is not encrypted.
+            # Some Android packages set the flag for encryption although nothing is encrypted. The checksum shows that.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")
@@ -173,7 +172,7 @@ class _Archive:
         except UnreadableError:
             return None
         most = self._meter.limits.member_bytes
-        # An error here shows only that the bytes are encrypted, so do not count it as damage.
+        # The bytes may be encrypted, so do not count an error here as damage.
         damage = self._meter.unread["damaged"]
         plain = read_up_to(stream, most + 1)
         self._meter.unread["damaged"] = damage

@@ -54,8 +54,7 @@ class _Body:
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
-        # The possible values of the top two bits of a character: 1 for letters, 0 for digits. In a group of four base64
-        # letters, the third letter encodes the top two bits of the third character.
+        # The possible values of the top two bits of a character: 1 for letters, 0 for digits.
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
@@ -105,11 +104,9 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # Exclude a letter or digit after the needle that cannot follow there. This excludes most accidental matches. Do not
-    # exclude other base64 characters, because a plus sign or hyphen may be the beginning of a line in a patch.
+    # Exclude letters and digits that cannot follow the needle. A plus sign or hyphen may begin a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
-    # Match only the first letter, and test the following letters by a lookahead. Then `finditer` also finds a match
-    # that begins at one of the following letters.
+    # Match only the first letter, so that `finditer` also finds a match that begins at one of the following letters.
     return rb"%b(?!%b\r?\n?[%b])(?=%b)" % (needle[:1], needle[1:], others, pattern)
 
 
@@ -208,7 +205,7 @@ def _finding(match: regex.Match[bytes], form: Base64Form) -> Iterator[Finding]:
     if token is None:
         return
     start = match.start()
-    # The base64 letter before the match also encodes some bits of the token's first byte, so it belongs to the token.
+    # The letter before the match encodes some bits of the token's first byte, so it belongs to the token.
     if form.lead and start and match.string[start - 1] in _LETTERS:
         start -= 1
     yield Finding(token[0], start, match.end(), ("base64",))

@@ -57,7 +57,7 @@ def _uudecoded(line: bytes) -> bytes:
     try:
         return binascii.a2b_uu(line)
     except binascii.Error:
-        # Programs pad lines in different ways. Decode only the letters that the number of bytes requires.
+        # Decode only as many letters as the bytes require, because programs pad lines in different ways.
         size = (line[0] - 32) & 63
         return _padded(line, size)
 

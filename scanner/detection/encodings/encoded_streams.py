@@ -64,8 +64,7 @@ def _from_decimal_list(numbers: bytes) -> bytes:
 
 def _literal(quote: bytes) -> _Writing:
     """Return how bytes are written in string literals with this quotation mark."""
-    # The end of one string literal and the beginning of the next, if both make one string, for example in `"a" "b"` or
-    # `"a" + "b"`.
+    # The joint between two string literals, for example in `"a" "b"` or `"a" + "b"`.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
     escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
 

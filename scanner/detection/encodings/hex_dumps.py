@@ -29,13 +29,12 @@ _OFFSET = (
     rb"|:(?P<record>%(d)s{2})(?P<address>%(d)s{4})00"
     rb"|S(?P<type>[123])(?P<srecord>%(d)s{2})(?:(?<=1..)%(d)s{4}|(?<=2..)%(d)s{6}|(?<=3..)%(d)s{8}))"
 ) % {b"d": _DIGITS}
-# The bytes in a line of a dump. Two spaces, a hyphen or a thin vertical line may separate the two halves of the line. A
-# wider gap ends the bytes, except in `hexdump -x`, which writes four spaces between words.
+# The bytes in a line of a dump. Two spaces, a hyphen or a thin vertical line may be in the middle. `hexdump -x` writes
+# four spaces between words.
 _WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
 _BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# A line of a dump without an offset. The caller reads the named groups of the offset, so they are in the pattern, but
-# they never match.
+# A line of a dump without an offset. The caller reads the named groups of the offset, so the pattern has them as well.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump in a log, where other text precedes the line's offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
@@ -106,7 +105,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     """Yield the tokens in the hex dump around offset `start`, where the digits of a token's prefix begin."""
     line = line_start(content, start)
     before = content.rfind(b"\n", max(0, line - MAX_LINE), max(0, line - 1)) + 1
-    # Begin with the previous line, because the first letters of the token may be at its end.
+    # Begin with the previous line, because the token may begin at its end.
     begin = before if content[line - 1 : line] == b"\n" and line - before <= MAX_LINE else line
     following = _line_at(content, line, min(len(content), line + MAX_LINE))
     if following is None or len(following["bytes"]) < _FEW_DIGITS:
@@ -114,9 +113,8 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # In a dump without offsets, the first bytes of a line look like an offset. If the token begins inside them, they
-    # are not an offset, so read the lines again. This does not apply to a match that begins with zero, because the zero
-    # may be the last digit of a real offset.
+    # The token begins inside the offset, so the dump has no offsets: read the lines again. A zero may be a real
+    # offset's last digit.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 
@@ -249,12 +247,11 @@ def _size(line: Match, following: Match | None) -> int:
     if line["record"] is not None:
         return int(line["record"], 16)
     if line["srecord"] is not None:
-        # An S-record begins with the number of bytes that follow: the address, the data and one byte of checksum. The
-        # address in a record of type N has N + 1 bytes.
+        # An S-record begins with the number of bytes in its address, data and checksum. The address of type N has N + 1
+        # bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # Only `od` and `hexdump` write offsets of seven digits, and neither writes a text column. So all digits of the line
-    # are bytes.
+    # An offset of seven digits is from `od` or `hexdump`, which write no text column. So all digits are bytes.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

@@ -47,7 +47,7 @@ class _Numbers(NamedTuple):
 def _characters(line: bytes) -> bytes:
     """Return the bytes that a line of `od -c` or `od -a`, without its offset, shows."""
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
-    # A field of several letters, such as `\n` or `nul`, is not a character of a token. Return a zero byte for it.
+    # A field of several letters, such as `\n`, is no character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)
 
 
@@ -128,7 +128,7 @@ def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
         if offset is not None:
             pieces.append(parse(line[offset.end() :]))
         elif _END.match(line) is not None:
-            # An asterisk stands for repeated lines. Add a zero byte for them, because a token does not continue there.
+            # An asterisk stands for repeated lines, at which a token ends. Add a zero byte for them.
             pieces.append(b"\0")
         elif _OTHER_FORMAT.match(line) is None:
             break

@@ -232,8 +232,8 @@ def _checked(token: bytes, match: Match, patterns: TokenPatterns, encoding: str)
 
 
 def _list_at(content: bytes, start: int) -> Iterator[Finding]:
-    # The digits "00" may be from UTF-16 text in hexadecimal, or from the header of an S-record or Intel HEX record.
-    # Tables of numbers have such digits too, so require the letter with which a record begins.
+    # The digits "00" may be from UTF-16 text in hexadecimal, or from an S-record or Intel HEX record, which begins with
+    # a letter or colon.
     if content.startswith(b"00", start):
         yield from _wide_hex_at(content, start - _WIDE_LEAD)
         if not _RECORD_START.search(content, max(0, start - _RECORD_HEADER), start):
@@ -243,15 +243,14 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
     number = _DECIMAL_START.match(content, start)
     if number is not None:
         for patterns in token_patterns():
-            # Test first with `find` whether the code of the token's second letter follows. In most cases it does not,
-            # and `find` is faster than a pattern.
+            # Test first with `find` for the token's second letter, because that is faster than a pattern.
             if content.find(b"%d" % ord(patterns.form.prefix[1]), start, start + _MAX_TO_SECOND) < 0:
                 continue
             match = patterns.decimal_list.match(content, start, start + MAX_ENCODED_BYTES)
             if match is not None:
                 yield from _decimal_list_finding(match, patterns)
         if len(number[0]) == 4:
-            # A number of three digits is no hexadecimal byte, so this is not a list of hexadecimal bytes.
+            # A number of three digits is no hexadecimal byte.
             return
     wide = False
     for patterns in token_patterns():
@@ -267,8 +266,7 @@ def _list_at(content: bytes, start: int) -> Iterator[Finding]:
         for patterns in token_patterns()
         if (match := patterns.hex_list.match(content, start, start + MAX_ENCODED_BYTES)) is not None
     ]
-    # Text with line breaks may be a hex dump, in which some digits belong to an offset or a text column. So read it as
-    # a dump first.
+    # Text with line breaks may be a hex dump, in which some digits are an offset. So read it as a dump first.
     is_list = content.startswith(b"0x", start) and not _is_after_address(content, start)
     may_be_dump = not is_list and (not matches or any(b"\n" in match[0] for match, _ in matches))
     found = list(dump_findings_at(content, start)) if may_be_dump else []

@@ -30,8 +30,7 @@ from scanner.detection.patterns.token_patterns import plain_prefixes
 NESTED_SPAN = 512
 """The number of letters that are decoded if base64 may contain base64."""
 
-# To test whether base64 text is compressed data, decode 160 letters of it. Decode 4096 only if 160 are too few to
-# decide.
+# Decode 160 letters to test for compressed data, and 4096 letters only if 160 are too few.
 _HEAD_LETTERS = (160, 4096)
 _ALL_SHIFTS = 4096
 _MIN_LINE_LENGTH = 44
@@ -60,7 +59,7 @@ _LONG_PROOF_BYTES = 512
 """A stream in a long base64 text must decompress to this many bytes."""
 
 _NESTED_LOOK = 96
-# `(?r)` makes this pattern match backwards from its end, so that it fails immediately if no line break is near.
+# `(?r)` makes this pattern match backwards, so that it fails at once if no line break is near.
 _LINE_BEFORE = regex.compile(rb"(?r)[0-9A-Za-z+/]{40}(?:\\+[rn]|[\r\n])[\s\\\"'+,.]{0,40}[0-9A-Za-z+/_-]{0,64}")
 _WIDE = rb"%c\x00"
 _ALL_LETTERS = bytes(BASE64_LETTERS)
@@ -108,8 +107,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # Base64 is decoded in groups of four letters, and the first group may begin at any of four letters. So remember for
-    # each of these four possibilities how far the content was decoded.
+    # The first group of four letters may begin at any of four letters. For each of them, remember how far the content
+    # was decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -138,8 +137,7 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                     yield _paid_run(block, content, begin, meter)
                 continue
             if _is_inside_run(content, begin):
-                # This match is in the middle of a base64 text. Skip the rest of its line, because all matches there are
-                # too.
+                # This match is in the middle of a base64 text, so all matches in the rest of the line are too.
                 line = _LETTERS_HERE.match(content, begin, begin + _INSIDE_SPAN)
                 covered = line.end() if line is not None else begin
                 continue
@@ -151,8 +149,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # Other letters in front of the compressed data can look like its beginning, so it may really begin a
-                # few letters later. So also test the matches that follow shortly after this one.
+                # Other letters can look like the beginning of compressed data. So also test the matches shortly after
+                # this one.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
@@ -246,8 +244,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         head = _RUN.match(content, begin, begin + letters)
         size = head.end() - begin if head is not None else 0
         meter.spend(_HEAD_STEPS + _HEAD_STEPS_PER_LETTER * size)
-        # The base64 text may continue for megabytes after these letters, so require a stronger proof before decoding
-        # all of it.
+        # Decoding all of a long base64 text is expensive, so require a stronger proof.
         proof = _LONG_PROOF_BYTES if size == letters else PROOF_BYTES
         opens = meter.limits.opens
         begins = begins_stream(decoded_base64(head[0]), inflate=opens, proof=proof) if head is not None else False
@@ -295,7 +292,7 @@ def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
 
 def run_spots(content: bytes) -> list[int]:
     """Return the offsets of all base64 texts of at least `min_run_length()` letters."""
-    # Most binary contents have no long base64 text, and testing a few bytes shows this faster than a full search.
+    # Testing a few bytes shows quickly that most binary contents have no long base64 text.
     samples = content[:: max(1, min_run_length() // _RUN_SAMPLES)]
     if bytes(_RUN_SAMPLES) not in samples.translate(_OTHER_BYTES):
         return []
@@ -325,8 +322,7 @@ def _decoded_pieces(content: bytes, begin: int, end: int, meter: Meter) -> Itera
             meter.decode(len(decoded))
             yield Run(decoded, "base64", at + shift, shifted)
             if is_media(decoded):
-                # Decoding gave a picture or a font, so it began at the right letter. The other three possible
-                # beginnings are wrong.
+                # Decoding gave a picture or a font, so the other three possible beginnings are wrong.
                 break
 
 

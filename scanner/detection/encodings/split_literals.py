@@ -26,7 +26,7 @@ _IS_LETTER = bytes(byte != 32 for byte in range(256))
 _ONES = b"\1" * MAX_TOKEN_LENGTH
 _QUOTES = (b'"', b"'", b"`")
 _IS_KEY = re.compile(rb"\s{0,3}[:=\]]")
-# A reference to the variable that has the earlier parts of the token, written before the next part: `"${K}…"`, `%K%…`.
+# A variable with the earlier parts of the token, before the next part: `"${K}…"`, `%K%…`.
 _VARIABLE = rb"(?:(?:[A-Za-z_]\w{0,40}+=)?%\w{1,40}+%|\$\{\w{1,40}+\}|\$\(\w{1,40}+\)|\{\$?\w{1,40}+\})?+"
 # The beginning of an assignment to a variable, up to the operator: `export KEY=`, `set KEY=`, `key: `.
 _NAME = (
@@ -70,7 +70,7 @@ def _word_near(content: bytes, start: int, end: int, form: TokenFormat, length: 
     spans = ((end - quoted, min(len(content), end + _SPAN)), (max(0, start - _SPAN), start))
     for is_before, (begin, stop) in enumerate(spans):
         words_only = content[begin:stop].translate(_WORDS_ONLY)
-        # Most texts have no word of this length. This test takes a tenth of the time of splitting the text into words.
+        # This test is ten times as fast as splitting the text into words, and most texts have no word of this length.
         if _ONES[:length] not in words_only.translate(_IS_LETTER):
             continue
         words = words_only.split()

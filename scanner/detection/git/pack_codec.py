@@ -98,8 +98,7 @@ def inflate_entry(data: Buffer, size: int) -> tuple[bytes, int]:
     try:
         content: bytes = inflater.decompress(data, size + 1)
         if not inflater.eof and len(content) == size:
-            # The whole output was decompressed. Call zlib once more, so that it reads the checksum at the end of the
-            # input.
+            # Call zlib once more, so that it reads the checksum at the end of the input.
             content += inflater.decompress(inflater.unconsumed_tail, 1)
     except _StreamError as err:
         raise DamagedPack("pack_damaged") from err

@@ -339,8 +339,8 @@ class _Parser:
             if is_lfs_pointer(probe):
                 self._shard.note(*self._object(), "lfs_pointer")
         else:
-            # A text can be an archive only if its beginning or its end looks like one, so test only the beginning and
-            # the end. In binary content, compressed data may begin anywhere, so test the whole content.
+            # Text is an archive only if its beginning or end looks like one. In binary content, compressed data may
+            # begin anywhere.
             probe = data[start : min(start + HEAD_BYTES, end)]
             probe = data[start:end] if is_binary(probe) else probe + data[end - 22 : end]
         return container_kind(probe) is not None or wide_codec(probe) is not None

@@ -123,8 +123,8 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # Git fails if a parent commit is missing or damaged. `_listed` then still yields all commits, so the result is
-        # incomplete only if the time is over.
+        # A missing parent commit is no problem, because `_listed` yields all commits. So only lateness makes the result
+        # incomplete.
         places.is_complete = places.is_complete and not deadline.is_over
 
 
@@ -148,8 +148,8 @@ class _Walk:
         self._seen: set[bytes] = set()
         self._read = 0
         self._is_useful = False
-        # The last alternative (`.++`) matches the rest of the content, from the first damaged entry on. Without it, the
-        # search would try again at each byte of the rest, in quadratic time.
+        # The last alternative (`.++`) matches the rest after a damaged entry. Without it, the search would take
+        # quadratic time.
         self._entries = re.compile(rb"([0-7]{5,6}) ([^\0]++)\0(.{%d})|.++" % hash_bytes, re.DOTALL)
         self._ids = re.compile(rb"[0-7]{5,6} [^\0]++\0(.{%d})|.++" % hash_bytes, re.DOTALL)
 
@@ -211,8 +211,7 @@ class _Walk:
         if ids and not ids[-1]:
             self.places.is_complete = False
         if missing.isdisjoint(ids):
-            # Most trees (git's directories) have neither an object to locate nor a subfolder. Searching for the mode of
-            # subfolders shows this faster than parsing the tree.
+            # Most trees have neither an object to locate nor a subfolder. This test is faster than parsing the tree.
             if _FOLDER_MODE not in content:
                 return []
             return [

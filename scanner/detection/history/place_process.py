@@ -48,7 +48,7 @@ def locate(repository: Repository, wanted: Collection[str], deadline: Deadline) 
         assert child.stdout is not None  # noqa: S101 - it was asked for
         feeder = threading.Thread(target=_feed, args=(child, json.dumps(request).encode()), daemon=True)
         feeder.start()
-        # Check each line, because hostile content may have taken over the process.
+        # Check each line, because hostile content may control the process.
         for _ in range(len(wanted) + 1):
             value = _parsed(child.stdout.readline(MAX_LINE))
             if isinstance(value, bool):

@@ -19,15 +19,14 @@ _ZERO_WIDTH = (
     rb"|\xcd\x8f|\xef\xb8[\x80-\x8f]"
     rb"|&(?:shy|ZeroWidthSpace|zwnj|zwj|\#8203|\#x200[bB]);|\\+u200[bBcCdD]|\\+ufeff|\\+u00ad"
 )
-# Terminal control sequences (ECMA-48), such as colours and links. The escape character is raw, or it is escaped in a
-# string, or `cat -v` has written it as `^[`. Some logs have only the rest of a colour (`[0m`).
+# Terminal control sequences (ECMA-48), such as colours and links. The escape character is raw, escaped, or `^[`. Some
+# logs have only the rest of a colour (`[0m`).
 _ESCAPE_SEQUENCE = (
     rb"(?:\x1b|\\+(?:u001[bB]|x1[bB]|e|0?33)|\^\[|\xe2\x90\x9b)"
     rb"(?:\[[0-9:;?]{0,40}+[A-Za-z]|\([0AB]|\][^\x07\x1b\\\n]{0,300}+(?:\x07|\x1b\\|\\+u0007|\\+u001[bB]\\+))"
     rb"|\[[0-9;]{1,12}+m"
 )
-# Markup that may stand inside a word: comments, and the tags of elements that format text. Tags such as `<p>` end a
-# word. React writes an empty comment between two pieces of one text.
+# Markup that may stand inside a word: comments, and tags such as `<b>`.
 _INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
     rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
@@ -37,7 +36,7 @@ _INLINE_TAG = (
     rb"|&lt;/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])[^<>\n]{0,200}?&gt;"
 )
 _NEXT_CDATA = rb"\]\]>\s{0,80}+<!\[CDATA\["
-# The bytes between two lines of `curl --trace-ascii`, which writes an offset before every 64 bytes.
+# The bytes between two lines of `curl --trace-ascii`, which include an offset.
 _NEXT_OF_TRACE = rb"\r?\n[0-9a-f]{4}:\ "
 _RTF_RUN = (
     rb"\}[\r\n\ ]{0,4}+\{(?:\\[a-z]{1,32}+-?[0-9]{0,10}+[ ]?){0,20}+"
@@ -48,19 +47,18 @@ _RTF_RUN = (
 _NEXT_PART = rb"\\*\"\r?\n[0-9a-g]:\\*\""
 # The bytes between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"[io]\\*\",[ ]?\\*\""
-# To wrap a line, a terminal writes the first letter of the next line (or a space) and a carriage return. Then it writes
-# the next line, which begins with the same letter.
+# A terminal wraps a line with the next line's first letter (or a space) and a carriage return. The next line repeats
+# the letter.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
 # The vertical border of a table or a box: `|`, `│` or `┃`.
 _BORDER = rb"(?:\||\xe2\x94[\x82\x83])"
 _NEXT_CELL = (
     rb"(?:[\ \t]{0,200}+%(border)s){1,4}+[\ \t]*+\r?\n[\ \t]*+%(border)s(?:[\ \t]{0,40}+%(border)s){0,8}+[\ \t]{0,40}+"
 ) % {b"border": _BORDER}
-# psql wraps a long cell into several lines. A dot or an ellipsis ends each line and begins the next one.
+# psql wraps a long cell with a dot or an ellipsis at the end of a line and at the beginning of the next one.
 _PSQL_MARK = rb"(?:\.|\xe2\x80\xa6)"
 _NEXT_OF_PSQL = _PSQL_MARK + rb"(?:[ ]{0,2}\|[^|\n]{0,80}+){0,4}+\r?\n(?:[^|.\n]{0,80}+\|){0,4}+[ ]?" + _PSQL_MARK
-# Marks that may stand inside a word: places where TeX and troff may break the line, the end of one TeX command and the
-# beginning of the next, and the distance between two strings in PostScript.
+# Marks that may stand inside a word in TeX, troff and PostScript, such as a place where the line may be broken.
 _BREAK_POINT = (
     rb"\\+(?:-|[:&%](?=[0-9A-Za-z_])|f(?:[BIRP1-4]|\(?[BC][BIRW])|(?:allowbreak|linebreak|discretionary|hspace|penalty0|breakhere|seqbreak)(?![a-z])"
     rb"(?:\[[0-9]\]|\{[0-9a-z]{0,9}\}){0,3}+[ ]?+)"
@@ -73,11 +71,10 @@ _NEXT_CHUNK = rb"\r\n[0-9A-Fa-f]{1,4}+(?:;[^\r\n]{0,80}+)?+\r\n"
 _COBOL_LINE = rb"[\"']?\r?\n[ 0-9]{6}-[ ]{1,60}+[\"']"
 # The time that logs of workflows and containers write at the beginning of each line.
 _TIME = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]{8,18}Z[ ]"
-# The length bytes between two pieces of a text, in blocks of GIF, packed words of Cap'n Proto and records of Excel 97.
+# The length bytes between two pieces of a text, as in GIF, Cap'n Proto and Excel 97.
 _LENGTH_BYTE = rb"(?:[\x01-\x08\x0e-\x1a]|\x3c\x00(?s:.){2}[\x00\x01])(?=[0-9A-Za-z_])"
 _NEXT_ENCODED_WORD = rb"\?=\s{1,4}+=\?[0-9A-Za-z-]{1,40}+\?[BbQq]\?"
-# The characters that may separate two parts of a token. The underscore is one of them only at the end of a line, where
-# Visual Basic uses it to continue the line. Elsewhere it may belong to the token.
+# The characters that may separate two parts of a token. In Visual Basic, an underscore continues the line.
 _GLUE = rb"(?:[\s+.&,~|()<>\[\]{}$]|_(?=[ \t]*+\r?\n)|\\+[nrt]?)"
 JOINT = rb"""
     (?: %(zero)s
@@ -146,18 +143,16 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 """A reference to the group in JOINTS_DEFINITION. It matches the same text as JOINTS, and compiles faster."""
-# For base64, do not skip the lengths of HTTP chunks, because a line of four hexadecimal digits may be base64. Skip
-# spaces instead, because shells and YAML replace the line breaks of base64 by spaces.
+# In base64, a line of four hexadecimal digits is no chunk length of HTTP. Shells and YAML replace line breaks by
+# spaces.
 _JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
-# JOINTS skips a hyphen at the beginning of a line, where it usually marks a list item or a comment. In a token that may
-# contain hyphens, it may belong to the token, so this pattern does not skip it.
+# JOINTS skips a hyphen at the beginning of a line, such as a list item. This pattern keeps it, for tokens with hyphens.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 
-# Escaped underscores, in this order: Markdown, AsciiDoc, HTML, Python, LaTeX, decimal escapes, CSS, TeX, RTF, troff,
-# expressions inside strings of PowerShell, shells, JavaScript and Kotlin, UTF-7. The last pattern is an expression with
-# the underscore's code between two literals, as in `"r8" & Chr(95) & "…"`.
+# Escaped underscores, for example in Markdown, HTML, LaTeX and CSS, or between two literals as in `"r8" & Chr(95) &
+# "…"`.
 _NAMED_UNDERSCORE = (
     rb"\{?+\\+_\}?+|\{underscore\}|&(?:amp;)*+(?:lowbar|UnderBar);|\\+N\{(?i:LOW[ ]LINE|SPACING[ ]UNDERSCORE)\}"
     rb"|\{?+\\+textunderscore(?:\{\}|\}|\\?[ ])?+|\\+(?:string|detokenize\{)_\}?+"

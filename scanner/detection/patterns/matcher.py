@@ -35,7 +35,7 @@ _Find = Callable[[bytes | memoryview], list[tuple[int, int, int]]]
 _OTHER_BYTES = bytes(
     0 if chr(byte).isascii() and (chr(byte).isalnum() or byte in b"+/-_\\\r\n") else 1 for byte in range(256)
 )
-# Base64 in a JSON string contains escaped line breaks (`\n`, `\r`). Any other backslash ends the base64 text.
+# Line breaks in JSON are escaped (`\n`, `\r`). Any other backslash ends the base64 text.
 _ESCAPED_BREAKS = (b"\\n", b"\\r")
 _NO_BREAK = re.compile(rb"\\(?![nr\\])")
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
@@ -88,8 +88,7 @@ def _automaton(cores: tuple[Core, ...]) -> Automaton:
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     texts = [core.text for core in cores]
-    # LeftmostFirst is thirty times faster than the default, but it does not return matches that overlap another match.
-    # `_hidden` finds these.
+    # LeftmostFirst is thirty times faster than the default, but omits overlapping matches, which `_hidden` finds.
     built = BytesAhoCorasick(texts, matchkind=MatchKind.LeftmostFirst)
     covered = tuple(tuple(_covered(text, texts)) for text in texts)
     return Automaton(
@@ -117,7 +116,7 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_core() - 1]
         hits, crowded = _hits_in(content, part, begin, end)
-        # Do this after `_hits_in`, which has brought this part of the content into the processor's cache.
+        # Do this after `_hits_in`, because this part of the content is then in the processor's cache.
         run_spots = sampled_runs_in(content, begin) if with_run_spots else ()
         if hits or crowded or run_spots:
             yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
@@ -223,7 +222,7 @@ def may_hold(content: bytes) -> bool:
     if len(content) <= WINDOW:
         return _is_core_in(content)
     view, size = memoryview(content), WINDOW + longest_core() - 1
-    # Search part by part, and stop at the first match. In a content full of matches, only one part is searched.
+    # Search part by part, to stop early in a content full of matches.
     return any(_is_core_in(view[begin : begin + size]) for begin in range(0, len(content), WINDOW))
 
 
@@ -292,8 +291,7 @@ def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
         first = begin + at * _COARSE_STRIDE
         fine = content[first : begin + stop * _COARSE_STRIDE : RUN_STRIDE].translate(_OTHER_BYTES)
         for fine_at, fine_stop in _samples_of_runs(fine, _RUN_MARK):
-            # Only every RUN_STRIDE-th byte was tested, so other bytes may be between the base64 letters. Return several
-            # offsets, so that every base64 text of at least LONG_RUN letters contains one of them.
+            # Other bytes may be between the tested letters, so return several offsets for one long text.
             spots += range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
     return spots
 
@@ -314,7 +312,7 @@ def is_run_at(content: bytes, spot: int) -> bool:
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:
             sample = sample.replace(escaped, b"")
-        # Ignore a backslash at the end, because the sample may end inside an escaped line break.
+        # Ignore a backslash at the end, because it may belong to an escaped line break.
         if b"\\" in sample.rstrip(b"\\"):
             return False
     return b"\x01" not in sample.translate(_OTHER_BYTES)

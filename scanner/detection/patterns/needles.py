@@ -56,9 +56,8 @@ _AFTER_LETTERS = (
 )
 """The first bytes of escape sequences and of separators between two letters of a token."""
 
-# Templates for the beginning of a token in a hex dump. {0}, {1} and {2} are the hexadecimal codes of the first three
-# letters. {3} is the first digit of {2}. Some templates contain the gap between two groups of bytes, or the last digit
-# of a line's offset.
+# Templates for the beginning of a token in a hex dump. {0}, {1} and {2} are the codes of the first three letters, and
+# {3} is the first digit of {2}.
 _LISTS: tuple[str, ...] = (
     "{0},00,{1}",
     "{0},{1},{3}",
@@ -74,8 +73,7 @@ _LISTS += ("{0} 00 {1} ", "{0}\n{1}\n", "{0}\n{1}{2}", "{0}{1}\n{2}", "{0} {1} \
 _LISTS += ("{0}\n{1} {3}", "{0} {1}\n{3}", "{0}\r\n{1} {3}", "{0} \\{1} ")
 _LOWER_LISTS: tuple[str, ...] = (" {1}{2}", ": {1} {2}", ": {2}", ":  {2}")
 _LOWER_LISTS += ("{0}, {1}, {2}", "{0}h,{1}h", "0 {1} {2}", "8 {1} {2}", "8 {2} ", "0 {2} ", "0  {1} {2}", "0  {2} ")
-# Numbers of two or four bytes in reverse order (little-endian), as `od -x`, `hexdump`, `xxd -e` and debuggers write
-# them.
+# Little-endian numbers of two or four bytes, as in `od -x`, `hexdump` and `xxd -e`.
 _LOWER_LISTS += (" {1}{0}", "{2}{1} ", "{2}{1}\n", "{2}{1}{0}")
 _UPPER_LISTS = ("00{1}{2}", "00{2}")
 _DECIMAL_LISTS: tuple[str, ...] = ("{0}, {1}", "{0},{1}", "{0} {1} {2}", "{0},\n", "{0},\r\n", '{0},"')
@@ -134,8 +132,7 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     # Two letters after the line break, so that these needles share a core with the needles above.
     texts += [first + end + prefix[1:3] for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # The first letter and an escaped zero byte after it. Python's `repr` and JSON write UTF-16 and UTF-32 text in this
-    # way.
+    # The first letter and an escaped zero byte, as in UTF-16 text in JSON.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")
@@ -148,8 +145,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
         b"\\%03d\\" % first[0],
         b"\\x00%02x" % first[0],
     ]
-    # The first letter of a token, and after it the beginning of a separator: the next event of a terminal recording, a
-    # colour, a tag or an invisible joiner. The last text is the first letter as an invisible tag character of Unicode.
+    # The first letter of a token, and the beginning of a separator such as a colour or a tag. The last text is an
+    # invisible tag character of Unicode.
     texts += [first + b'"]\n[', first + b"\x1b[", first + b"</", first + b"\xcd\x8f"]
     texts.append(chr(0xE0000 | first[0]).encode() + b"\xf3")
     # PowerShell's CLIXML writes an underscore as `_x005F_`.
@@ -208,8 +205,8 @@ def _base64_needles(prefix: bytes) -> list[Needle]:
     # kinds of line breaks.
     for text, _ in encoded_needles(prefix[:3]):
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # JSON strings contain line breaks in escaped form. Encoders break a line only between groups of four letters. Only
-    # the second and the third text contain the end of a group, so only these may contain a line break.
+    # Encoders break a line only between groups of four letters. Only the second and the third text contain the end of a
+    # group.
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -257,8 +254,7 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream") for text in (*ESCAPED_MAGICS, *LISTED_MAGICS)),
         *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
         Needle(WHOLE_DUMP_OFFSET, "stream"),
-        # The base64 of xz data begins with `/`, or with `_` in the alphabet for URLs. Leave out this letter to find
-        # both.
+        # Leave out the first letter, which is `/`, or `_` in the alphabet for URLs.
         Needle(b"Td6WF", "stream", -1),
         *(Needle(b"%ceN" % before, "stream", 1) for before in _BEFORE_VALUE),
         *(Needle(b"eA" + third, "stream", before=_BEFORE_VALUE) for third in (b"E", b"F", b"G", b"H")),

@@ -19,8 +19,7 @@ from scanner.detection.patterns.joints import (
 )
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats, prefixes
 
-# The characters between two hexadecimal numbers in source code: punctuation, comments of C, casts of Java, directives
-# of assemblers, and the `t` of Dalvik's assembler.
+# The characters between two hexadecimal numbers in source code, such as punctuation, comments and casts.
 _COMMENT = rb"(?:/\*[^\n]{0,80}?\*/[\s,]{0,20}+)?+"
 _GAP = (
     rb"(?:t(?=\s)|[hH](?=,))?+(?:[\s,:;\"'_\\-]{0,40}+"
@@ -33,11 +32,9 @@ _COMMA = (
     rb"|</[0-9A-Za-z:]{1,40}+>\s{0,80}+<[^<>]{1,80}+>"
     rb"|\)?[ ]{0,2}+(?:\|\||[.+&|,~])[ ]{0,2}+(?:[A-Za-z.]{1,24}\(|\[[A-Za-z]{1,8}\]))0?+"
 )
-# The characters between two bytes of UTF-16 text in hexadecimal, as in exports of the Windows registry: `72,00,38,00`.
-# A backslash ends each line.
+# The characters between two bytes of UTF-16 text in hexadecimal, as in `72,00,38,00`.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,|[ ]00\s{1,20}+)"
-# The characters after a token's prefix if the rest of the token is not in the text: a quotation mark, the end of the
-# line, or a placeholder such as `%s` or `{token}`.
+# The characters after a token's prefix if the rest is not in the text, such as a quotation mark or `%s`.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
 _BREAK = rb"[%=&$+)\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 

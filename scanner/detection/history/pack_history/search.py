@@ -67,8 +67,8 @@ class Search:
         for row, content in enumerate(contents):
             if kinds[row] != BLOB or len(content) <= 3:
                 continue
-            # A pointer of Git LFS may be in `suspects` too: the objects were searched as one joined text, so the match
-            # may belong to the object after the pointer.
+            # A Git LFS pointer may be in `suspects` as well, because the match may belong to the next object of the
+            # batch.
             if is_lfs_pointer(content):
                 self._on_pointer(self._numbers[row])
             if row not in suspects and (container_kind(content) is not None or wide_codec(content) is not None):

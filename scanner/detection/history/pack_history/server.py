@@ -153,7 +153,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the requested groups of objects until the connection is closed."""
-    # The objects here form no reference cycles, and searching for cycles would take a tenth of the time.
+    # Searching for reference cycles would take a tenth of the time, and there are none.
     gc.disable()
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
@@ -187,7 +187,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # The ids in the pack's index are not unique. Git looks up objects by id, so it cannot read these objects.
+        # Git looks up objects by id, so it cannot read these objects, whose ids are not unique.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))
