@@ -1,4 +1,4 @@
-"""Celery's worker and scheduler (beat), without output that does not go through the log."""
+"""Celery's worker and scheduler (beat), which print only through the log."""
 
 from __future__ import annotations
 

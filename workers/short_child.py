@@ -23,8 +23,8 @@ class ChildEnded(Exception):
 def call_in_child(function: Callable[[], Result]) -> Result:
     """Return the result of `function`, or raise its exception. Both must be picklable.
 
-    Call the function in a forked process, which ends afterwards. It must not use connections of this process. If this
-    process cannot be forked, because it has several threads or does not run on Linux, call the function here.
+    The function runs in a forked process and must not use this process's connections. If forking is impossible, it runs
+    in this process.
 
     Raises:
         ChildEnded: The process was killed, or its result cannot be pickled.
@@ -57,7 +57,7 @@ def call_in_child(function: Callable[[], Result]) -> Result:
 
 
 def upgrade_in_child(url: str) -> tuple[str | None, str]:
-    """Upgrade the database to the newest revision in a process that then ends, because alembic takes 9 MB.
+    """Upgrade the database to the newest revision in a child process, because alembic takes 9 MB.
 
     Returns:
         The revision before the upgrade (None for an empty database), and the newest revision.

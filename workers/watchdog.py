@@ -46,8 +46,7 @@ class TaskWatchdog:
 
     Args:
         end: Ends the process. It is called once.
-        grace_seconds: How long a task may continue after the deadline of its work. A task that does not hang notices
-            the deadline and stops within this time.
+        grace_seconds: How long a task may continue after its deadline.
     """
 
     def __init__(self, end: Callable[[], None] | None = None, grace_seconds: float = GRACE_SECONDS) -> None:

@@ -167,7 +167,7 @@ def _traceback() -> str:
 
 
 def _last_line(line: str) -> str:
-    """Return the last line to print for the error message `line`."""
+    """Return the error message in the format in which the command prints it."""
     line = _LONG_WORD.sub(r"\1…", line)
     if sys.argv[1:2] not in (["run"], ["serve"]):
         from scanner.detection import redact

@@ -20,7 +20,7 @@ from workers.cli.opening import opened_context
 app = Group("List and plant canary tokens, which test whether a leaked token is found and disabled.")
 
 _QUEUES = {way: "scanning" if way in (CanaryWay.PUSHES, CanaryWay.FILES) else "polling" for way in CanaryWay}
-"""The queue of the worker that sees a canary first, by way of planting."""
+"""For each way of planting a canary, the queue of the worker that sees it first."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 

@@ -52,7 +52,7 @@ def point_in_time(text: str, option: str, *, is_end: bool = False, now: datetime
         is_end: If `text` is a day, return the end of this day instead of its beginning.
 
     Raises:
-        WrongUsage: The text is neither a day nor a time. The message contains `option`.
+        WrongUsage: The text is neither a day nor a time.
     """
     try:
         if _TIME.match(text.strip()):

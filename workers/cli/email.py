@@ -160,7 +160,7 @@ def bounced(
 
 
 def _content(file: str) -> bytes:
-    """Return the file's content, cut to MAX_BYTES + 1 bytes. The file "-" is standard input."""
+    """Return at most MAX_BYTES + 1 bytes of the file. The file "-" is standard input."""
     if file == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1)
     try:

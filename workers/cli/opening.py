@@ -38,7 +38,7 @@ def opened_context(*, read_dotenv: bool = True, creates_tables: bool = False) ->
 
 @contextmanager
 def opened_database(settings: Settings, *, any_version: bool = False) -> Iterator[Database]:
-    """Yield the database, for commands that need nothing else.
+    """Yield the database.
 
     Args:
         any_version: Allow a database with the tables of another version of r8scan.

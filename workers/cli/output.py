@@ -86,9 +86,8 @@ def _print_lines(shown: FittedTable) -> None:
 def fitted(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, optional: Sequence[str] = ()
 ) -> FittedTable:
-    """Return a table for the caller to print. Its arguments are those of `table`.
-
-    Print it with `crop=False`. Otherwise, rich cuts lines that are wider than the terminal.
+    """Return a table to print with `crop=False`, so that rich does not cut long lines. The arguments are those of
+    `table`.
     """
     from workers.cli.tables import FittedTable
 

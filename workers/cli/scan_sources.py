@@ -143,7 +143,7 @@ class _Scan:
         return has_bundle
 
     def _bundle(self, file: Path, *, is_given: bool) -> bool:
-        """Scan a git bundle and return True. If it is unreadable, scan it as a file."""
+        """Scan a git bundle and return True, or scan it as an ordinary file and return False."""
         try:
             self.run.add(self.histories.scan_bundle(file, is_given=is_given))
         except GitError:

@@ -26,7 +26,7 @@ MISSED_INTERVALS = 3
 
 @dataclass(frozen=True, slots=True)
 class CanariesState:
-    """The state of canaries (planted test tokens), by way of planting, and the problems."""
+    """The state of canaries (planted test tokens), and the problems with them."""
 
     canaries: list[CanaryRow]
     problems: list[Problem]
@@ -79,7 +79,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return the most urgent problem with canaries of this kind, as a list.
+    """Return the most urgent problem with one way of planting canaries, or an empty list.
 
     Args:
         since: The last successful canary and all later ones. It must not be empty.

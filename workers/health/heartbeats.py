@@ -1,6 +1,6 @@
 """The heartbeat of this process: a row in the database for `r8scan status`, and a file for health checks.
 
-It shows that the thread that receives messages makes progress. If that thread is stuck, the process is ended.
+If the thread that receives messages is stuck, no heartbeat is written, and the process ends.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Heart:
         self._thread.join(STOP_SECONDS)
 
     def look(self) -> None:
-        """Write the heartbeat, or end the process if its messages' thread is stuck."""
+        """Write the heartbeat, or end the process if the thread that receives messages is stuck."""
         self._touch()
         if self._pulse.age(self._pulse.latest) > DEAF_SECONDS and self._end is not None:
             _log.error("this process no longer takes messages: it ends and is started again")

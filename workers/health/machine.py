@@ -68,7 +68,7 @@ def mail_transport(settings: Settings) -> str:
 
 
 def read(settings: Settings) -> MachineState:
-    """Return the state of the disk and of the spool."""
+    """Return the state of the disk and of the spool (records that could not be written to the database)."""
     waiting, refused = spool.count(settings.state_dir), spool.refused(settings.state_dir)
     free: int | None = None
     share: float | None = None

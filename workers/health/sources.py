@@ -119,7 +119,7 @@ def _row(
 
 
 def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
-    """Yield a problem if no poll of any source has ended since the start.
+    """Yield a problem if no poll of any source has ended since the service's start.
 
     Args:
         states: The state of each source that is on. None for a source that was never polled.

@@ -23,7 +23,7 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return the jobs and polls that made no progress for half of their time limit or were stopped at it."""
+    """Return the jobs and polls that made no progress for half of their time limit, or that were stopped."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
     for kind in _kinds(session):

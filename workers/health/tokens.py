@@ -16,7 +16,9 @@ IMPORT = "import your tokens with r8scan tokens import, or set R8SCAN_TOKEN_STOR
 
 
 def is_empty(session: Session, settings: Settings) -> bool:
-    """Return whether the token store is the SQL table and contains only canaries (planted test tokens)."""
+    """Return whether r8scan's own token store (an SQL table) is used and contains no tokens except canaries (test
+    tokens).
+    """
     return settings.token_store_url is None and not session.execute(select(exists().where(~own_tokens()))).scalar_one()
 
 

@@ -121,7 +121,7 @@ def _polled_words(found: Overview) -> str:
 
 
 def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
-    """Return the last successful poll's time and True, or the start time and False."""
+    """Return the time of the last successful poll and True, or the service's start and False."""
     began = polling_since(found.processes) or found.at
     last = max((one.last_success_at for one in found.sources if one.is_on and one.last_success_at), default=began)
     return max(last, began), last > began

@@ -13,7 +13,7 @@ ZEROS = "0" * 40
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return environment variables, with `extra`, that make git ignore the user's configuration and never prompt."""
+    """Return environment variables that make git ignore the user's configuration. `extra` are further variables."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": os.devnull,

@@ -68,7 +68,7 @@ class SandboxGitHub:
 
     Attributes:
         credential: The only accepted token, or None to accept all.
-        faults: Prepared answers by the name of a route. The next requests to this route get them, one each.
+        faults: Prepared answers by the name of a route. Each of the next requests to this route gets one of them.
     """
 
     root: Path

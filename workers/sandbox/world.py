@@ -48,7 +48,7 @@ class World:
         return self.folder / "state"
 
     def environment(self, **more: str) -> dict[str, str]:
-        """Return the environment variables for the service, with `more`."""
+        """Return the environment variables for the service. `more` are further variables."""
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -65,7 +65,7 @@ class World:
         return digest
 
     def answer(self, token: str) -> int:
-        """Return the vendor's HTTP status for a request with this token."""
+        """Return the HTTP status with which the vendor's API answers this token."""
         headers = {"Authorization": f"Bearer {token}"}
         return httpx.get(f"{self.vendor_api.url}/v1/account", headers=headers, trust_env=False).status_code
 

@@ -19,7 +19,7 @@ from scanner.records.states import Decision, SightingState
 
 @dataclass(frozen=True, slots=True)
 class DueWork:
-    """The kinds of work that the sweeper may have to start. A field may be True although nothing is due."""
+    """The kinds of work that may be due now. A field may be True although nothing is due."""
 
     # The sweeper is a task that runs every two seconds, so this must be cheap while there is no work.
 

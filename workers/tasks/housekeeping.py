@@ -111,7 +111,7 @@ def _shed_sightings() -> None:
 
 
 def _wake_due() -> None:
-    """Drop jobs above the limits, and start the tasks for due jobs and messages."""
+    """Drop jobs if too many wait, and start the tasks for due jobs and messages."""
     context = current_context()
     with context.database.write() as session:
         shedding.shed(session, JobKind.PUSHES, most_items=context.settings.queue_max_pushes)
@@ -162,7 +162,7 @@ def _decide_again_on_reports() -> None:
 
 @app.task(name="r8scan.tidy")  # type: ignore[untyped-decorator]  # celery has no types
 def tidy() -> None:
-    """Delete expired data, measure how many pushes each source has seen, and decide again on live tokens."""
+    """Delete expired data, measure how many pushes each source has seen, and decide again about tokens left live."""
     with bulkheads.slot("tidy") as is_free:
         if is_free:
             _tidy()

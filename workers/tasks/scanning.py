@@ -46,7 +46,7 @@ def fetch() -> None:
 
 @app.task(name="r8scan.scan_slow")  # type: ignore[untyped-decorator]  # celery has no types
 def scan_slow() -> None:
-    """Scan one push that takes a long time to read, or, without such a push, one such file."""
+    """Scan one push, or else one file, that takes a long time to read."""
     with slot("scan_slow") as is_free:
         response = _scan_slow() if is_free else None
     _go_on("r8scan.scan_slow", response)

@@ -75,7 +75,7 @@ class BodyBudget:
             self._evict(self._largest())
 
     def close(self, body: Body) -> None:
-        """Release the memory of a body. It may be called twice."""
+        """Release the memory of a body. A second call does nothing."""
         if body in self._bodies:
             self._bodies.remove(body)
             self._held -= body.size

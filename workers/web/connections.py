@@ -94,7 +94,7 @@ class ConnectionTable:
                 entries[entry] = None
 
     def release(self, entry: ConnectionEntry) -> None:
-        """Remove a connection that has ended. It may be called twice."""
+        """Remove a connection that has ended. A second call does nothing."""
         if entry not in self._addresses.get(entry.address, {}):
             return
         for table, key in ((self._addresses, entry.address), (self._networks, entry.network)):

@@ -103,7 +103,9 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the response. Read the client's unsent data for a short time first."""
+        """Close the connection after the response. Before, read and discard the client's remaining data for a short
+        time.
+        """
         if self.is_over:
             return
         is_unread = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)

@@ -15,7 +15,9 @@ WIDE_FACTOR = 4
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A token bucket that holds at most `burst` units. Each minute, `per_minute` units are added."""
+    """A rate limit: at most `burst` units at once, and `per_minute` units a minute. A request costs one or more
+    units.
+    """
 
     burst: float
     per_minute: float

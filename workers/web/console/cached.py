@@ -64,7 +64,7 @@ class Cached(Generic[T]):
 class Refreshed(Generic[T]):
     """Caches the value that `load` returns. After `seconds` seconds, a background thread loads a new one.
 
-    A request waits only if there is no value, or, for at most MAX_WAIT_SECONDS, if it is older than MAX_AGE_SECONDS.
+    A request waits if there is no value. If the value is older than MAX_AGE_SECONDS, it waits at most MAX_WAIT_SECONDS.
     """
 
     def __init__(

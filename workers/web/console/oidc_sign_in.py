@@ -1,4 +1,4 @@
-"""Sign-in with an identity provider: a route that sends the browser to the provider, and one for its return."""
+"""Sign-in with an identity provider: two routes, one to the provider and one back."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def words(value: Any) -> str:
 
 
 def query(values: Mapping[str, Any], **changes: Any) -> str:
-    """Return `values` as the query string of a URL, without empty values. `changes` replace values."""
+    """Return `values` as the query string of a URL, without empty values. `changes` override them."""
     return urlencode({key: value for key, value in {**values, **changes}.items() if value not in (None, "")})
 
 

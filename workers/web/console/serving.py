@@ -1,4 +1,4 @@
-"""Handles the console's requests: rate limit, origin of a form, session and role, then the page's function."""
+"""Handles the console's requests: checks rate limit, form, session and role, then calls the page's function."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ def cookie_name(request: Request) -> str:
 
 
 def sign_in_first(request: Request) -> Response:
-    """Redirect the browser to the sign-in page, and after a GET back to the requested page."""
+    """Redirect the browser to the sign-in page. After a GET, the sign-in leads back to the requested page."""
     back = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if "hx-request" in request.headers:
         return Response(status_code=401, headers={"HX-Redirect": SIGN_IN})

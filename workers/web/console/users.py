@@ -100,7 +100,7 @@ def add(session: Session, name: str, password_hash: str, role: Role, *, who: str
 def change(
     session: Session, name: str, *, password_hash: str | None = None, role: Role | None = None, who: str
 ) -> None:
-    """Change a user's password or role, and end the user's sessions, in the writing transaction `session`.
+    """Change a user's password or role, and end the user's sessions. `session` is a writing transaction.
 
     Raises:
         BadUser: There is no such user.
@@ -117,7 +117,7 @@ def change(
 
 
 def remove(session: Session, name: str, *, who: str) -> None:
-    """Remove a user, and end the user's sessions, in the writing transaction `session`.
+    """Remove a user, and end the user's sessions. `session` is a writing transaction.
 
     Raises:
         BadUser: There is no such user.

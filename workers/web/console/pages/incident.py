@@ -243,7 +243,7 @@ def _protect(view: View, protected: bool, said: str) -> Response:
 
 
 def _possible(view: View, story: Story) -> dict[str, bool]:
-    """Return whether the page offers each action, by the action's name."""
+    """Return for each action whether the page offers it."""
     is_own = view.context.settings.token_store_url is None
     token = story.token
     is_disabled = story.incident.disabled_at is not None if not is_own else bool(token and token.disabled_at)

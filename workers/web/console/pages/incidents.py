@@ -92,7 +92,7 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list with the filter from the form in the URL. A token in it is replaced by its digest."""
+    """Redirect to the list with the form's filter in the URL. A token in the form is replaced by its digest."""
     given = dict(view.form)
     given["q"] = without_token(view, given.get("q", ""))
     return RedirectResponse(f"{PATH}?{urlencode(_filter(given).to_query())}", 303)

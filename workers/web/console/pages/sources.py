@@ -88,11 +88,11 @@ def recalls(row: SourceRow) -> list[Recall]:
 
 
 def shown_recall(row: SourceRow) -> Recall | None:
-    """Return the one `Recall` to show where space is short, or None if nothing was measured."""
+    """Return the `Recall` to show if there is space for only one, or None if nothing was measured."""
     measured = [key for key in row.recall if int(key) <= SHOWN_HORIZON]
     return recalls(row)[len(measured) - 1] if measured else None
 
 
 def canary_problems(found: Overview) -> dict[str, str]:
-    """Return a sentence about the problem with canaries (test tokens), by way of planting."""
+    """Return a sentence about the problem with canaries (test tokens) for each way of planting."""
     return {one.subject: one.sentence for one in found.problems if one.kind in CANARY_KINDS}

@@ -50,7 +50,7 @@ def show(view: View) -> Response:
 
 
 def search(view: View) -> Response:
-    """Redirect to the list with the filter from the form in the URL. A token in it is replaced by its digest."""
+    """Redirect to the list with the form's filter in the URL. A token in the form is replaced by its digest."""
     given = {name: view.form[name] for name in ("q", "account", "state") if view.form.get(name)}
     if "q" in given:
         given["q"] = without_token(view, given["q"])

@@ -152,7 +152,7 @@ def page(
 
 
 def most_counted(criteria: Filter) -> int:
-    """Return how many incidents at most are counted for this filter."""
+    """Return the maximum number of incidents to count for this filter."""
     is_search = bool(criteria.q) and not is_repository(criteria.q)
     is_looked_up = bool(_direct_conditions(criteria)) and bool(_looked_up(criteria, _OF_INCIDENTS))
     return MAX_COUNTED_BY_LOOKUP if is_search or is_looked_up else MAX_COUNTED

@@ -145,7 +145,7 @@ def incidents_reported(session: Session, messages: Sequence[Notification]) -> di
 def audit_list(session: Session, values: Mapping[str, str]) -> Listed[AuditEntry]:
     """Return a page of audit entries. `values` may filter by `who`, `what` and `incident`.
 
-    If `people` is set, entries of the service are omitted, and also sign-ins and sign-outs unless `sign_ins` is set.
+    If `people` is set, entries of the service are omitted. Sign-ins are then also omitted, unless `sign_ins` is set.
     """
     conditions: list[ColumnElement[bool]] = [*_number_cursor(AuditEntry.id, values)]
     if who := _text(values, "who"):

@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def search(term: str) -> list[ColumnElement[bool]]:
-    """Return alternative SQL conditions for a search term. An incident that meets one of them matches."""
+    """Return SQL conditions for a search term. An incident matches if it meets one of them."""
     low = term.lower()
     if _DIGEST.fullmatch(low):
         return [Incident.digest == low]
@@ -41,7 +41,7 @@ def search(term: str) -> list[ColumnElement[bool]]:
 
 
 def of_account(account: str) -> list[ColumnElement[bool]]:
-    """Return alternative SQL conditions for an account's name or id. An incident that meets one of them matches."""
+    """Return SQL conditions for an account's name or id. An incident matches if it meets one of them."""
     return [Incident.account_name == account, Incident.account_id == account]
 
 
