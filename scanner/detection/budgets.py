@@ -27,7 +27,7 @@ class Remaining(NamedTuple):
 class ScanBudget:
     """A limit on the total cost of scanning several documents: processor seconds, bytes read and tokens found.
 
-    Costs are also subtracted from the larger budget `within`. Threads may share a budget.
+    A budget may be part of a larger budget, `within`. Threads may share a budget.
     """
 
     def __init__(self, seconds: float, work: int, findings: int, within: ScanBudget | None = None) -> None:

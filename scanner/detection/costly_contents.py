@@ -18,10 +18,9 @@ MAX_CANDIDATES = 200
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result of scanning one content. The candidates have no place.
+    """The cached result of scanning one content. The `place` of each candidate is empty.
 
     Attributes:
-        unread: Counts of unread parts by reason.
         expanded: The number of bytes that were decompressed and decoded.
     """
 

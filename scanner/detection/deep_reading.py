@@ -42,9 +42,7 @@ class DeepReading:
 
     Attributes:
         findings: The tokens found, each with line and column.
-        unread: Counts of unread parts by reason.
         expanded: The number of bytes that were decompressed and decoded.
-        seconds: The processor seconds spent.
     """
 
     findings: tuple[Finding, ...] = ()

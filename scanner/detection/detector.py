@@ -31,7 +31,7 @@ class ScanResult:
     Attributes:
         candidates: The possible tokens, in the order of their positions.
         unread: Counts of unread parts by reason.
-        bytes_read: The size of the content and of everything that was decompressed and decoded, in bytes.
+        bytes_read: The bytes of the content and of everything that was decompressed and decoded.
         content_digest: The SHA-256 of the content in hex. Empty if the whole content was read.
     """
 

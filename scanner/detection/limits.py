@@ -17,8 +17,8 @@ class Limits:
     Attributes:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: The bytes after `ratio_floor` that are decompressed and decoded, as a multiple of the document's size
-            (`expansion_ratio`).
+        ratio: Bytes that are decompressed and decoded for each byte of the document, after the first `ratio_floor`
+            bytes (`expansion_ratio`).
         entries: Files in archives, compressed streams, and git objects (`entries`).
         seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
         member_bytes: The size of the largest part of a container that is held in memory (`member_size`).

@@ -33,7 +33,6 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
     """Scan content in pieces, and return the possible tokens with their lines in the whole content.
 
     Args:
-        start: The beginning of the content.
         read: Returns at most the given number of further bytes, or none at the end.
     """
     pieces = Pieces()

@@ -82,8 +82,6 @@ def scan_pack(
         content: The pack, or its beginning if it is larger than the limit.
         limits: Limits for scanning the pack in a sandboxed process.
         budget: The limit on the cost of the push. After it is used up, only tokens in plain text are found.
-        hash_name: `sha1` or `sha256`.
-        wants: The ids of the requested objects.
         known: Asks the token store about tokens above the limits. If None, these tokens are only counted.
 
     Raises:

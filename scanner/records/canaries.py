@@ -36,7 +36,6 @@ def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
     """Add the row of a canary token. Return its id, or None if another worker has already added one.
 
     Args:
-        way: How the canary will be planted, such as in a push.
         slot: The number of the interval in which it is planted.
     """
     values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}

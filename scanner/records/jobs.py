@@ -60,7 +60,6 @@ def enqueue(
         target: What to read, as JSON, such as `{"pushes": [...]}`.
         priority: Jobs with a lower number are claimed first.
         dedupe_key: Jobs with the same key read the same thing.
-        delay: Seconds until the job is due.
         visible_at: When the oldest item that the job reads became public.
 
     Returns:

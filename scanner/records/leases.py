@@ -170,7 +170,6 @@ class HeldLeases:
         max_seconds: The maximum duration of the work, or None.
         on_limit: Called when the work has exceeded its deadline.
         release: Called when the process shuts down, to release the rows.
-        clock: Returns seconds from a monotonic clock.
     """
 
     def __init__(

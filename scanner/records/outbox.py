@@ -52,7 +52,6 @@ def notify_owners(session: Session, notices: Collection[OwnerNotice], *, window:
 
     Args:
         window: Seconds for which a mail waits in order to collect further incidents.
-        domain: The domain of the Message-ID.
     """
     messages = [
         _Message(

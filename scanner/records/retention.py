@@ -103,9 +103,6 @@ def _purge_some(session: Session, horizon: db_now) -> _Purged:
 def erase_account(database: Database, selector: AccountSelector, *, who: str) -> Counter[str]:
     """Erase all data of the account, record one audit entry, and return the number of erased rows by table.
 
-    Args:
-        who: The operator, for the audit.
-
     Raises:
         NotErasable: The account is unknown or ambiguous, or one of its tokens still works or is being disabled.
     """

@@ -72,7 +72,6 @@ def lz4_block(block: bytes, meter: Meter, before: bytes = b"") -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is too large.
-        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter, before) as output:
         at = 0
@@ -111,7 +110,6 @@ def lzf_block(block: bytes, meter: Meter, at: int, end: int) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is too large.
-        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         while at < end:
@@ -139,7 +137,6 @@ def lzo_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is too large.
-        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at, literals = 0, 0
@@ -187,7 +184,7 @@ def _lzo_length(block: bytes, at: int, length: int, most: int) -> tuple[int, int
 
 
 def _lzo_near(code: int, following: int, literals: int) -> tuple[int, int, int]:
-    """Return the copy length minus two, the distance, and the trailing literals of an LZO instruction."""
+    """Decode an LZO instruction. Return the copied length minus two, the distance, and the literals that follow."""
     if code >= 64:
         return (code >> 5) - 1, (following << 3) + ((code >> 2) & 7) + 1, code
     if literals == 4:
@@ -202,7 +199,6 @@ def snappy_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is too large.
-        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at = 0
@@ -242,7 +238,6 @@ def blosclz_block(block: bytes, meter: Meter) -> bytes:
 
     Raises:
         UnreadableError: the block is damaged or its content is too large.
-        LimitReachedError: the scan reached a cost limit.
     """
     with _Output(meter) as output:
         at, first = 0, 31

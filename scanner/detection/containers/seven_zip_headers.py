@@ -115,7 +115,6 @@ class HeaderReader:
 
         Raises:
             UnreadableError: the number exceeds `most`.
-            LimitReachedError: the scan reached a cost limit.
         """
         count = self.number()
         if count > most:

@@ -116,7 +116,6 @@ class Base64Form:
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
-        token: The pattern of the decoded token.
         pattern: The pattern of the whole encoded token, with a group `unit` for each base64 letter.
         lead: Base64 letters to put before an encoded token so that it can be decoded.
         likely: A quick pattern that is tried before `pattern`.
@@ -163,11 +162,7 @@ def base64_forms() -> tuple[Base64Form, ...]:
 
 
 def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -> Iterator[Finding]:
-    """Yield the tokens whose encoded prefix begins at offset `start`.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the tokens whose encoded prefix begins at offset `start`."""
     for form in base64_forms():
         if form.likely.match(content, start) is None:
             continue
@@ -179,11 +174,7 @@ def base64_findings_at(content: bytes, start: int, meter: Meter | None = None) -
 
 
 def base64_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens whose encoded prefix begins in `content[begin:end]`.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the tokens whose encoded prefix begins in `content[begin:end]`."""
     for form in base64_forms():
         last = begin - FAILED_LOOK_STEPS
         for likely in form.likely.finditer(content, begin, min(len(content), end + _MAX_LENGTH)):

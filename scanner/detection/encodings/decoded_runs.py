@@ -13,9 +13,7 @@ class Run(NamedTuple):
     """A long text in base64, hex or another encoding, and the bytes that it encodes.
 
     Attributes:
-        encoding: The name of the encoding.
         start: The offset of the encoded text in the content.
-        raw: The encoded text.
     """
 
     decoded: bytes

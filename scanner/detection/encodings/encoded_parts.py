@@ -51,9 +51,6 @@ def encoded_parts_at(content: bytes, start: int, name: str, meter: Meter | None 
 
     Args:
         name: `base64` or `hex`.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
     """
     encoding = _ENCODINGS[name]
     yield from _divided(content, start, encoding, meter)

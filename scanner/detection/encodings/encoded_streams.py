@@ -109,9 +109,6 @@ def encoded_stream_at(content: bytes, begin: int, *, inflate: bool, meter: Meter
 
     Args:
         inflate: Whether to test that the stream's beginning can be decompressed.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
     """
     writing = _writing_at(content, begin)
     if writing is None:

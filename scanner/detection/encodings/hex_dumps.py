@@ -136,11 +136,7 @@ def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens in every dump that begins in `content[begin:end]`.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the tokens in every dump that begins in `content[begin:end]`."""
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 

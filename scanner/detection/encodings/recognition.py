@@ -84,11 +84,7 @@ def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
-    """Yield every token at the offsets in `window` where the matcher found the first bytes of a token.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield every token at the offsets in `window` where the matcher found the first bytes of a token."""
     if "token" in window.crowded:
         yield from plain_tokens(content, window.begin, window.end, meter)
     others: list[Hit] = []
@@ -159,7 +155,7 @@ def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Ite
 
 
 def _marked_end(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token at `start` if its last letter has the high bit set, as in Kryo."""
+    """Yield the token at `start` if its last letter has the high bit set."""
     match = patterns.marked_end.match(content, start)
     if match is not None:
         yield from _checked(match[0][:-1] + bytes((match[0][-1] & 0x7F,)), match, patterns, "kryo")
@@ -171,9 +167,6 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     Args:
         kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed.
         meter: Limits the work of expensive searches. The caller counts the usual work, `LOOK_STEPS`.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
     """
     if kind == "token":
         return _token_at(content, start, meter)

@@ -98,11 +98,7 @@ def _nested_likely() -> regex.Pattern[bytes]:
 
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content."""
     hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
@@ -264,11 +260,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
 
 
 def long_runs(content: bytes, spots: list[int], meter: Meter) -> Iterator[Run]:
-    """Yield the decoded base64 or hex texts of at least `min_run_length()` letters around the given offsets.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the decoded base64 or hex texts of at least `min_run_length()` letters around the given offsets."""
     covered = -1
     for spot in spots:
         if spot < covered or not (is_run_at(content, spot) or _min_run().match(content, spot)):

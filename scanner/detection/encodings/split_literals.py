@@ -40,11 +40,7 @@ _NEXT_LINE = rb"(?:[ \t]{0,8}+\\)?\r?\n[ \t]*+"
 def split_literals_at(
     content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None = None
 ) -> Iterator[Finding]:
-    """Yield the token whose beginning is a string literal at `start` and whose rest is in other literals nearby.
-
-    Raises:
-        LimitReachedError: the scan reached a cost limit.
-    """
+    """Yield the token whose beginning is a string literal at `start` and whose rest is in other literals nearby."""
     form, part = patterns.form, b""
     first = patterns.lone_prefix.match(content, start)
     if first is None:

@@ -57,7 +57,6 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
     """Return the path of each wanted blob or tree, and the first commit that contains it.
 
     Args:
-        objects: The trees and commits of the pack.
         wanted: The ids to search for. Ids that no commit contains are left out of the result.
     """
     trees = {item.oid: item.content for item in objects if item.type == "tree"}

@@ -36,7 +36,6 @@ class Look(Generic[T]):
 
     Attributes:
         found: The tokens found, as candidates (only the digest) or findings (the raw token).
-        unread: Counts of unread parts by reason.
         content_digest: The SHA-256 of the content in hex. Empty if the whole object was read.
         is_deferred: Whether another process will read the object.
         is_postponed: Whether the object must be opened after all other objects.
@@ -65,7 +64,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """The tokens of one object that exceed the limits on the number of tokens, separated by line feeds."""
+    """The tokens of one object above the limits on the number of tokens, joined by line feeds."""
 
     oid: str
     type: ObjectType
@@ -100,7 +99,6 @@ class PackScan(Generic[T]):
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
         reached: The ids of the requested objects that are in the pack.
-        objects: The number of objects that were scanned.
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
         is_over_limit: Whether a limit was reached. Several smaller packs would then return more objects.
@@ -138,7 +136,6 @@ def scan_objects(
         look: Scans one object, given its content (for a tree, the names of its entries). It returns None if the object
             has no token.
         key: Returns a value that identifies the token of a finding.
-        wants: The ids of the requested objects.
         open_object: Opens an object for which `look` returned `is_postponed`.
         token_of: Returns the token of a finding. If given, tokens above the limits are returned in `PackScan.beyond`.
     """
@@ -260,8 +257,6 @@ class PackRequest:
     """A request to another process to scan a git pack.
 
     Attributes:
-        hash_name: `sha1` or `sha256`.
-        wants: The ids of the requested objects.
         seconds: The processor seconds that may be spent on the pack.
         opens: Whether to open archives and decode texts. If not, `PackAnswer.deferred` has the objects to open.
         keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
@@ -290,7 +285,6 @@ class PackAnswer:
 
     Attributes:
         deferred: The objects that other processes have to read.
-        seconds: The processor seconds that were spent.
         failure: Why the pack could not be scanned; empty on success.
     """
 

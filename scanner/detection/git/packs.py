@@ -30,7 +30,6 @@ class PackLimits:
         inflated_bytes: The work, mostly bytes that are decompressed or that a delta produces.
         object_bytes: One object.
         held_bytes: The base objects in memory.
-        objects: The number of objects.
         kept_bytes: The decompressed data in memory.
     """
 
@@ -91,7 +90,7 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Base:
-    """An object in memory that is the base of `waiting` deltas."""
+    """An object in memory. `waiting` is the number of deltas that need it."""
 
     type: ObjectType
     content: bytes
@@ -148,7 +147,6 @@ def read_pack(
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
-        hash_name: `sha1` or `sha256`.
         is_late: Returns whether the time for the pack is over. The remaining objects are then counted as `LATE`.
         budget: A limit on the work, which replaces `limits.inflated_bytes` and `is_late`.
     """

@@ -25,9 +25,9 @@ class GitError(Exception):
 
 
 class Deadline:
-    """The time at which reading a repository must end. Setting `stop` ends the reading earlier.
+    """The time at which reading a repository must end. The remaining objects are then counted as unread.
 
-    Threads may share a deadline.
+    Setting `stop` ends the reading earlier. Threads may share a deadline.
     """
 
     def __init__(self, seconds: float = DEFAULT_SECONDS, stop: threading.Event | None = None) -> None:
@@ -81,9 +81,7 @@ def lines(
     """Run git and yield the parts of its output as they arrive.
 
     Args:
-        deadline: The time at which git is killed.
         separator: The byte that separates the parts of the output.
-        stdin: The input of git.
 
     Raises:
         GitError: git failed, or the deadline passed.

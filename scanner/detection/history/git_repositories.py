@@ -38,7 +38,6 @@ class Repository:
         git_dir: The folder that r8scan made for git.
         tips: The object ids of branches and tags, in hex. The list may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
-        unread: Counts of unread files and folders by reason.
         stored: The number of loose objects and packs for each size of object ids (20 or 32 bytes).
         stores: The packs and folders of loose objects that git can read.
     """

@@ -44,7 +44,6 @@ class ObjectList:
     """A list of git objects, in the order in which they are stored in the packs.
 
     Attributes:
-        oids: The object ids, concatenated.
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
         sizes: The objects' sizes in bytes.
         hash_bytes: The size of an object id in bytes.
@@ -104,7 +103,6 @@ def list_objects(
     """Return the objects of a git directory, including those that no branch or tag reaches.
 
     Args:
-        deadline: The time at which git is killed.
         oids: The ids of the objects to list, or None for all objects.
         only: The type to list, as its number in `ObjectList.types`, or None for all types.
 
@@ -161,9 +159,7 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        readers: The number of git processes.
-        on_progress: Called with the number of objects read so far and the number of listed objects.
-        deadline: The time at which to stop. The remaining objects are then counted as unread.
+        on_progress: Called with the numbers of read and listed objects.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []

@@ -41,9 +41,7 @@ class HistoryShard:
 
     Attributes:
         hits: The objects in which possible tokens were found.
-        unread: Counts of unread objects and parts by reason.
         named: The objects that were not read completely, at most MAX_NAMED.
-        objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.
     """
 
@@ -66,9 +64,7 @@ class HistoryShard:
             self.hits.append(ObjectHit(oid, object_type, result))
 
     def take_content(self, oid: str, object_type: ObjectType, content: builtins.bytes, result: ScanResult) -> None:
-        """Add the result of scanning a git object. If it has tokens but another id than its content, count it as
-        damaged.
-        """
+        """Add the result of scanning a git object. If it has tokens, first check that its id matches its content."""
         self.take(oid, object_type, result)
         name = "sha1" if len(oid) == SHA1_DIGITS else "sha256"
         if result.candidates and object_id(object_type, content, name) != oid:

@@ -23,7 +23,7 @@ MIN_LOOSE_INFLATED = 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The objects of one pack or folder that git has to read. No `oids` means all."""
+    """The objects of one pack or folder that git has to read. Empty `oids` means all objects."""
 
     store: Store
     oids: bytes = b""
@@ -50,9 +50,7 @@ def read_stores(
     """Read and scan every object of a repository, and return the results.
 
     Args:
-        readers: The number of processes that read at the same time.
-        on_progress: Called with the number of objects that were read and the number of objects known so far.
-        deadline: The time at which reading ends. The remaining objects are then counted as unread.
+        on_progress: Called with the numbers of read and known objects.
 
     Raises:
         GitError: git cannot list any objects.

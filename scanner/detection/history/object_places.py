@@ -88,7 +88,6 @@ def locate(
     """Return the paths and commits of the blobs and trees with the given ids.
 
     Args:
-        deadline: The time at which the search ends.
         on_found: Called with an object's id, path and commit as soon as they are known.
     """
     walk = _Walk(wanted, len(next(iter(wanted), "")) // 2, on_found)

@@ -59,7 +59,6 @@ class Refs:
     Attributes:
         tips: The object ids of at most MAX_TIPS refs, in hex.
         names: The names of refs that may contain a token, at most MAX_NAMES.
-        unread: Counts of unread refs and files by reason.
     """
 
     tips: list[str] = field(default_factory=list)
@@ -68,7 +67,7 @@ class Refs:
 
 
 def refs_of(common: Path) -> Refs:
-    """Return the refs (branches and tags) in a git directory."""
+    """Return the refs (branches and tags) in a git directory. A sandboxed process reads them if there are many."""
     if _has_few(common):
         return read_refs(common)
     try:
@@ -223,7 +222,7 @@ def main(common: str, formats: str) -> None:
     """Read the refs (branches and tags) of a git directory, and write them to standard output.
 
     Args:
-        formats: The token formats, as text that `parse_formats` can read.
+        formats: The value of `R8SCAN_TOKEN_FORMATS`.
     """
     confine_quick_search(formats, MEMORY_BYTES)
     try:

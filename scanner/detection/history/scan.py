@@ -26,7 +26,6 @@ class UnreadPart:
     """A git object of which `count` parts were not read for the reason `reason`.
 
     Attributes:
-        git_object: The object's id.
         kind: What the object is: a file, the name of a file, a commit or a tag.
         path: The path of the file, without raw tokens; None if unknown.
         commit: The id of a commit that contains the object, or None if unknown.
@@ -48,7 +47,6 @@ class HistoryScan:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
         unread: Counts of unread objects and parts by reason.
         parts: The objects that were not read completely and whose ids are known.
-        objects: The number of objects that were read.
         bytes: The decompressed bytes of these objects.
     """
 
@@ -75,8 +73,7 @@ def scan_history(
     """Scan every object of a git repository, and the names of its branches and tags.
 
     Args:
-        readers: The number of processes that read objects at the same time.
-        on_progress: Called with the number of objects that were read and the number of objects known so far.
+        on_progress: Called with the numbers of read and known objects.
         stop: Ends the scan when it is set. The remaining objects are counted as unread.
         seconds: The time after which the scan ends. The remaining objects are counted as unread.
 

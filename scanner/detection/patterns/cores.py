@@ -78,7 +78,7 @@ def _common_beginnings(needles: Sequence[Needle]) -> list[bytes]:
 
 
 def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
-    """Return one byte string to search for (core) for each needle."""
+    """Choose the byte strings to search for (cores), so that each needle contains a core."""
     members: dict[bytes, list[Needle]] = {}
     for needle in needles:
         members.setdefault(next((part for part in parts if part in needle.text), needle.text), []).append(needle)

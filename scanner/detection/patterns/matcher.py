@@ -51,8 +51,6 @@ class Automaton(NamedTuple):
     Attributes:
         find: Returns each core in the content as (position in `cores`, start, end).
         covered: For each core, the offsets and texts of other cores that may begin inside it. `find` skips these.
-        by_text: The cores by their text.
-        longest: The length of the longest core in bytes.
     """
 
     find: _Find

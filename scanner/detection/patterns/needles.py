@@ -99,12 +99,8 @@ class Needle(NamedTuple):
 def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
     """Return base64 letters that occur in every encoded text that contains one of the given strings.
 
-    Args:
-        cores: Byte strings of the same length.
-
-    Returns:
-        Three sets of letters, one for each position of a string in a group of three bytes. Each comes with the position
-        (0 to 3) of its first letter in a group of four.
+    For example, `r8_` gives `cjhf`, `I4X` and `yOF`, for the three positions of a string in a group of three bytes.
+    Each comes with its position (0 to 3) in a group of four letters.
     """
     found = []
     for alignment in range(3):

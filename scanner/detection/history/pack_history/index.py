@@ -281,7 +281,7 @@ def _numbers_of(offsets: Array, wanted: npt.NDArray[np.int64]) -> Signed:
 def _named_bases(
     file: PackFile, entries: Entries, raw: npt.NDArray[np.uint8], rows: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.int32]:
-    """Return the number of each delta's base, which is named by its object id, or MISSING_BASE."""
+    """Return the entry number of the base of each delta that names its base by id, or MISSING_BASE."""
     bases = np.full(len(rows), MISSING_BASE, np.int32)
     places = np.flatnonzero(entries.kinds[rows] == NAMED_DELTA)
     if not places.size:

@@ -70,8 +70,6 @@ class Frame(NamedTuple):
     Attributes:
         operation: SUSPECT: an object may contain a token. POINTER, DAMAGED or OVER: an object was not read. GIT: git
             has to read objects. COUNTS: the worker's progress. DONE: a group is finished.
-        kind: The type of the object.
-        oid: The id of the object.
         payload: For SUSPECT, the object's content. For GIT, references to objects. For COUNTS and DONE, two numbers.
     """
 

@@ -93,9 +93,7 @@ def read_packs(
     Args:
         packs: Packs whose object ids have the same length.
         budget: The limit on the work for deltas in the whole repository.
-        readers: The number of worker processes.
-        on_progress: Called with the number of objects that were read and the number of all objects.
-        deadline: The time at which reading ends. The remaining objects are then counted as unread.
+        on_progress: Called with the numbers of read and of all objects.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))

@@ -26,7 +26,7 @@ class MadeObject(NamedTuple):
 
 
 class _Base:
-    """An object that `waiting` deltas need. Its content may be dropped to save memory."""
+    """An object that is built or can be rebuilt. `waiting` is the number of deltas that need it."""
 
     __slots__ = ("content", "number", "parent", "waiting")
 

@@ -44,7 +44,7 @@ def main(descriptor: int, formats: str, listed: str) -> None:
 
     Args:
         descriptor: The file descriptor of the socket to the scanning process.
-        formats: The token formats, as text that `parse_formats` can read.
+        formats: The value of `R8SCAN_TOKEN_FORMATS`.
         listed: The path of a JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
