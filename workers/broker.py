@@ -130,7 +130,7 @@ class _Unacknowledged(virtual.QoS):
 
 
 class _Channel(redis.Channel):
-    """A kombu channel for Redis. It ignores messages that are not JSON, which would end the worker."""
+    """A kombu channel for Redis. It ignores messages that are not JSON, because they would end the worker."""
 
     QoS = _Unacknowledged  # type: ignore[assignment]  # the class has all methods that the channel calls
 
@@ -157,7 +157,8 @@ class _Channel(redis.Channel):
         return found
 
     def _remove_wrong_keys(self) -> None:
-        """Remove Redis keys that have a queue's name but are not lists, because they would end the workers."""
+        """Remove Redis keys that have a queue's name but are not lists."""
+        # Such a key would end every worker that consumes the queue.
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):

@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process, when no task runs in it, if it uses much memory or has run for a day.
+    """Ends this process if it uses much memory or has run for a day. It waits until no task runs.
 
     Args:
         memory: Returns the resident memory of the process in bytes.

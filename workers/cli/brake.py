@@ -98,14 +98,7 @@ def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @contextmanager
 def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
-    """Ask the operator to confirm a decision about all waiting reports, then yield a writing transaction.
-
-    Args:
-        what: The first word of the question, such as "Disable".
-
-    Raises:
-        UserError: The operator does not agree, or more reports wait now than the question said.
-    """
+    """Ask the operator for a confirmation, then yield a writing transaction. Raise UserError without one."""
     with context.database.read() as session:
         shown, held = brake.status(session).held, brake.held_reports(session)
     if not yes and shown:

@@ -101,7 +101,7 @@ def checks(context: Context, *, send: bool) -> list[Check]:
 
 
 def _credentials(context: Context) -> Iterator[tuple[str, App | str | None]]:
-    """Yield the name of a check and its GitHub credential, or None as the only credential."""
+    """Yield the name of a check and its GitHub credential, which is None if none is set."""
     if len(context.credentials) < 2:
         yield "GitHub credential", next(iter(context.credentials), None)
         return

@@ -167,15 +167,7 @@ def _repository(text: str) -> str:
 
 
 def _named(text: str, kinds: tuple[TargetKind, ...], todo: str) -> str:
-    """Return the name of the repository, owner or gist in a GitHub address.
-
-    Args:
-        kinds: The kinds of addresses that the command accepts.
-        todo: The error message's advice on what to type.
-
-    Raises:
-        WrongUsage: `text` is not a GitHub address, or the command does not accept its kind.
-    """
+    """Return the name in a GitHub address. Raise WrongUsage with the advice `todo` for other texts."""
     settings = load_settings()
     try:
         target = parse_address(text, settings.github_web_url, settings.github_api_url)

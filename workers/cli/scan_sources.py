@@ -178,16 +178,7 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk through all files below a path. It also collects the git repositories there.
-
-    Attributes:
-        detector: Searches file names for tokens.
-        reads_histories: Whether the histories of repositories are read.
-        run: The tokens found in file names, and what could not be read.
-        bare: The repositories without a work tree: git directory and displayed path.
-        work_trees: The repositories with a work tree, and their submodules: git directory and displayed path.
-        has_lost_history: Whether the git directory of a work tree is missing.
-    """
+    """Walks through all files below a path, and collects the repositories there with the paths to display."""
 
     # Links are not followed. Git's object files are omitted if they are read as part of a repository's history.
 
@@ -229,7 +220,7 @@ class _Walk:
                     stack.append((prefix + name, is_in_git or name == ".git"))
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
-        """Record the repository if the folder is a work tree or a git directory. Return True for a git directory."""
+        """Record the folder's repository, if there is one. Return True for a git directory."""
         # Most folders are not repositories, and creating 100,000 `Path` objects takes time.
         if ".git" not in names and "HEAD" not in names:
             return False

@@ -31,10 +31,9 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The recall of this source for each time limit in seconds: the number of pushes that other sources saw,
-            how many of them this source saw in time, and the bounds of the 95 % confidence interval of the recall.
-        total: The estimated number of all pushes in a day, and the bounds of its 95 % confidence interval. It may be
-            empty.
+        recall: The pushes that other sources saw and the pushes of these that this source saw, with the bounds of the
+            share's 95 % confidence interval, for each time limit in seconds.
+        total: The estimated number of all pushes in a day, with the bounds of its 95 % confidence interval, or empty.
     """
 
     source: str

@@ -119,12 +119,7 @@ def _row(
 
 
 def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
-    """Yield a problem if no poll of any source has ended since the service's start.
-
-    Args:
-        states: The state of each source that is on. None for a source that was never polled.
-        began: Since when sources are polled. None if no process polls them now.
-    """
+    """Yield a problem if no poll of any source has ended since the service's start."""
     if began is None or now - began <= FIRST_POLL_WITHIN or not states:
         return
     if not any(state is not None and (state.error or state.last_success_at) for state in states):

@@ -74,11 +74,7 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for jobs or polls that have long made no progress.
-
-    Args:
-        limit: The time limit in seconds.
-    """
+    """Return the SQL condition for jobs or polls that have long made no progress. `limit` is in seconds."""
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
     return held | left_behind

@@ -42,12 +42,7 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """The end of the data that the last summary covered.
-
-    Attributes:
-        audit: The id of the last audit entry, or None before the first summary.
-        read: The number of things read (pushes, files, …), by hour and kind.
-    """
+    """The point at which the last summary ended, in the audit log and in the counters."""
 
     audit: int | None = None
     read: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """A generator of trace ids and span ids. If `root` is set, it uses these ids. Otherwise, the ids are random."""
+    """A generator of random ids for traces and spans. If `root` is set, it uses these ids instead."""
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None

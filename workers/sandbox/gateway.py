@@ -1,7 +1,6 @@
 """An example of an API gateway that caches which tokens are live. Vendors may copy it.
 
-r8scan announces each disabled token by a webhook or in a Redis stream, and the gateway then removes the token from its
-cache. After an outage, the gateway asks r8scan for the announcements that it missed.
+It removes a token from its cache when r8scan announces that the token is disabled.
 """
 
 from __future__ import annotations
@@ -106,7 +105,6 @@ def following(
     Args:
         cache: The cache from which the announced tokens are removed.
         url: The address of the Redis server.
-        stream: The name of the stream.
         missed: Called after each outage of Redis. It must call `catch_up`. After an error, it is called again later.
         pause: Seconds between two attempts to reach Redis during an outage.
     """

@@ -108,9 +108,7 @@ class ConnectionTable:
         return address is not None and any(address in network for network in self._trusted)
 
     def _heaviest(self, newcomer: str) -> dict[ConnectionEntry, None]:
-        """Return the connections of the network with the most connections. In a tie, prefer the network of
-        `newcomer`.
-        """
+        """Return the connections of the network with the most connections, preferably the network of `newcomer`."""
         most = max(self._networks, key=lambda network: len(self._networks[network]))
         from_network = self._networks.get(newcomer, {})
         return from_network if len(from_network) >= len(self._networks[most]) else self._networks[most]

@@ -202,7 +202,7 @@ class Provider:
         raise OidcError("you are signed in, but no group of yours may use this console: ask an operator")
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
-        """Return the values of the role claim in the identity token, or None if it is missing or unverified."""
+        """Return the values of the role claim, or None if it is missing or unverified."""
         # If no claim has the name `a.b`, this name means the member `b` of the claim `a`.
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):

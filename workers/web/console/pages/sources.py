@@ -27,7 +27,7 @@ class Recall:
         marks: The number of pushes that other sources saw.
         seen: The number of these pushes that this source saw within the time limit.
         low: The lower bound of the share's 95 % confidence interval, in percent.
-        high: The upper bound, in percent.
+        high: The upper bound of this interval, in percent.
     """
 
     within: str

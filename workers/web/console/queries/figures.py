@@ -54,7 +54,6 @@ class Figures:
     Attributes:
         days: The incidents of each of the last DAYS days, oldest first.
         speeds: How fast tokens were disabled on each of the last SPEED_DAYS days, oldest first.
-        repositories: The repositories with the most incidents, with their numbers of incidents.
         sampled: The number of incidents from which `speeds` was computed.
         disabled_today: The number of tokens detected and disabled today (UTC).
     """

@@ -37,11 +37,8 @@ class Story:
         places: Some of the places where the token was found, in the order of their ids.
         places_total: The number of all these places, at most MAX_PLACES_COUNTED + 1.
         more_places: The id of the last place in `places`, or 0 if there are no more places.
-        messages: The messages about the incident, oldest first.
         token: The token in r8scan's own token store, or None.
-        notes: The audit entries of the newest notes.
         others: Other incidents of the same token, newest first.
-        moments: The timeline.
     """
 
     incident: Incident
