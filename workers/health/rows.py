@@ -31,8 +31,8 @@ class SourceRow:
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
-        recall: The pushes that other sources saw and the pushes of these that this source saw, with the bounds of the
-            share's 95 % confidence interval, for each time limit in seconds.
+        recall: For each time limit in seconds: the number of pushes that other sources saw, how many of them this
+            source saw in time, and the two bounds of the share's 95 % confidence interval.
         total: The estimated number of all pushes in a day, with the bounds of its 95 % confidence interval, or empty.
     """
 
