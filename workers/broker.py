@@ -115,7 +115,7 @@ class _Unacknowledged(virtual.QoS):
 
     def can_consume(self) -> bool:
         """Return True if the worker may take one more message, or False if all its threads are busy."""
-        # Busy threads show that the worker is alive, although it does not contact Redis.
+        # While all threads are busy, the worker does not contact Redis. Record here that it is alive.
         has_room = bool(super().can_consume())  # type: ignore[no-untyped-call]  # kombu has few types
         if not has_room:
             pulse.current().work()
@@ -158,7 +158,7 @@ class _Channel(redis.Channel):
 
     def _remove_wrong_keys(self) -> None:
         """Remove Redis keys that have a queue's name but are not lists."""
-        # Such a key would end every worker that consumes the queue.
+        # A key of another type would end every worker that reads the queue.
         with self.conn_or_acquire() as client:
             for queue in self.active_queues:
                 if client.type(queue) not in (b"list", b"none"):

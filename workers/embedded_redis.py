@@ -15,7 +15,7 @@ from pathlib import Path
 from scanner.absent_modules import absent
 from scanner.child_processes import start_child
 
-# Hide OpenTelemetry, because redis would load its metrics, which take 3 MB.
+# Hide OpenTelemetry during the import, because redis would load its metrics, which take 3 MB.
 with absent("opentelemetry"):
     import redis
 

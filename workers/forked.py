@@ -1,6 +1,6 @@
 """Starts services as forks of the supervisor process, so that they share the memory of the imported code.
 
-If r8scan's source files have changed since they were imported, a new interpreter is started instead.
+If r8scan's source files have changed since their import, a new interpreter is started instead.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ Child = ForkedChild | subprocess.Popen[bytes]
 def import_everything() -> int:
     """Import all code that the services need. Return the `fingerprint` of the source files before the import."""
     before = fingerprint()
-    # Garbage collection during the imports would leave gaps in the memory, and forks could not share it.
+    # Garbage collection during the imports would leave gaps in the memory, which forks could not share.
     gc.disable()
     for name in (*SERVICES, *LIBRARIES):
         importlib.import_module(name)
@@ -146,7 +146,7 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
 def keep_memory_shared() -> None:
     """Prepare this process's memory for forks."""
-    # A fork shares memory with its parent until one of them writes to it. Garbage collection writes to every object.
+    # A fork shares a page of memory with its parent until one of them writes to it, as garbage collection does.
     gc.freeze()
     memory.limit_kept_memory()
 
@@ -176,7 +176,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Until the child has set its own signal handlers, its parent's handlers would swallow signals.
+    # Until the child has set its own signal handlers, it has the parent's, which would swallow signals.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:

@@ -17,7 +17,7 @@ from scanner.detection import redact
 from scanner.settings import Settings
 from workers import outage
 
-# Hide rich, because structlog would load it for tracebacks, which takes 4 MB.
+# Hide rich during the import, because structlog would load it, which takes 4 MB.
 with absent("rich"):
     import structlog
     from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
@@ -89,7 +89,7 @@ def last_line(message: str) -> str:
 
 def _is_no_broker_error(record: logging.LogRecord) -> bool:
     """Return False for Celery's log records about failed attempts to reach Redis."""
-    # `outage.broker` logs these attempts with fewer lines.
+    # Failed attempts to reach Redis are logged by `outage.broker`, with fewer lines.
     text = record.msg if isinstance(record.msg, str) else ""
     first = record.args[0] if isinstance(record.args, tuple) and record.args else ""
     is_about_broker = "Cannot connect to" in text or "Connection error" in text or "Connection to broker" in str(first)
@@ -176,7 +176,8 @@ def _representation(value: object) -> str:
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
     """Return the bytes as text without tokens, one character for each byte."""
-    # `repr` would write an escape for each zero byte, and a token in UTF-16 would then not be recognized.
+    # Do not use `repr`: it would write an escape for each zero byte of a token in UTF-16, which would then not be
+    # redacted.
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
     return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)

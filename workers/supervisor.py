@@ -188,7 +188,7 @@ class Supervisor:
         """
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        # Supervisors may share a state folder if each starts only some services and Redis runs elsewhere.
+        # Several supervisors may share a folder if each starts only some services and Redis runs elsewhere.
         is_alone = self._is_embedded or self._is_whole
         create_folder(self._settings.state_dir)
         with locked(self._settings.state_dir) if is_alone else nullcontext():
@@ -249,7 +249,7 @@ class Supervisor:
         folder = self._settings.state_dir.absolute()
         alive = self._alive_file(service.name)
         alive.unlink(missing_ok=True)
-        # Hide the address of systemd from the child, because only the supervisor sends messages to it.
+        # NOTIFY_SOCKET is the address of systemd. Hide it, because only the supervisor sends messages to systemd.
         own = {"R8SCAN_STATE_DIR": str(folder), "R8SCAN_ALIVE_FILE": str(alive), "NOTIFY_SOCKET": ""}
         if self._fingerprint == forked.fingerprint() and forked.can_fork():
             from workers import programs
@@ -288,8 +288,7 @@ class Supervisor:
                 touched = self._alive_file(service.name).stat().st_mtime
             except OSError:
                 touched = 0.0
-            # Test whether the modification time has changed. Its age would be wrong after a jump of the system's
-            # clock.
+            # Test whether the file's time has changed, not how old it is: the system's clock may have jumped.
             if touched != self._touched.get(service.name):
                 self._touched[service.name], self._life[service.name] = touched, now
             if now - self._life[service.name] > DEAF_SECONDS:
@@ -350,7 +349,7 @@ def run_forked(context: Context, wanted: argparse.Namespace) -> None:
     from workers.programs import start
 
     use_context(context)
-    # The time of the last attempt to reach Redis, inherited from the supervisor, may be old.
+    # The last attempt to reach Redis was the supervisor's and may be long ago, so record a new one.
     pulse.current().try_to_connect()
     start(app, wanted)
 

@@ -96,7 +96,7 @@ class TaskWatchdog:
 
     def _check_forever(self) -> None:
         while True:
-            # faulthandler also works while C code holds the interpreter lock.
+            # faulthandler works even while C code blocks all Python code.
             faulthandler.dump_traceback_later(FROZEN_INTERPRETER_SECONDS, exit=True, file=sys.__stderr__ or 2)
             if self.check():
                 return
@@ -109,7 +109,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # Other workers can continue the work that does not hang.
+                # This work does not hang. Release it, so that another worker can continue it at once.
                 keeping.release()
 
 
@@ -133,7 +133,7 @@ def _children() -> list[int]:
     for path in Path("/proc/self/task").glob("*/children"):
         try:
             found += [int(pid) for pid in path.read_text().split()]
-        except OSError:  # the thread has ended
+        except OSError:  # the thread has ended meanwhile
             continue
     return found
 

@@ -11,7 +11,7 @@ def main() -> None:
     _open_closed_streams()
     # Without this, Pydantic would search all installed packages for plugins, which takes time.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    # Garbage collection would take a tenth of the time of the import and find nothing.
+    # Garbage collection would find nothing during the import, but take a tenth of its time.
     gc.disable()
     from workers.cli.app import run
 
@@ -20,7 +20,7 @@ def main() -> None:
 
 def _open_closed_streams() -> None:
     """Open `/dev/null` in place of each standard stream that is closed."""
-    # Otherwise, the next opened file would get the stream's number, and output would be written into it.
+    # If a standard stream stays closed, the next opened file gets its number, and output is written into this file.
     import os
     import sys
 

@@ -73,7 +73,7 @@ class _Commands(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         command = _loaded(COMMANDS[name], name)
-        # Switch garbage collection, which `main` switched off, on again, but without the imported objects.
+        # The function `main` has switched off garbage collection. Switch it on, but exclude the imported objects.
         if not gc.isenabled():
             gc.freeze()
             gc.enable()

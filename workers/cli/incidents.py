@@ -270,7 +270,7 @@ def _opened(path: Path | None) -> Iterator[TextIO]:
 
 def _print(session: Session, incident: Incident) -> None:
     out = output.console()
-    from workers.web.console.pages.incident import short, summary  # this import loads the web console
+    from workers.web.console.pages.incident import short, summary  # imported here, because this loads the web console
 
     (row,) = rows_of(session, [incident])
     out.print(summary(row), markup=False, style="bold", soft_wrap=True)

@@ -18,7 +18,7 @@ COLUMNS = (
 )
 """The columns of the CSV file."""
 
-# A spreadsheet treats a cell that begins with one of these characters as a formula, which an attacker may have chosen.
+# Spreadsheets treat a cell that begins with one of these characters as a formula. Attackers can choose such names.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -37,7 +37,7 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
     """Write a CSV row for each place where a token was found. Return the number of incidents."""
-    # An incident without such a place also gets a row.
+    # An incident whose token was found nowhere also gets a row.
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

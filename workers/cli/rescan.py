@@ -226,6 +226,6 @@ def _report(watched: jobs_watched.Watched, as_json: bool) -> int:
         for line in jobs_watched.unread_lines(everything):
             typer.echo(line, err=True)
     worst = {JobState.DONE: 0, JobState.PARTIAL: 2}
-    # The job of a missing repository ends as done, but the operator must see a failure.
+    # If a repository is missing, its job still ends as "done". Show the operator a failure instead.
     statuses = {1 if one.counts.get("error_not_found") else worst.get(one.state, 1) for one in everything}
     return 1 if 1 in statuses else max(statuses)

@@ -46,7 +46,7 @@ def scan(
 
 
 def _states(digests: list[str]) -> dict[str, str]:
-    """Return the state of each token by its digest, or not_checked if the store does not answer."""
+    """Return each token's state by the token's digest, or not_checked if the store does not answer."""
     from workers.cli import empty_store
     from workers.cli.errors import explain
     from workers.cli.opening import opened_context

@@ -64,7 +64,7 @@ class Histories:
         name = redact(str(shown_as))
         for part in found.parts:
             named[part.reason] += part.count
-            # Begin each path with its repository, because the user may have named several.
+            # Begin each path with the repository's path, because the user may have named several repositories.
             path = os.path.join(name if name != os.curdir else "", part.path) if part.path else name
             run.add_not_read(NotRead(part.reason, path, part.count, part.git_object, part.commit))
         run.add_unread(str(shown_as), found.unread - named)

@@ -180,7 +180,7 @@ class _Scan:
 class _Walk:
     """Walks through all files below a path, and collects the repositories there with the paths to display."""
 
-    # Links are not followed. Git's object files are omitted if they are read as part of a repository's history.
+    # Links are not followed.
 
     path: Path
     detector: Detector

@@ -48,7 +48,7 @@ def _obstacle(database: Database, settings: Settings, queue: str) -> str | None:
 
 def _runs_here(state_dir: Path) -> bool:
     """Return whether `r8scan run` runs with this state folder."""
-    # Do not try to take the lock: `r8scan run` could then fail to take it.
+    # Do not try to take the lock here: `r8scan run` could then fail to take it.
     try:
         os.kill(int((state_dir / "run.lock").read_text()), 0)
     except PermissionError:

@@ -65,7 +65,7 @@ class Heart:
 
     def start(self) -> None:
         """Start the thread that writes the heartbeat every ten seconds."""
-        # Record a sign of life now, because a forked process has inherited an old one from its parent.
+        # A forked process has inherited its parent's last sign of life, which may be old. Record a new one.
         self._pulse.try_to_connect()
         self._thread.start()
 
@@ -104,7 +104,7 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # A connection that is kept open would be shared with child processes.
+                # Connect anew for each heartbeat. An open connection would be shared with forked child processes.
                 self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
             do(self._database)
         except Exception as err:  # noqa: BLE001 - after any error, it is tried again soon
@@ -177,7 +177,7 @@ def own_host() -> str:
 
 
 def touch(path: Path, at: float) -> None:
-    """Set the file's modification time to `at` (seconds since the epoch). Errors are only logged."""
+    """Set the file's modification time to `at` (seconds since the epoch). If this fails, only log the error."""
     try:
         path.touch(mode=0o600)
         os.utime(path, (at, at))

@@ -68,8 +68,7 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
         .limit(MAX_DELAYS)
         .subquery()
     )
-    # Leave out places where the token was found after it was disabled. They did not delay the disabling. A join with
-    # GROUP BY instead of a subquery would make PostgreSQL read the places of all incidents.
+    # Leave out places where the token was found after it was disabled. They did not delay the disabling.
     first_public = (
         select(func.min(Exposure.published_at))
         .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)

@@ -49,7 +49,7 @@ def read(session: Session, now: datetime) -> MessagesState:
     """Return the numbers of outgoing messages and of the operator's open decisions. `now` is the database's time."""
     outbox, stood = _outbox(session, now), brake.status(session)
     decisions = _decisions(session, stood)
-    # Waiting mails are not a separate problem if the mail server is unavailable.
+    # If the mail server is unavailable, do not report the waiting mails as another problem.
     server = list(_mail_server(session, now))
     waiting = [*server, *(one for one in _waiting(outbox, now) if not server or one.subject not in MAIL_CHANNELS)]
     problems = [
@@ -64,7 +64,7 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # A message may be planned for later, so it counts as waiting only when it is due.
+    # A message that was never tried may be planned for later, so it waits only since it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),
@@ -74,7 +74,7 @@ def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
             Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
         ),
     )
-    # For a single query with OR, PostgreSQL would read the whole table.
+    # Use one query for each condition. For a single query with OR, PostgreSQL would read the whole table.
     counts = [
         select(
             Notification.channel,

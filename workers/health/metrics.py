@@ -188,7 +188,7 @@ def of_overview(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
 
 
 def _of_recall(found: Overview) -> Iterator[tuple[str, Sequence[Sample]]]:
-    """Yield the metrics of recall: the share of pushes that each source saw."""
+    """Yield the metrics of recall: the share of the known pushes that each source saw."""
     shares = [(row.source, within, share) for row in found.sources for within, share in row.recall.items()]
     yield (
         "recall",
@@ -336,7 +336,7 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
 def _family(what: Described, samples: Sequence[Sample]) -> Metric:
     name, labels = f"r8scan_{what.name}", what.labels
     if what.kind in ("histogram", "summary"):
-        # The classes of the library for these kinds do not accept the numbers of the last 24 hours.
+        # The library's own classes for histograms and summaries do not accept numbers of the last 24 hours.
         family = Metric(name.removesuffix("_bucket"), what.help, what.kind)
         for values, number in samples:
             family.add_sample(name, dict(zip(labels, values, strict=True)), number)

@@ -30,7 +30,7 @@ LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
 """How long beat and the web server first leave the work to other processes."""
 LASTING_SECONDS = 120.0
-"""Shorter problems are not reported, such as the restart of a process."""
+"""Problems that last a shorter time are not reported, such as the restart of a process."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
 """Problems that wait for a decision of the operator. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)

@@ -113,12 +113,12 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
     """Return all problems, except those that a missing process explains."""
-    # For example, no source is polled if beat (the scheduler) does not run.
+    # For example, if beat (the scheduler) does not run, do not also report that no source is polled.
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []
     if not (has_beat and processes.has_consumer(found.processes, "polling")):
-        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # then no source is polled
+        followers += (Kind.SOURCE_SILENT, Kind.SOURCE_STALE)  # without these processes, no source is polled
     if not (has_beat and processes.has_consumer(found.processes, "responding")):
         followers.append(Kind.CANARY_NOT_PLANTED)
     return [one for one in problems if one.kind not in followers]

@@ -63,7 +63,7 @@ def _causes(
     if refusal := broker_state.write_refusal(database):
         todo = "repair it; finds and events wait in the spool"
         return [Problem(Kind.DATABASE_READ_ONLY, f"the database cannot be written ({refusal})", todo)]
-    # The web server does not search for tokens, so the service needs another process to count as running.
+    # The web server does not search for tokens. If only the web server runs, the service is not running.
     workers = [one for one in processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
     is_embedded = settings.redis_url.get_secret_value() == "embedded"
@@ -74,7 +74,7 @@ def _causes(
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
         redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
-        # Without Redis, all workers look silent, but the web server does not need Redis.
+        # Without Redis, workers look silent, so do not report them. The web server does not need Redis.
         return [redis_away, *(one for one in silent if one.subject.startswith(WEB))]
     return list(silent)
 

@@ -26,7 +26,7 @@ from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MAX_BEHIND_SECONDS = 1800
-"""A source that is further behind is a problem, because its pushes are read too late."""
+"""A source that is more seconds behind is a problem, because its pushes are read too late."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
 """A source in `COMPLETE_SOURCES` should show this share of pushes within this time, measured with at least `MIN_MARKS`.
@@ -134,7 +134,7 @@ def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iter
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
         todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
-        if separator:  # what to do
+        if separator:  # the text after the colon says what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
@@ -196,7 +196,7 @@ def _clock(state: SourceState) -> Iterator[Problem]:
 def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     others = {"files": "dropped_backlog_files", "repositories": "dropped_backlog_repository"}
     found = {what: counts.get(key, 0) for what, key in others.items()}
-    # Dropped sightings (unconfirmed tokens) are not pushes, and more workers would not help against them.
+    # Do not count dropped sightings (unconfirmed tokens), because they are not pushes.
     pushes = sum(_beginning(counts, "dropped_").values()) - sum(found.values()) - counts.get("dropped_sightings", 0)
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
@@ -246,7 +246,7 @@ def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
                 credential=row.credential,
                 resource=row.resource,
                 limit=row.limit,
-                # After the end of its time window, the whole quota is available again.
+                # When the quota's time window has ended, the whole quota is available again.
                 remaining=row.remaining if row.resets_at and row.resets_at > now else row.limit,
                 resets_at=row.resets_at,
                 blocked_until=blocked,

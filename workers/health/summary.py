@@ -33,7 +33,7 @@ MINUTE = 60.0
 ROW = "summary"
 """The key and the kind of the database row about the last summary. Its `sentence` is a `_Position` as JSON."""
 COMMANDS = "operator"
-"""The beginning of the names of people who run commands, in the audit log."""
+"""In the audit log, the names of people who run commands begin with this text."""
 MAX_ENTRIES = 1000
 """The maximum number of audit entries that one summary reads."""
 
@@ -85,7 +85,7 @@ def of_last_minute(session: Session, found: Overview) -> dict[str, Any]:
     )
     mails = select(Notification.channel, func.count()).where(
         Notification.state == NotificationState.SENT,
-        # For a sent message, this column contains the time of sending. `sent_at` has no index.
+        # For a sent message, this column contains the time of sending. Unlike `sent_at`, it has an index.
         Notification.next_attempt_at > since,
     )
     waiting = Counter[str]()

@@ -17,7 +17,7 @@ INTERVAL_SECONDS = 5.0
 class Notifier:
     """Sends messages to the socket that systemd names in NOTIFY_SOCKET. Without this variable, it does nothing."""
 
-    # In a forked process, it does nothing, because systemd accepts messages only from the main process.
+    # In a forked process, a notifier does nothing, because systemd accepts messages only from the main process.
 
     def __init__(self, address: str, clock: Callable[[], float] = time.monotonic) -> None:
         # systemd writes @ for the zero byte at the beginning of an abstract socket's name.

@@ -13,7 +13,7 @@ from scanner.records.health_models import NotifiedProblem
 from workers.health.problems import Kind, Problem, counted
 
 KIND = "undelivered"
-"""The kind of the database rows with kept messages. `sentence` is the last error, `todo` the messages as JSON."""
+"""The kind of the database rows with kept messages. `sentence` is the last error, and `todo` contains the messages."""
 MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30

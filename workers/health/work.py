@@ -30,7 +30,7 @@ WAITING_AFTER = {
 
 @dataclass(frozen=True, slots=True)
 class WorkState:
-    """The waiting jobs, the rescans, the unconfirmed tokens, and the problems."""
+    """The waiting jobs, the latest rescans, the tokens not confirmed yet, and the problems with them."""
 
     queues: list[QueueRow]
     rescans: list[RescanRow]
@@ -40,7 +40,7 @@ class WorkState:
 
 
 def read(session: Session, settings: Settings, now: datetime) -> WorkState:
-    """Return the unfinished jobs, the latest rescans, the unconfirmed tokens, and the problems."""
+    """Return the unfinished jobs, the latest rescans, the tokens not confirmed yet, and the problems with them."""
     queues, hung = _queues(session, now), stalled.find(session, settings.sources)
     return WorkState(
         queues=queues,

@@ -83,7 +83,7 @@ class _Controller(Controller):
         return int(self.server.sockets[0].getsockname()[1])
 
     def _trigger_server(self) -> None:
-        # The library would connect to the configured port, which is 0.
+        # The library would connect to the configured port, which is 0. Connect to the real port.
         with socket.create_connection(("127.0.0.1", self.port_in_use()), timeout=5) as connection:
             connection.recv(1024)
 

@@ -21,7 +21,7 @@ from scanner.records.states import Decision, SightingState
 class DueWork:
     """The kinds of work that may be due now. A field may be True although nothing is due."""
 
-    # The sweeper is a task that runs every two seconds, so this must be cheap while there is no work.
+    # The sweeper, a task, asks for this every two seconds, so it must be cheap while there is no work.
 
     look_up: bool = True
     finish: bool = True
@@ -40,7 +40,7 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # The difference of the highest and lowest id is quicker to read than the number of rows.
+    # `sightings` is the highest id minus the lowest, which is quicker to read than the number of rows.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 
@@ -49,12 +49,12 @@ def _statement() -> Select[Any]:
     """Return the SQL query for `due_work`."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
-        # The index begins with the state, so name all states.
+        # All states match. Name them, because the index begins with the state.
         _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # The step `wake` also drops surplus jobs that are not due yet.
+        # Include jobs that are not due yet, because the step `wake` drops some of them if too many wait.
         or_(
             _any(ScanJob.state.in_(jobs.OPEN_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

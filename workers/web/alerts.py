@@ -43,7 +43,8 @@ class _Alerts:
         self._context = context
         self._keys = PublicKeys(context.github)
         self._intake = Intake(budget, Pool(threads=4, queue=32))
-        # Verification has its own threads, so that wrong signatures cannot block the threads that use the database.
+        # Signatures are verified in separate threads, so that wrong ones cannot block the threads that use the
+        # database.
         self._verifying = Pool(threads=2, queue=64)
         self._forgers = RateLimiter(Rate(60, 60), Rate(6000, 6000))
         self._waiting = 0
@@ -74,8 +75,7 @@ class _Alerts:
         try:
             await self._verifying.run(self._keys.check_prepared, key_id, signature, body)
         except Forged:
-            # Anybody can name a public key of GitHub, so networks with many wrong signatures may send only small
-            # bodies.
+            # Anybody can send wrong signatures. A network that sends many of them may send only small bodies.
             self._forgers.admit(networks)
             raise
 

@@ -20,7 +20,7 @@ MAX_HEADERS = 64
 
 def application(context: Context) -> ASGIApp:
     """Return the ASGI application with all routes of the service."""
-    configure_mappers()  # this takes 0.1 s, for which the first request would wait
+    configure_mappers()  # takes 0.1 s, for which the first request would otherwise wait
     budget = BodyBudget()
     routes = [
         *health.routes(context),

@@ -53,7 +53,7 @@ class ConnectionTable:
         self._trusted = trusted
         self._total = total
         self._per_address = per_address
-        # The inner dictionaries are ordered sets. The connection that has waited longest comes first.
+        # The inner dictionaries are ordered sets: the connection that has waited longest comes first.
         self._addresses: dict[str, dict[ConnectionEntry, None]] = {}
         self._networks: dict[str, dict[ConnectionEntry, None]] = {}
         self._held = 0
@@ -115,7 +115,7 @@ class ConnectionTable:
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # A connection without any answered request is less likely to belong to a real client.
+        # Prefer to close a connection on which no request was answered, because it is less likely a real client's.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

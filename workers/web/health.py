@@ -76,7 +76,7 @@ class HealthCheck:
             if present is None or present < newest:
                 words, status = "the database is older than this program: run r8scan db upgrade", 503
             else:
-                # Newer tables are fine: during a rolling upgrade, the old processes must stay in service.
+                # Accept newer tables: during an upgrade, the old processes must stay in service.
                 words, status = ("late" if self._is_late() else "ok"), 200
         except Exception as err:
             if not is_unavailable(err):

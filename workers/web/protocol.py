@@ -95,7 +95,7 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # After a refusal, the server would have to read the rest of the body before the next request.
+            # The request was refused early. Close the connection, because the rest of the body would come first.
             self.server_state.total_requests += 1
             self.finish()
             return

@@ -168,7 +168,7 @@ class _StoredUsage:
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
     """Store the usage records in `body`, one a line, and apply the usage rules."""
-    # The caller handles new reports later: after an error, the client would send the records again.
+    # Do not handle new reports here: after an error, the client would send the same records again.
     try:
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
@@ -197,7 +197,7 @@ def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
 
 def _leaked_tokens(context: Context, found: list[FoundToken], client: str) -> list[int]:
     """Store reports about the tokens, and return the reports' ids."""
-    # The caller handles the reports later: the response time would reveal which tokens are real.
+    # Do not handle the reports here: the response time would reveal which tokens are real.
     settings = context.settings
     try:
         return possession.record(

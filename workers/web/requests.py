@@ -72,7 +72,7 @@ def require_key(request: Request, key: SecretStr) -> None:
         RequestRefused: The status is 401.
     """
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
-    # The time of comparing the keys themselves would reveal their length.
+    # Compare digests, because the time of comparing the keys would reveal their length.
     same = hmac.compare_digest(_digest(given.strip()), _digest(key.get_secret_value()))
     if scheme.lower() != "bearer" or not same:
         raise RequestRefused(401, "the key is missing or wrong: send Authorization: Bearer KEY")

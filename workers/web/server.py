@@ -68,7 +68,7 @@ def serve(application: ASGIApp, listening: socket.socket, trusted_proxies: str |
         application,
         loop="asyncio",
         log_config=None,
-        # At a lower level, uvicorn logs each malformed request, so anybody could fill the log.
+        # Log only errors, because uvicorn logs each malformed request at a lower level.
         log_level="error",
         access_log=False,
         lifespan="off",
@@ -106,7 +106,7 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # asyncio has set a smaller limit for new connections.
+    # Set a larger limit than the one that asyncio has set.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:

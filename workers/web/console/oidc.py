@@ -203,7 +203,7 @@ class Provider:
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
         """Return the values of the role claim, or None if it is missing or unverified."""
-        # If no claim has the name `a.b`, this name means the member `b` of the claim `a`.
+        # If no claim has the name "a.b", read the member "b" of the claim "a".
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
             return None  # the provider has not verified the address
@@ -250,7 +250,7 @@ class Provider:
                 client.stream(method, address, **given) as answer,
             ):
                 if answer.headers.get("content-encoding", "identity").strip().lower() != "identity":
-                    # A small compressed piece could fill the memory, because httpx decompresses it at once.
+                    # Refuse compressed answers: httpx decompresses a piece at once, which could fill the memory.
                     raise OidcError("the identity provider's answer is compressed")
                 body = b""
                 for piece in answer.iter_bytes():

@@ -36,7 +36,7 @@ ErrorPage = Callable[[Request, str, str, int], Response]
 class OidcSignIn:
     """The two routes for sign-in with an identity provider."""
 
-    # They use a separate thread pool, so that a slow provider does not delay other requests.
+    # A separate thread pool ensures that a slow provider does not delay other requests.
 
     begin = BEGIN
 

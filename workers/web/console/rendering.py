@@ -87,7 +87,7 @@ def visible(value: Any) -> Any:
     is_ordinary = value.isascii() and value.isprintable() and len(value) <= MAX_SHOWN
     if is_ordinary and not any(prefix in value for prefix in prefixes()):
         return value
-    # Nearly every page shows hints (parts of a token). For them, `clean` would load patterns that need 10 MB.
+    # Do not call `clean` for hints, which are on nearly every page: it would load patterns that need 10 MB.
     return value if is_hint(value) else clean(value, MAX_SHOWN)
 
 
@@ -144,7 +144,7 @@ def span(seconds: float | None) -> str:
 
 def number(value: float | None) -> str:
     """Return a rounded number as text, with separators between thousands."""
-    # In plain text, `visible` would replace the narrow spaces, and browsers could break the line there.
+    # Return Markup: in plain text, `visible` would replace the narrow spaces, and lines could break there.
     text = "–" if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
     return Markup("{0}").format(text)
 

@@ -50,9 +50,9 @@ STATEMENT_SECONDS = 5
 """The time limit of a query on PostgreSQL, so that the console cannot slow down the disabling of tokens."""
 READING = (
     f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'; "
-    # A generic plan does not consider how many incidents match the filter.
+    # Plan each query with its actual values. A generic plan does not consider how many incidents match.
     "SET LOCAL plan_cache_mode = force_custom_plan; "
-    # PostgreSQL assumes that random reads are slow, and would then not use the indexes.
+    # By default, PostgreSQL assumes that random reads are slow, and then does not use the indexes.
     "SET LOCAL random_page_cost = 1.1; "
     # Compiling these short queries takes longer than running them.
     "SET LOCAL jit = off"
@@ -278,7 +278,7 @@ class Console:
             found = sessions.find(session, secret, self.context.settings)
         if found is None:
             return None
-        # Requests with which the library htmx refreshes an open page must not prolong the session.
+        # Requests that refresh an open page (sent by the library htmx) must not prolong the session.
         if found.is_stale and "hx-request" not in request.headers:
             with self.context.database.write() as session:
                 sessions.touch(session, found.person)

@@ -150,9 +150,9 @@ def end(session: Session, person: Person) -> None:
 def _role_now(session: Session, found: ConsoleSession, settings: Settings) -> Role | None:
     """Return the person's current role, or None if the session is no longer valid."""
     if found.name.startswith(users.OIDC_PREFIX):
-        from workers.web.console import oidc  # its libraries take ten megabytes
+        from workers.web.console import oidc  # imported here, because its libraries take ten megabytes
 
-        # The identity provider's role for a person is valid only while these settings are unchanged.
+        # A role from the identity provider is valid only while the settings for the provider are unchanged.
         is_same = settings.oidc_issuer and hmac.compare_digest(oidc.credential(settings), found.credential)
         return found.role if is_same else None
     now = users.credential_of(session, settings, found.name)

@@ -50,7 +50,7 @@ class SignIn:
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._oidc: OidcSignIn | None = None
         if console.context.settings.oidc_issuer is not None:
-            # The libraries for this take ten megabytes.
+            # Import this only if it is needed, because its libraries take ten megabytes.
             from workers.web.console.oidc_sign_in import OidcSignIn
 
             self._oidc = OidcSignIn(console, self._networks, partial(begin_session, console), self._page)

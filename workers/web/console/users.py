@@ -157,7 +157,7 @@ def credential_of(session: Session, settings: Settings, name: str) -> Credential
 
 def check(found: Credential | None, name: str, password: str) -> SignedIn | None:
     """Return the authenticated person, or None if the name is unknown or the password is wrong."""
-    # Known and unknown names take the same time, so that the time does not reveal which names exist.
+    # Verify a hash even if the name is unknown, so that the response time does not reveal which names exist.
     try:
         _HASHER.verify(found.password_hash if found else _UNKNOWN_USER_HASH, password[:MAX_PASSWORD])
     except (VerificationError, InvalidHashError):

@@ -104,7 +104,7 @@ PARTS = (
 def lights(found: Overview) -> list[Light]:
     """Return a light for each part of the service. It is green only if the part was tested and has no problem."""
     messages = found.broker_messages
-    # The web server and beat (the scheduler) do not search for leaks.
+    # Leave out the web server and beat (the scheduler), because they do not search for leaks.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT) and one.silent_seconds <= SILENT_SECONDS]
     waiting = counted(sum((messages or {}).values()), "message waits", "messages wait")
     known = {
@@ -118,7 +118,7 @@ def lights(found: Overview) -> list[Light]:
     }
     shown = []
     for name, kinds in PARTS:
-        # Messages to API gateways say nothing about the mail server.
+        # Leave out problems with messages to API gateways, because they say nothing about the mail server.
         of_parts = (one for one in found.problems if one.subject not in (Channel.STREAM, Channel.WEBHOOK))
         red = next((problem for problem in of_parts if problem.kind in kinds), None)
         tone = "bad" if red or known[name] == NO_WORKER else "" if known[name] == "not measured" else "good"

@@ -18,7 +18,7 @@ from workers.health.incidents import percentile_95
 DAYS = 30
 SPEED_DAYS = 14
 MAX_SAMPLED = 3000
-"""The maximum number of incidents for the chart of disabling times."""
+"""The maximum number of incidents from which the chart of disabling times is drawn."""
 MAX_PLACES_READ = 20_000
 REPOSITORIES = 8
 

@@ -41,8 +41,6 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
 class BadFilter(ValueError):
     """Raised if a filter has an invalid value."""
 
-    # If the value were ignored instead, an action on all listed incidents would change too many.
-
 
 @dataclass(frozen=True, slots=True)
 class Filter:
@@ -109,7 +107,7 @@ class Page:
 class _Keys:
     """The columns by which a query sorts incidents: detection time and id."""
 
-    # Other tables contain copies of these columns for their indexes.
+    # Other tables contain copies of these columns, so that an index of such a table can be sorted by them.
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
     id: ColumnElement[Any] | InstrumentedAttribute[Any]
@@ -196,7 +194,7 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
     keys = _OF_INCIDENTS
     driver: list[ColumnElement[bool]] = []
     if any(is_rare(session, one) for one in _names(criteria)):
-        # Few incidents match. OFFSET makes the database find them with an index instead of reading all incidents.
+        # Few incidents match. OFFSET makes the database search with an index first, and sort afterwards.
         rare = select(Incident.detected_at, Incident.id).where(*direct)
         rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
         keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
@@ -272,7 +270,7 @@ def _looked_up(criteria: Filter, keys: _Keys) -> list[ColumnElement[bool]]:
 
 def _is_in(place: type[Exposure], repository: str) -> list[ColumnElement[bool]]:
     key = place.repository_key == repository[:MAX_REPOSITORY_KEY]
-    # `repository_key` contains only the beginning of a long name.
+    # The column `repository_key` contains only the beginning of a long name, so also compare the name.
     return [key] if len(repository) < MAX_REPOSITORY_KEY else [key, place.repository == repository]
 
 
@@ -295,7 +293,7 @@ def _before(cursor: str, keys: _Keys) -> list[ColumnElement[bool]]:
         raise BadFilter("the cursor of the list is not valid: begin with its first page") from None
     if at.tzinfo is None:
         raise BadFilter("the cursor of the list has no time zone: begin with its first page")
-    # The second condition alone would suffice. The first lets the database start its index at `at`.
+    # The second condition alone would suffice, but the first lets the database begin at `at` in the index.
     return [
         keys.detected_at <= at,
         or_(keys.detected_at < at, and_(keys.detected_at == at, keys.id < own_id)),
@@ -307,7 +305,7 @@ def _day(value: str, name: str) -> datetime | None:
         return None
     try:
         day = date.fromisoformat(value)
-        # Callers add a day and convert time zones, which fails for the years 1 and 9999.
+        # Callers add a day or convert time zones. For the years 1 and 9999, Python cannot represent the result.
         return datetime(min(max(day.year, 1970), 9998), day.month, day.day, tzinfo=UTC)
     except ValueError:
         raise BadFilter(f"{name} must be a day, such as 2026-11-01") from None

@@ -74,7 +74,7 @@ def _belongs_to_address(address: str) -> ColumnElement[bool]:
         .join(Notification)
         .where(Notification.recipient == address, Notification.channel == OWNER_CHANNEL)
     )
-    # For an OR with a subquery, the database would read all incidents.
+    # Use a UNION. For an OR with a subquery, the database would read all incidents.
     return Incident.id.in_(
         select(criteria.id).where(criteria.account_name.like(prefix(address), escape="\\")).union(told)
     )
