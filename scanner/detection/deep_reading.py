@@ -70,8 +70,8 @@ class DeepReader(Protocol):
 
         Args:
             name: The beginning of each finding's path, such as `a.zip` in `a.zip!/b.txt`.
-            seconds: The most processor seconds to spend. None means the reader's own limit.
-            expanded_bytes: The most bytes to decompress and decode. None means the reader's own limit.
+            seconds: The most processor seconds to spend.
+            expanded_bytes: The most bytes to decompress and decode.
             patience: Seconds to wait for a free process. After that, the content counts as unread (`reader_busy`).
         """
 

@@ -57,7 +57,7 @@ class Detector:
     Args:
         limits: The limits on the cost of one document. Used only without `reader`.
         clock: Returns the time in seconds. Used only without `reader`.
-        reader: Opens and decodes contents. The default works in the calling process, and is only for trusted contents.
+        reader: Opens and decodes contents. The default is only for trusted contents.
     """
 
     def __init__(

@@ -41,7 +41,7 @@ class Place:
 
     Attributes:
         repository: For example `owner/name`.
-        path: The path in the repository. For `local_file`, the path of the file on this machine.
+        path: The path in the repository or on this machine.
         commit: The full object id of a commit.
         git_object: The id of the blob, commit or tag that contains the document.
         published_at: When the public could first see the document, in UTC; None if unknown.
@@ -77,11 +77,10 @@ class Candidate:
     Attributes:
         digest: 64 lower-case hex digits.
         hint: A few letters of the token, such as `r8_Ab1…xyz9`.
-        place: The place of the document, without raw tokens.
         line: The line number, from 1; 0 if unknown.
         column: The column in bytes, from 1; 0 if unknown.
-        encoding: The encodings of the token, outermost first, such as `plain` or `base64>gzip`.
-        container: The path through archives, such as `a.zip!/b/c.txt`; empty outside an archive.
+        encoding: The encodings of the token, outermost first, such as `base64>gzip`.
+        container: The path through archives, such as `a.zip!/b/c.txt`, or empty.
     """
 
     digest: str

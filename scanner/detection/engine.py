@@ -47,7 +47,7 @@ class Glance(NamedTuple):
 
     Attributes:
         windows: The parts of the content to search. The iterator can be used only once.
-        short_runs: The offsets of all base64 texts, if the content itself was decoded from base64 or hex.
+        short_runs: The offsets of base64 texts, if the content itself was decoded from base64 or hex.
         codec: The codec of UTF-16 or UTF-32.
         kind: The container format of an archive or compressed file.
     """
@@ -81,7 +81,6 @@ def all_findings(content: bytes, name: str, meter: Meter, depth: int = 0, *, ins
     Use `located` to add the line and column of tokens in the content itself.
 
     Args:
-        name: The name of the content, for the paths of its members.
         depth: The number of containers and encodings around the content.
         inside_run: Whether the content was decoded from base64 or hex.
     """

@@ -13,11 +13,11 @@ class Finding(NamedTuple):
     """A raw token that was found, and its position.
 
     Attributes:
-        start: The offset of the encoded token's first byte in the content.
+        start: The offset of the encoded token's first byte.
         end: The offset after the encoded token's last byte.
         encoding: The encodings of the token, outermost first.
         members: The path through archives, outermost first.
-        line: The line number in the innermost member, from 1; 0 until `located()` sets it.
+        line: The line number, from 1; 0 until `located()` sets it.
         column: The column in bytes, from 1; 0 until `located()` sets it.
     """
 

@@ -17,19 +17,17 @@ class Limits:
     Attributes:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: Bytes that are decompressed and decoded for each byte of the document, after the first `ratio_floor`
-            bytes (`expansion_ratio`).
+        ratio: The same bytes for each byte of the document, after the first `ratio_floor` bytes (`expansion_ratio`).
         entries: Files in archives, compressed streams, and git objects (`entries`).
-        seconds: Seconds for opening and decoding (`seconds`). The document itself is always searched to the end.
-        member_bytes: The size of the largest part of a container that is held in memory (`member_size`).
+        seconds: Seconds for opening and decoding (`seconds`).
+        member_bytes: The size of the largest part of a container in memory (`member_size`).
         piece_bytes: Longer text is read in pieces of this many bytes.
         decoding_steps: Codes and records that are decoded in Python, up to 0.8 µs each (`decoding_steps`).
-        work: Steps of matching and decoding, about ten nanoseconds each (`work`). A small document may take only
-            `work_floor` steps, plus `work_per_byte` steps for each of its bytes.
+        work: Steps of about ten nanoseconds (`work`). A small document may take only `work_floor` steps, plus
+            `work_per_byte` steps for each of its bytes.
         findings: Different tokens (`findings_over_limit`).
         repeats: Further occurrences of tokens that were found before (`repeats_over_limit`).
-        opens: Whether to open archives and compressed data that are written in base64 or hex. If not, the token
-            `UNOPENED` is returned in their place.
+        opens: Whether to open archives in base64 or hex. If not, the token `UNOPENED` is returned in their place.
     """
 
     depth: int = 10

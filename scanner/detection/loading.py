@@ -34,7 +34,7 @@ def confine_quick_search(formats: str, memory_bytes: int) -> None:
     """Prepare this process for `plain_only`, and prevent it from writing files and using a network.
 
     Args:
-        formats: The value of `R8SCAN_TOKEN_FORMATS`.
+        formats: The token formats, as in `R8SCAN_TOKEN_FORMATS`.
         memory_bytes: The limit of the process's memory.
     """
     for number in (signal.SIGINT, signal.SIGHUP):

@@ -81,8 +81,8 @@ def scan_pack(
     Args:
         content: The pack, or its beginning if it is larger than the limit.
         limits: Limits for scanning the pack in a sandboxed process.
-        budget: The limit on the cost of the push. After it is used up, only tokens in plain text are found.
-        known: Asks the token store about tokens above the limits. If None, these tokens are only counted.
+        budget: The limit on the cost of the push. After it is used up, only plain tokens are found.
+        known: Asks the token store about tokens above the limits.
 
     Raises:
         ReadersUnavailable: no sandboxed process can be started.

@@ -46,12 +46,9 @@ class DisabledToken:
 
 @dataclass(frozen=True, slots=True)
 class AnnouncementPage:
-    """A page of the list of announcements.
+    """A page of the list of announcements (JSON payloads, oldest first).
 
-    Attributes:
-        announcements: the announcements as JSON payloads, oldest first.
-        next_cursor: the cursor for the next request.
-        has_more: whether more announcements can be fetched immediately.
+    `next_cursor` is the cursor for the next request. `has_more` says whether more announcements can be fetched now.
     """
 
     announcements: list[dict[str, Any]]
@@ -105,7 +102,7 @@ def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) 
     The next call returns announcements younger than `SETTLED_SECONDS` again.
 
     Args:
-        after: The id up to which the gateway has all announcements. None returns an empty page with the current cursor.
+        after: The gateway's cursor. None returns an empty page with the current cursor.
         limit: The maximum number of announcements older than `SETTLED_SECONDS`.
 
     Raises:

@@ -23,14 +23,8 @@ class AuditBroken(Exception):
 
 @dataclass(slots=True)
 class VerifiedChain:
-    """The result of a successful verification.
-
-    Attributes:
-        entries: how many entries were verified.
-        removed: how many entries were erased with an account's data.
-        purged: how many entries were deleted because of their age.
-        last_id: the id of the newest entry.
-        last_hash: the hash of the newest entry.
+    """The result of a successful verification: how many entries were verified, erased or deleted, and the newest
+    entry.
     """
 
     entries: int = 0

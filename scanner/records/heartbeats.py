@@ -32,9 +32,9 @@ def write(
     """Write the heartbeat of a process.
 
     Args:
-        silent_seconds: The seconds since the process last made progress with its tasks.
+        silent_seconds: The seconds since the process last made progress.
         age_seconds: The seconds since the process was started.
-        clock: The current time by the clock of the process's host, in seconds since the epoch.
+        clock: The time by the clock of the process's host, in seconds since the epoch.
     """
     now = session.execute(select(db_now())).scalar_one()
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite

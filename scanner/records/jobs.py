@@ -59,7 +59,7 @@ def enqueue(
     Args:
         target: What to read, as JSON, such as `{"pushes": [...]}`.
         priority: Jobs with a lower number are claimed first.
-        dedupe_key: Jobs with the same key read the same thing.
+        delay: Seconds until the job is due.
         visible_at: When the oldest item that the job reads became public.
 
     Returns:
@@ -227,11 +227,7 @@ def release(database: Database, lease: Lease) -> None:
 
 @contextmanager
 def keep_renewed(database: Database, job: ClaimedJob, *, max_seconds: float | None = None) -> Iterator[HeldLeases]:
-    """Extend the worker's claim of the job while the `with` block runs, up to the time limit of the job's kind.
-
-    Args:
-        max_seconds: The maximum duration of the block. None means no maximum while the job makes progress.
-    """
+    """Extend the worker's claim of the job while the `with` block runs, up to the time limit of the job's kind."""
     limit = time_limits.job_seconds(job.kind)
     with (
         security_log.of_job(job.id),
@@ -274,10 +270,7 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Put the claimed job back into the queue, due in `delay` seconds, as if it had not been claimed.
-
-    Call this only if the worker has read nothing of the job.
-    """
+    """Put a job of which nothing was read back into the queue, due in `delay` seconds."""
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
@@ -327,12 +320,7 @@ def due_count(session: Session, kinds: Collection[JobKind]) -> dict[JobKind, int
 
 
 def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
-    """Delete old finished jobs, and return their number.
-
-    Args:
-        days: Delete done, cancelled and dropped jobs that finished more than this many days ago.
-        failed_days: Delete partial and failed jobs that finished more than this many days ago.
-    """
+    """Delete finished jobs older than `days`, or `failed_days` for partial and failed jobs. Return their number."""
     old = or_(
         and_(
             ScanJob.state.in_((JobState.DONE, JobState.CANCELLED, JobState.DROPPED)),

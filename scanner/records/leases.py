@@ -1,5 +1,5 @@
-"""Leases: a worker claims a database row for a limited time. It cannot write after another worker has claimed the
-row.
+"""Leases: a worker claims a database row for a limited time. After another worker claims the row, the first cannot
+write.
 """
 
 from __future__ import annotations
@@ -227,12 +227,7 @@ def keep_renewed(
 ) -> Iterator[HeldLeases]:
     """Renew leases in a thread while the `with` block runs, but not beyond the deadline of the work.
 
-    Args:
-        every: Seconds between renewals; `RENEW_SECONDS` by default.
-        limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work, or None.
-        on_limit: Called when the work has exceeded its deadline.
-        release: Called when the process shuts down, to release the rows.
+    The last four arguments are those of `HeldLeases`. `every` is the number of seconds between renewals.
     """
     every = RENEW_SECONDS if every is None else every
     held_leases = HeldLeases(held, limit_seconds, max_seconds, on_limit, release)

@@ -76,7 +76,7 @@ def purge_expired(database: Database, *, keep_days: int, transactions: int = 100
     The age of an incident is the time since its token was last found in a new public place.
 
     Args:
-        transactions: The maximum number of transactions. The next call deletes the remaining rows.
+        transactions: The maximum number of transactions.
     """
     horizon = db_now(-keep_days * 86400)
     total = 0

@@ -22,9 +22,8 @@ _LOCK_ASKED_EVERY_SECONDS = 0.1
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Upgrade the database to the newest revision, and return the old and the new revision.
-
-    The old revision is None for an empty database. Several processes may call this at the same time.
+    """Upgrade the database to the newest revision. Return the old revision (None for an empty database) and the new
+    one.
 
     Raises:
         WrongVersion: A newer version of r8scan has upgraded the database.

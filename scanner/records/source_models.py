@@ -40,7 +40,7 @@ class RepositoryTips(Base):
     Attributes:
         tips: For each of these commits, one byte of flags and the commit's id; see `scanner.sources.pushes.tips`.
         pushed_at: The time of the newest push that r8scan has read.
-        refs_listed_at: When r8scan last compared all branches and tags with `tips`.
+        refs_listed_at: When all branches and tags were last compared with `tips`.
     """
 
     __tablename__ = "repository_tips"

@@ -25,14 +25,7 @@ ROWS_PER_PURGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """A document that was not read completely.
-
-    Attributes:
-        reasons: the reasons from `ScanResult.unread`.
-        digest: the SHA-256 of the document, in hex; empty if unknown.
-        size: the size of the document in bytes; 0 if unknown.
-        place: where the document is, as JSON without raw tokens.
-    """
+    """A document that was not read completely. `digest` is its SHA-256 in hex or empty, and `size` is in bytes or 0."""
 
     reasons: tuple[str, ...]
     digest: str

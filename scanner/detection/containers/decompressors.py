@@ -33,9 +33,7 @@ class Codec(NamedTuple):
     """A compression method.
 
     Attributes:
-        make: Returns a new decompressor for one stream.
         magic: The first bytes of each stream. Empty if a file can contain only one stream.
-        errors: The exceptions for bad input.
         closed: Whether a complete stream always has an end mark.
     """
 
@@ -328,7 +326,7 @@ def raw_lzma(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Code
         before: The liblzma filters that were applied before compression.
 
     Raises:
-        UnreadableError: the dictionary is too large, or the properties are invalid.
+        UnreadableError: the properties are invalid.
     """
     import lzma
 
@@ -352,7 +350,7 @@ def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Cod
         before: The liblzma filters that were applied before compression.
 
     Raises:
-        UnreadableError: the dictionary is too large, or the properties are invalid.
+        UnreadableError: the properties are invalid.
     """
     import lzma
 

@@ -30,7 +30,7 @@ class Decryption(NamedTuple):
     """The key of a PDF, and the method with which its streams are encrypted.
 
     Attributes:
-        method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for streams that are not encrypted.
+        method: `V2` (RC4), `AESV2`, `AESV3`, or `Identity` for no encryption.
         metadata: Whether streams of metadata are encrypted as well.
     """
 

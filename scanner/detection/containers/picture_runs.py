@@ -38,7 +38,7 @@ def picture_at(
 
     Args:
         chunks: The maximum number of chunks.
-        text_bytes: The maximum size in bytes of all text chunks together, or None for no limit.
+        text_bytes: The maximum size in bytes of all text chunks together.
     """
     if not content.startswith(_START, begin):
         return None

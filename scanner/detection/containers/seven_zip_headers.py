@@ -48,7 +48,7 @@ class Folder(NamedTuple):
     """The description of a block of a 7z archive (compressed bytes that contain one or more files).
 
     Attributes:
-        coders: The block's compressions and filters, in the order in which they are undone.
+        coders: The compressions and filters, in the order in which they are undone.
         sizes: The size in bytes of each coder's output.
         packed_streams: The number of byte ranges in the archive that contain the block.
     """

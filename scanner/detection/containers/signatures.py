@@ -73,7 +73,6 @@ class Signature(NamedTuple):
     Attributes:
         magic: The first bytes.
         proof: Tests the rest of the content. None if the first bytes are enough.
-        name: The name of the format, if r8scan cannot read it.
     """
 
     magic: bytes

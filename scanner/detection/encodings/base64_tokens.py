@@ -116,7 +116,7 @@ class Base64Form:
 
     Attributes:
         needle: The base64 letters that depend only on the token's prefix.
-        pattern: The pattern of the whole encoded token, with a group `unit` for each base64 letter.
+        pattern: The pattern of the whole encoded token.
         lead: Base64 letters to put before an encoded token so that it can be decoded.
         likely: A quick pattern that is tried before `pattern`.
     """

@@ -165,8 +165,8 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
     Args:
-        kind: The encoding that the matcher recognized. The kinds `run` and `stream` are not allowed.
-        meter: Limits the work of expensive searches. The caller counts the usual work, `LOOK_STEPS`.
+        kind: The encoding that the matcher recognized, but not `run` or `stream`.
+        meter: Limits the work of expensive searches.
     """
     if kind == "token":
         return _token_at(content, start, meter)

@@ -34,9 +34,9 @@ class EntryHead(NamedTuple):
     """The header of an entry (a whole object or a delta) of a git pack.
 
     Attributes:
-        kind: A key of OBJECT_TYPES for a whole object, or OFFSET_DELTA or NAMED_DELTA.
+        kind: A key of OBJECT_TYPES, OFFSET_DELTA or NAMED_DELTA.
         size: The declared decompressed size in bytes.
-        base: For an offset delta, the distance to the base in bytes; for a named delta, the base's id; otherwise None.
+        base: The distance in bytes to the base of an offset delta, the id of the base of a named delta, or None.
         data_at: The offset of the entry's zlib stream.
     """
 
@@ -147,7 +147,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
     Args:
         limit: The largest allowed result in bytes.
-        spend: Called with the cost in bytes before anything is copied. It may raise an exception.
+        spend: Called with the cost in bytes before anything is copied.
 
     Raises:
         DamagedPack: the delta is invalid, or its result is larger than the limit.

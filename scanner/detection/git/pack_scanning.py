@@ -73,13 +73,7 @@ class TokensBeyond:
 
 @dataclass(frozen=True, slots=True)
 class UnreadPackObject:
-    """An object of a git pack that was not read completely.
-
-    Attributes:
-        oid: The object's id, or empty for the pack itself.
-        reasons: Why parts of the object were not read.
-        digest: The SHA-256 of the object's content in hex.
-    """
+    """An object of a git pack that was not read completely. `oid` is empty for the pack itself."""
 
     oid: str
     type: ObjectType
@@ -133,11 +127,10 @@ def scan_objects(
 
     Args:
         pack: The pack, not iterated yet.
-        look: Scans one object, given its content (for a tree, the names of its entries). It returns None if the object
-            has no token.
+        look: Scans one object, given its content (for a tree, the names of its entries).
         key: Returns a value that identifies the token of a finding.
         open_object: Opens an object for which `look` returned `is_postponed`.
-        token_of: Returns the token of a finding. If given, tokens above the limits are returned in `PackScan.beyond`.
+        token_of: Returns the token of a finding. If given, `PackScan.beyond` has the tokens above the limits.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -257,7 +250,7 @@ class PackRequest:
     """A request to another process to scan a git pack.
 
     Attributes:
-        seconds: The processor seconds that may be spent on the pack.
+        seconds: The processor seconds that may be spent.
         opens: Whether to open archives and decode texts. If not, `PackAnswer.deferred` has the objects to open.
         keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
     """

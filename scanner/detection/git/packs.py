@@ -147,7 +147,7 @@ def read_pack(
 
     Args:
         content: The pack, or its beginning if it is larger than `limits.pack_bytes`.
-        is_late: Returns whether the time for the pack is over. The remaining objects are then counted as `LATE`.
+        is_late: Returns whether the time for the pack is over.
         budget: A limit on the work, which replaces `limits.inflated_bytes` and `is_late`.
     """
     reading = PackReading(limits, hash_name, budget=budget or WorkBudget(limits.inflated_bytes, is_late))

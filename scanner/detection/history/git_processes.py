@@ -78,10 +78,7 @@ def started(
 def lines(
     git_dir: Path, arguments: Sequence[str], deadline: Deadline, *, separator: bytes = b"\n", stdin: bytes = b""
 ) -> Iterator[bytes]:
-    """Run git and yield the parts of its output as they arrive.
-
-    Args:
-        separator: The byte that separates the parts of the output.
+    """Run git and yield the parts of its output, which end with `separator`, as they arrive.
 
     Raises:
         GitError: git failed, or the deadline passed.

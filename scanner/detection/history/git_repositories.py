@@ -38,8 +38,7 @@ class Repository:
         git_dir: The folder that r8scan made for git.
         tips: The object ids of branches and tags, in hex. The list may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
-        stored: The number of loose objects and packs for each size of object ids (20 or 32 bytes).
-        stores: The packs and folders of loose objects that git can read.
+        stored: The number of loose objects and packs by the size of their object ids (20 or 32 bytes).
     """
 
     git_dir: Path

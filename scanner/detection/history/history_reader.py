@@ -45,9 +45,8 @@ class ObjectList:
 
     Attributes:
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
-        sizes: The objects' sizes in bytes.
         hash_bytes: The size of an object id in bytes.
-        unreadable: The number of objects that git cannot describe or that have another type than requested.
+        unreadable: The number of objects that were left out.
     """
 
     oids: bytearray = field(default_factory=bytearray)
@@ -104,7 +103,7 @@ def list_objects(
 
     Args:
         oids: The ids of the objects to list, or None for all objects.
-        only: The type to list, as its number in `ObjectList.types`, or None for all types.
+        only: The type to list, as in `ObjectList.types`, or None for all types.
 
     Raises:
         GitError: git cannot list the objects.

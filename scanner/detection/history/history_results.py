@@ -39,10 +39,7 @@ class UnreadHistoryObject:
 class HistoryShard:
     """The results of reading all or some objects of a git repository.
 
-    Attributes:
-        hits: The objects in which possible tokens were found.
-        named: The objects that were not read completely, at most MAX_NAMED.
-        bytes: The decompressed bytes of these objects.
+    `named` lists the first MAX_NAMED objects that were not read completely. `bytes` counts decompressed bytes.
     """
 
     hits: list[ObjectHit] = field(default_factory=list)

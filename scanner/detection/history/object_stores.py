@@ -25,12 +25,9 @@ _PACK_HEAD = 12
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A pack, or a folder of loose objects, of a git repository.
+    """A pack (the `.pack` file), or a folder of loose objects, of a git repository.
 
-    Attributes:
-        path: The `.pack` file; or the folder whose subfolders (such as `ab`) hold loose objects.
-        hash_bytes: The size of an object id in bytes.
-        size: The size of the pack in bytes; 0 for a folder.
+    `hash_bytes` is the size of an object id. `size` is the size of the pack in bytes, or 0.
     """
 
     path: Path

@@ -222,7 +222,7 @@ def main(common: str, formats: str) -> None:
     """Read the refs (branches and tags) of a git directory, and write them to standard output.
 
     Args:
-        formats: The value of `R8SCAN_TOKEN_FORMATS`.
+        formats: The token formats, as in `R8SCAN_TOKEN_FORMATS`.
     """
     confine_quick_search(formats, MEMORY_BYTES)
     try:

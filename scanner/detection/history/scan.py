@@ -25,10 +25,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 class UnreadPart:
     """A git object of which `count` parts were not read for the reason `reason`.
 
-    Attributes:
-        kind: What the object is: a file, the name of a file, a commit or a tag.
-        path: The path of the file, without raw tokens; None if unknown.
-        commit: The id of a commit that contains the object, or None if unknown.
+    `path` contains no raw tokens. `commit` is the id of a commit that contains the object.
     """
 
     reason: str
@@ -46,8 +43,8 @@ class HistoryScan:
     Attributes:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
         unread: Counts of unread objects and parts by reason.
-        parts: The objects that were not read completely and whose ids are known.
-        bytes: The decompressed bytes of these objects.
+        parts: The objects that were not read completely.
+        bytes: The decompressed bytes of the objects.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -72,10 +69,10 @@ def scan_history(
 ) -> HistoryScan:
     """Scan every object of a git repository, and the names of its branches and tags.
 
+    When `stop` is set or `seconds` have passed, the remaining objects are counted as unread.
+
     Args:
         on_progress: Called with the numbers of read and known objects.
-        stop: Ends the scan when it is set. The remaining objects are counted as unread.
-        seconds: The time after which the scan ends. The remaining objects are counted as unread.
 
     Raises:
         GitError: `git_dir` is not a readable repository.

@@ -1,7 +1,4 @@
-"""The byte strings (cores) for which the matcher searches, for example `r8` for a token that begins with `r8_`.
-
-A core is a part of one or more needles. A needle is the first bytes of a token in one encoding.
-"""
+"""The byte strings (cores) for which the matcher searches, for example `r8` for a token that begins with `r8_`."""
 
 from __future__ import annotations
 
@@ -27,7 +24,7 @@ class Core(NamedTuple):
 
     Attributes:
         needle: The only needle that contains `text`, or None if bytes around `text` must be compared.
-        views: The ranges of bytes around `text` to compare with needles. Empty if `needle` is set.
+        views: The ranges of bytes to compare with needles.
         after: The bytes that can follow `text` in a needle.
         before: The bytes that can precede `text` in a needle that ends with `text`.
     """

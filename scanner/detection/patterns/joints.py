@@ -171,8 +171,8 @@ _IS_NAMED_UNDERSCORE = regex.compile(_NAMED_UNDERSCORE)
 def units_expression(form: TokenFormat) -> bytes:
     """Return a pattern of a token whose characters may be escaped, and separated by line breaks, quotes and the like.
 
-    The pattern is written for `regex.VERBOSE`, and also matches some strings that are no tokens. The group `unit`
-    captures each character.
+    The pattern is for `regex.VERBOSE`, and also matches strings that are no tokens. The group `unit` captures each
+    character.
     """
     joints = _JOINTS_WITHOUT_HYPHEN if "-" in form.prefix + form.alphabet else JOINTS
     prefix = joints.join(rb"(?P<unit>" + _written(letter) + rb")" for letter in form.prefix)

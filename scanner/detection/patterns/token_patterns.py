@@ -50,20 +50,20 @@ class TokenPatterns(NamedTuple):
 
     Attributes:
         plain: The token without any encoding.
-        units: The token with escaped characters, such as `r8\\x5f`, or with separators, such as `"r8_" + "Ab"`.
+        units: The token with escapes such as `\\x5f`, or with separators such as `" + "`.
         end_of_word: Markup that ends a word, such as `<p>`.
-        hexadecimal: The token in hexadecimal digits, such as `72385f`.
-        hex_list: The token as hexadecimal numbers, such as `0x72, 0x38, 0x5f`.
-        decimal_list: The token as decimal numbers, such as `114, 56, 95`.
-        wide_hexadecimal: The token in little-endian UTF-16 in hexadecimal digits, such as `720038005f`.
-        utf16: The token in UTF-16 of either byte order, without the outer zero byte.
-        utf32: The token in UTF-32 of either byte order, without the outer zero bytes.
-        decimal_escapes: The token with decimal escapes, such as `r8\\95`.
-        wide_hex_list: The token in UTF-16 as hexadecimal bytes, such as `72,00,38,00`.
-        lone_prefix: The prefix alone at the end of a string literal, such as `r8_"`.
+        hexadecimal: Hexadecimal digits, such as `72385f`.
+        hex_list: Hexadecimal numbers, such as `0x72, 0x38, 0x5f`.
+        decimal_list: Decimal numbers, such as `114, 56, 95`.
+        wide_hexadecimal: UTF-16 in hexadecimal digits, such as `720038005f`.
+        utf16: UTF-16 of either byte order, without the outer zero byte.
+        utf32: UTF-32 of either byte order, without the outer zero bytes.
+        decimal_escapes: Decimal escapes, such as `r8\\95`.
+        wide_hex_list: UTF-16 as hexadecimal bytes, such as `72,00,38,00`.
+        lone_prefix: The prefix at the end of a string literal, such as `r8_"`.
         first_part: The beginning of a token at the end of a string literal, such as `r8_Ab12"`.
         marked_end: The token with the high bit set in its last letter.
-        escaped: The beginning of a token with escaped or separated characters.
+        escaped: The beginning of a token with escapes or separators.
     """
 
     form: TokenFormat

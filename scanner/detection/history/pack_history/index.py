@@ -45,7 +45,7 @@ class PackFile:
     """A pack that is mapped into memory, and the object ids in its index.
 
     Attributes:
-        ids: The ids of the objects, one row of bytes for each id, in the order of the index.
+        ids: The ids of the objects, one row of bytes for each id.
         hash_bytes: The size of an id in bytes.
         has_sorted_ids: Whether the ids are sorted and each occurs once.
     """
@@ -67,8 +67,8 @@ class Entries:
         id_rows: For each entry, the row of its id in `PackFile.ids`.
         kinds: For each entry, the type of the whole object or the kind of the delta.
         heads: The size of each entry's header in bytes.
-        sizes: The declared decompressed size of each entry in bytes, at most 4 GB - 1.
-        bases: For each entry, the number of its base entry, NO_BASE for a whole object, or MISSING_BASE.
+        sizes: The declared size of each entry in bytes, at most 4 GB - 1.
+        bases: The number of each delta's base, or MISSING_BASE.
     """
 
     offsets: Array

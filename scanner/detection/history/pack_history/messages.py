@@ -46,8 +46,7 @@ class Plan(NamedTuple):
     """A message of the helper process: what the workers will read, and what git has to read.
 
     Attributes:
-        is_usable: Whether the packs can be read without git at all.
-        hash_bytes: The size of an object id in bytes.
+        is_usable: Whether the packs can be read without git.
         weights: The estimated work in bytes on each group of objects.
         objects: The number of objects in all groups.
         rest: The encoded references to the objects that git has to read.
@@ -114,7 +113,7 @@ def done_frame(left: int, gaps: int) -> Frame:
 
     Args:
         left: The unspent bytes of work.
-        gaps: The number of places with extra bytes between the objects.
+        gaps: The number of places with extra bytes.
     """
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 

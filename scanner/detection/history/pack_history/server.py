@@ -43,8 +43,8 @@ def main(descriptor: int, formats: str, listed: str) -> None:
     """Plan how to read the packs, then start workers as requested until the socket is closed.
 
     Args:
-        descriptor: The file descriptor of the socket to the scanning process.
-        formats: The value of `R8SCAN_TOKEN_FORMATS`.
+        descriptor: The file descriptor of the socket.
+        formats: The token formats, as in `R8SCAN_TOKEN_FORMATS`.
         listed: The path of a JSON file with the paths of the packs.
     """
     use_formats(parse_formats(formats))
