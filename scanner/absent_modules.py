@@ -1,4 +1,4 @@
-"""Makes libraries believe that an optional module is not installed, to save the memory and time of its import."""
+"""Hides optional modules from the libraries that would import them. This saves memory and time."""
 
 from __future__ import annotations
 
@@ -24,9 +24,6 @@ def absent(name: str) -> Iterator[None]:
 
 
 def hide_httpx_command() -> None:
-    """Keep httpx from importing its command line program, which needs rich, pygments and click.
-
-    httpx works without this program.
-    """
+    """Keep httpx from importing its command line program, which needs rich, pygments and click."""
     modules: dict[str, Any] = sys.modules
     modules.setdefault("httpx._main", None)

@@ -1,4 +1,4 @@
-"""Child processes that end with their parent, even if the parent is killed (Linux)."""
+"""Child processes that end when their parent ends, even if the parent is killed (Linux only)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send `death_signal` to this process when its parent ends.
 
-    If `parent` is given but is not the id of the parent process, the parent has already ended: exit immediately.
+    Exit immediately if `parent`, the id of the expected parent process, is not the id of the current parent.
     """
     if sys.platform != "linux":
         return
@@ -42,14 +42,9 @@ def start_child(
     started the child ends.
 
     Args:
-        command: The program and its arguments.
         env: Environment variables of the child. None: the child inherits the variables of this process.
         own_group: Start the child in a separate process group, so that a terminal's Ctrl-C does not reach it.
         death_signal: The signal that the child gets when this process ends.
-        stdin: Passed to subprocess.Popen.
-        stdout: Passed to subprocess.Popen.
-        stderr: Passed to subprocess.Popen.
-        pass_fds: Passed to subprocess.Popen.
     """
     parent = os.getpid()
     return subprocess.Popen(

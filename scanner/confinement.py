@@ -1,12 +1,6 @@
-"""Confinement of processes that read untrusted content.
+"""Takes rights away from processes that read untrusted content: files, network, other processes, memory.
 
-A confined process loses access to files, the network, other processes and privileges, and its memory is limited.
-
-`confine` is for a process that only computes and answers on an open socket. `confine_to_reading` is for a process such
-as git, which also has to open files and start programs, but cannot write files or use a network.
-
-Seccomp and Landlock depend on the kernel and the processor. `confine()` returns which restrictions are in force. No
-maintained Python package offers them, so this module makes the few system calls itself:
+No maintained Python package offers this, so the module makes the system calls itself:
 https://docs.kernel.org/userspace-api/seccomp_filter.html and https://docs.kernel.org/userspace-api/landlock.html
 """
 
@@ -66,12 +60,12 @@ _OFFSET_OF_NUMBER, _OFFSET_OF_ARCHITECTURE = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class _Architecture:
-    """A processor architecture, with the numbers that the kernel uses for its system calls.
+    """A processor architecture with its system call numbers.
 
     Attributes:
         audit: The number of the architecture in the kernel's audit interface.
-        allowed: The numbers of the system calls that `confine` allows. `confine` refuses all other system calls.
-        refused: The numbers of the system calls that `confine_to_reading` refuses.
+        allowed: The only system calls that `confine` allows.
+        refused: The system calls that `confine_to_reading` refuses.
     """
 
     audit: int
@@ -115,10 +109,10 @@ _ARCHITECTURES = {
 
 
 def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process for the rest of its life, and return the names of the restrictions that are in force.
+    """Restrict this process for the rest of its life. Return the names of the restrictions that work.
 
-    Call this after the process has imported and opened everything that it needs. The process must have no other
-    threads, because they would not be confined.
+    Call this after all imports and after opening all files. The process must have no other threads, because they would
+    not be confined.
 
     Args:
         memory_bytes: Address space that the process may use in addition to its present size.
@@ -150,12 +144,9 @@ def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str,
 
 
 def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process and the processes that it starts.
+    """Allow this process and its children only to read files and to start programs.
 
-    They may read files and start programs, but not write files, use a network or look into other processes.
-
-    Return the names of the restrictions that are in force. The process must have no other threads. It keeps its user,
-    because perhaps only that user may read the files.
+    Return the names of the restrictions that work. The process must have no other threads.
 
     Args:
         data_bytes: Limit of the memory of each process, not counting mapped files (RLIMIT_DATA).
@@ -194,10 +185,7 @@ def _address_space() -> int:
 
 
 def _become_nobody() -> bool:
-    """Change from root to the user `nobody`. Return whether the user was changed.
-
-    Only root can change its user, and some containers forbid it even to root.
-    """
+    """Change from root to the user `nobody`. Return whether this worked."""
     if os.getuid() != 0:
         return False
     try:
@@ -212,13 +200,7 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL, kept: int) -> bool:
-    """Give up access to files. If the kernel supports it, also give up TCP and signals to other processes.
-
-    Return whether Landlock is in force.
-
-    Args:
-        kept: Bit mask of the file rights that the process keeps.
-    """
+    """Give up access to files, and TCP and signals if the kernel can. Return whether it worked."""
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
         return False
@@ -239,7 +221,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
 
 def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
-    """Let the process open /dev/null for writing, because git starts programs with this device as input or output."""
+    """Let the process open /dev/null for writing, which git needs."""
     device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", _LANDLOCK_WRITE_FILE, device)
@@ -249,10 +231,7 @@ def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
 
 
 def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]) -> bool:
-    """Install the system call filter that `program_for` returns for this processor.
-
-    Return whether the filter is in force.
-    """
+    """Install a system call filter for this processor. Return whether it worked."""
     architecture = _ARCHITECTURES.get(platform.machine()) if sys.maxsize > 2**32 else None
     if architecture is None:
         return False
@@ -263,29 +242,23 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 
 
 def _only_allowed(architecture: _Architecture) -> bytes:
-    """Return a seccomp filter that allows only the system calls for computing and for answering on an open socket.
-
-    It refuses all other calls with EPERM, including the calls of the x32 interface, whose numbers have bit 30 set.
-    """
+    """Return a seccomp filter that allows only the calls for computing and for an open socket."""
     return _program(architecture.audit, architecture.allowed, _SECCOMP_ALLOW, _REFUSE)
 
 
 def _all_but_refused(architecture: _Architecture) -> bytes:
-    """Return a seccomp filter that refuses sockets and access to other processes.
-
-    It also refuses all calls of the x32 interface, because there the same calls have other numbers.
-    """
+    """Return a seccomp filter that refuses sockets and access to other processes."""
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 
 
 def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, most: int | None = None) -> bytes:
-    """Return a seccomp filter of system calls: a classic BPF program that reads `struct seccomp_data`.
+    """Return a seccomp filter of system calls (classic BPF).
 
     Args:
-        audit: The number of the architecture. System calls by any other architecture are refused.
+        audit: The number of the architecture. System calls of other architectures are refused.
         numbers: The numbers of the listed system calls.
-        match: What the filter returns for the listed calls.
-        otherwise: What the filter returns for all other calls.
+        match: The filter's result for listed calls.
+        otherwise: The filter's result for all other calls.
         most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)

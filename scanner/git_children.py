@@ -1,7 +1,4 @@
-"""Starts git processes with limits of memory and processor time, in process groups that are killed as a whole.
-
-Every git process of the project is started here. git reads only the configuration that this module gives it.
-"""
+"""Starts all git processes of the project, with limits of memory and processor time."""
 
 from __future__ import annotations
 
@@ -63,13 +60,12 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
-    """Limits of one git process and of each process that it starts.
+    """Limits of each git process and of each process that it starts.
 
     Attributes:
-        data_bytes: RLIMIT_DATA, for the heap and private writable maps. RLIMIT_AS is not used, because it would also
-            count the repository files that git maps read-only. The kernel can drop these from memory at any time.
-        cpu_seconds: RLIMIT_CPU.
-        file_bytes: RLIMIT_FSIZE, the maximum size of a file that the process writes.
+        data_bytes: The maximum memory in bytes, without mapped files (RLIMIT_DATA).
+        cpu_seconds: The maximum processor time in seconds (RLIMIT_CPU).
+        file_bytes: The maximum size of a file that the process writes (RLIMIT_FSIZE).
     """
 
     data_bytes: int
@@ -91,11 +87,7 @@ RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the complete environment for a git process.
-
-    `settings` are additional values of git's configuration. They take precedence over the safe configuration of this
-    module.
-    """
+    """Return all environment variables for a git process. `settings` override the default git configuration."""
     merged = {**_SETTINGS, **(settings or {})}
     variables = {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -126,9 +118,8 @@ def git_child(
     stdout: int | IO[Any] = subprocess.DEVNULL,
     stderr: int | IO[Any] = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run git in a separate process group while the `with` block runs. The pipes to git are not buffered.
+    """Run git in a process group while the `with` block runs, then kill the whole group.
 
-    At the end of the block, kill the whole process group. Programs that git started may still run after git has ended.
     Linux also kills git when the thread that started it ends.
 
     Raises:
@@ -157,10 +148,7 @@ def git_child(
 
 
 def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
-    """Return a function that sets the limits in the child process, after the fork and before git is executed.
-
-    The function must not take a lock, because another thread of the parent may have held it at the fork.
-    """
+    """Return a function that sets the limits in the child process before git is executed."""
     wanted = {
         resource.RLIMIT_DATA: limits.data_bytes,
         resource.RLIMIT_CPU: limits.cpu_seconds,
@@ -178,5 +166,5 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
 
 
 def _lowered(value: int, hard: int) -> int:
-    """Return the smaller of `value` and the process's hard limit, because a process cannot raise its hard limits."""
+    """Return the smaller of `value` and the process's hard limit."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

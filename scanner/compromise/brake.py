@@ -1,8 +1,6 @@
-"""The brake: a limit on how many tokens per minute are disabled because of reports and usage rules.
+"""Limits how many tokens per minute are disabled because of reports and usage rules.
 
-When the limit is exceeded, an operator must approve the remaining reports. Without the brake, one mistaken report of
-ten thousand tokens would cause an outage for the vendor's customers. The brake never delays tokens that r8scan found in
-public, or tokens whose reporter proved possession.
+When the limit is exceeded, further reports wait for an operator's approval.
 """
 
 from __future__ import annotations
@@ -34,12 +32,12 @@ In a flood of reports, each one may have a different note and so form its own gr
 
 @dataclass(frozen=True, slots=True)
 class BrakeStatus:
-    """The state of the limit on how many tokens reports and usage rules may disable.
+    """The state of the limit on how many tokens are disabled because of reports and usage rules.
 
     Attributes:
-        closed_at: when reports began to wait for an operator's approval; None if they do not wait.
+        closed_at: when reports began to wait for an operator; None if they do not wait.
         reason: why reports wait.
-        held: the number of reports that wait for an operator.
+        held: the number of waiting reports.
         disabled_last_minute: the number of tokens disabled in the last minute that count towards the limit.
     """
 
@@ -52,11 +50,7 @@ class BrakeStatus:
 class DisableQuota:
     """Counts, within one transaction, how many tokens are disabled because of reports and usage rules.
 
-    When the limit is exceeded, further reports wait for an operator. The first call of `try_take` locks a database row,
-    so that concurrent transactions count one after another.
-
     Args:
-        session: The writing transaction.
         per_minute: How many tokens reports and rules may disable in one minute.
     """
 
@@ -68,10 +62,7 @@ class DisableQuota:
         self.has_closed_now = False
 
     def try_take(self) -> bool:
-        """Count one token to be disabled. Return whether the token may be disabled now.
-
-        Return False if the limit is reached, or if earlier reports already wait for an operator.
-        """
+        """Count one token to be disabled. Return False if the limit is reached or if earlier reports already wait."""
         if self._row is None:
             self._row = _locked(self._session)
             self._room = self._per_minute - _disabled_last_minute(self._session)
@@ -91,10 +82,7 @@ class DisableQuota:
 
 
 def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: Policy) -> None:
-    """Queue a mail to the operator: too many tokens were reported, so further reports wait for approval.
-
-    The mail names the first incident of `incident_ids`.
-    """
+    """Queue a mail to the operator: too many tokens were reported, so further reports wait for approval."""
     outbox.notify_operator(
         session,
         list(incident_ids)[:1],
@@ -106,7 +94,7 @@ def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: P
 
 
 def status(session: Session) -> BrakeStatus:
-    """Return the state of the limit on how many tokens reports and usage rules may disable."""
+    """Return the state of the limit on how many tokens are disabled because of reports and usage rules."""
     row = session.get(Brake, _ROW)
     held = session.execute(
         select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
@@ -117,10 +105,7 @@ def status(session: Session) -> BrakeStatus:
 
 @dataclass(frozen=True, slots=True)
 class HeldReports:
-    """A group of reports that wait for an operator and have the same reporter, kind of evidence and note.
-
-    `oldest_at` is when the oldest report of the group was received.
-    """
+    """A group of waiting reports with the same reporter, kind of evidence and note."""
 
     reporter: str
     sign: str
@@ -134,7 +119,7 @@ class HeldReports:
 
 
 def held_reports(session: Session) -> list[HeldReports]:
-    """Return groups of reports that wait for an operator, the largest group first, at most `MAX_HELD_GROUPS`."""
+    """Return groups of reports that wait for an operator, the largest first, at most `MAX_HELD_GROUPS`."""
     group = (Report.reporter, Report.sign, Report.note)
     number = func.count()
     statement = (
@@ -148,9 +133,7 @@ def held_reports(session: Session) -> list[HeldReports]:
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
-    """Approve the reports that wait for an operator. They do not count towards the limit of disabled tokens.
-
-    New reports are decided without approval again, until the limit is exceeded. `reason` is recorded in the audit.
+    """Approve the reports that wait for an operator.
 
     Returns:
         The ids of the released reports, ordered by the digests of their tokens. The caller must pass them to
@@ -169,9 +152,7 @@ def release(session: Session, *, who: str, reason: str = "") -> list[int]:
 
 
 def reject(session: Session, *, who: str, reason: str = "") -> int:
-    """Reject the reports that wait for an operator, and close their incidents. No token is disabled.
-
-    New reports are decided without approval again, until the limit is exceeded. `reason` is recorded in the audit.
+    """Reject the reports that wait for an operator, and close their incidents.
 
     Returns:
         The number of rejected reports.

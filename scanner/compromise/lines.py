@@ -1,4 +1,4 @@
-"""Reads a text stream line by line, with a maximum line length, so that an endless line cannot fill the memory."""
+"""Reads a text stream line by line, with a maximum line length."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | N
     """Yield the number (from 1) and the text of each line that is not blank.
 
     Args:
-        file: The stream. It is never read into memory as a whole.
+        file: The stream.
         max_length: The maximum number of characters. For a longer line, None is yielded instead of its text.
     """
     number = 0

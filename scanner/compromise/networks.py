@@ -1,8 +1,4 @@
-"""Converts IP addresses to network prefixes, and finds addresses in lists of networks.
-
-r8scan stores only network prefixes, never full addresses. An address is looked up in the lists before it is shortened
-to its prefix.
-"""
+"""Converts IP addresses to network prefixes, and finds addresses in lists of networks."""
 
 from __future__ import annotations
 
@@ -27,11 +23,11 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class BadNetworks(ValueError):
-    """Raised if a list of networks cannot be used. The message is one line that says why."""
+    """Raised if a list of networks cannot be used. The message is one line."""
 
 
 def parse_address(text: str) -> Address | None:
-    """Return the parsed IP address, or None if the text is not one. An IPv4-mapped IPv6 address is returned as IPv4."""
+    """Return the IP address, or None if the text is not one. An IPv4-mapped IPv6 address is returned as IPv4."""
     if len(text) > MAX_ADDRESS_LENGTH:
         return None
     try:
@@ -44,7 +40,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def prefix_of(address: Address) -> str:
-    """Return the /24 (IPv4) or /48 (IPv6) network of the address, the only part of it that r8scan keeps."""
+    """Return the network that contains the address: /24 for IPv4, /48 for IPv6."""
     return _masked(address, IPV4_PREFIX if address.version == 4 else IPV6_PREFIX)
 
 
@@ -54,10 +50,10 @@ def _masked(address: Address, bits: int) -> str:
 
 
 def rate_keys(client: str) -> tuple[str, ...]:
-    """Return the networks under which this client's requests are counted for rate limits, the narrowest first.
+    """Return the networks in which this client's requests are counted, the smallest first.
 
-    An IPv4 client is counted by its /24 network, an IPv6 client by its /64 and its /48 network. All clients whose text
-    is not an IP address are counted together.
+    For IPv4, this is the /24 network; for IPv6, the /64 and the /48 network. All texts that are not an IP address have
+    the same key.
     """
     address = parse_address(client)
     if address is None:
@@ -68,9 +64,9 @@ def rate_keys(client: str) -> tuple[str, ...]:
 
 
 def connection_keys(client: str) -> tuple[str, str]:
-    """Return the two networks under which a connection is counted for connection limits, the narrower first.
+    """Return the two networks in which a client's connections are counted, the smaller first.
 
-    For IPv4 they are the address (/32) and its /24 network, for IPv6 the /64 and the /48 network.
+    For IPv4, they are the address itself and its /24 network; for IPv6, the /64 and the /48 network.
     """
     address = parse_address(client)
     if address is None:
@@ -80,7 +76,7 @@ def connection_keys(client: str) -> tuple[str, str]:
 
 
 class NetworkList:
-    """A set of networks. The method `match` quickly finds the network that contains an address.
+    """A set of networks in which an address can be looked up quickly.
 
     Args:
         networks: Networks in CIDR notation, one in each line. `#` begins a comment.
@@ -101,10 +97,7 @@ class NetworkList:
         self._starts = sorted(starts.items())
 
     def match(self, address: Address) -> str | None:
-        """Return the network in the list that contains the address, in CIDR notation, or None if there is none.
-
-        If several networks contain the address, return the largest network.
-        """
+        """Return the largest network of the set that contains the address, in CIDR notation, or None."""
         value, longest = int(address), address.max_prefixlen
         for (version, bits), starts in self._starts:
             start = value >> (longest - bits) << (longest - bits)
@@ -114,9 +107,7 @@ class NetworkList:
 
 
 def load(path: Path | None) -> NetworkList:
-    """Return the networks listed in the file. If `path` is None, return an empty list.
-
-    The file is parsed again only when it has changed.
+    """Return the networks listed in the file. If `path` is None, return an empty set.
 
     Raises:
         BadNetworks: The file cannot be read, or one of its lines is not a network.

@@ -1,8 +1,6 @@
-"""Accepts reports from anyone who has found a token. A reporter proves possession by sending the token itself.
+"""Accepts reports from anyone who has found a token and proves it by sending the token.
 
-Raw tokens enter r8scan here, and each is hashed immediately. A reporter must not learn whether the vendor issued the
-token. Therefore the same SQL statements run for every token, and r8scan decides on the report later. r8scan does not
-decode or unpack the content of these reports.
+A reporter must not learn whether the vendor issued the token.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ _URL = re.compile(r"https://[!-\[\]-~]+")
 
 
 class TooManyRequests(Exception):
-    """Raised if the requests of the client's network, or of all clients together, exceed the limit for one minute."""
+    """Raised if a client's network, or all clients together, exceed the rate limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,13 @@ class FoundToken:
 def record(
     database: Database, digester: Digester, found: Sequence[FoundToken], *, client: str, web_url: str
 ) -> list[int]:
-    """Record reports of found tokens in one transaction.
+    """Record reports of found tokens in one transaction. Malformed tokens are left out.
 
     Args:
         digester: Computes the digests of tokens.
-        found: At least one token. Malformed tokens are left out. If all are malformed, `BadReport` is raised.
+        found: At least one token.
         client: The client's IP address.
-        web_url: The web address of the watched GitHub. Only permalinks of this website stay clickable. Otherwise a
-            reporter could put links to any website into the mail to the token's owner.
+        web_url: The web address of the watched GitHub. Only links to this website stay clickable.
 
     Returns:
         The ids of new reports. The caller must pass them to `settling.settle`. A second report of the same token and
@@ -109,7 +106,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
 
 
 def public_url(url: str, web_url: str) -> str:
-    """Return the URL with tokens redacted. A URL that is not a permalink of the watched GitHub is made unclickable.
+    """Return the URL with tokens redacted. Make it unclickable unless it is a permalink of the watched GitHub.
 
     Raises:
         BadReport: The text is not a valid https URL.

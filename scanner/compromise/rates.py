@@ -1,8 +1,4 @@
-"""The rate limit of anonymous requests to `r8scan serve`, counted in the database for all processes together.
-
-Each process first applies its own limiter in memory (`workers.web.rates`), so that a flood of requests does not reach
-the database.
-"""
+"""The rate limit of anonymous requests to `r8scan serve`, counted in the database for all processes together."""
 
 from __future__ import annotations
 
@@ -22,9 +18,8 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request and return True, or return False if the request exceeds a rate limit.
 
-    When `overall` requests were counted in a minute, only the first request of each other network is still admitted, up
-    to `overall` such requests. A few networks therefore cannot use up the limit for all others. A refused request
-    writes nothing to the database.
+    When all networks together have used `overall`, each further network may still send one request in this minute, up
+    to `overall` such requests.
 
     Args:
         session: The writing transaction.

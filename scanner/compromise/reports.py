@@ -1,7 +1,4 @@
-"""Reports of compromised tokens: parsing, checks, and recording.
-
-Raw tokens enter r8scan here. Each is hashed as it is read, and no error message repeats the input.
-"""
+"""Reports of compromised tokens: parsing, checks, and recording."""
 
 from __future__ import annotations
 
@@ -39,15 +36,12 @@ _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 
 
 class BadReport(ValueError):
-    """Raised if a report is not acceptable.
-
-    The message can follow words such as "line 7", and does not contain the input.
-    """
+    """Raised if a report is not acceptable. The message completes a sentence that begins with "line 7"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The token that a report is about. `hint` is its first and last characters, "" if only a digest was given."""
+    """The token that a report is about. `hint` is its first and last characters, or "" if they are not known."""
 
     digest: str
     hint: str = ""
@@ -55,10 +49,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class NewReport:
-    """A report that was checked and can be recorded. Its texts are redacted and cut to a limited length.
-
-    Two reports with the same `key` (a result of `idempotency_key`) count as one.
-    """
+    """A checked report with redacted texts. Two reports with the same `key` count as one."""
 
     subject: Subject
     sign: str
@@ -95,16 +86,15 @@ def new_report(
     key: Any = None,
     redacted: Callable[[str], str] = redact,
 ) -> NewReport:
-    """Return a new report about the subject, with checked fields.
+    """Return a new report about the token, with checked fields.
 
     Args:
         subject: The token.
-        sign: The kind of evidence, such as `abuse_report`.
+        sign: The kind of evidence, for example "abuse_report".
         note: A text for the operator, or None.
         reporter: The name of the reporter.
-        key: The reporter's idempotency key. Without a key, reports with the same sign and note are the same report.
-        redacted: The function that redacts the note. Pass `SharedRedaction.redact` for many reports, to limit their
-            total redaction time.
+        key: The reporter's idempotency key. Without a key, reports with the same sign and note count as one.
+        redacted: Redacts the note. For many reports, pass `SharedRedaction.redact` to limit the total time.
 
     Raises:
         BadReport: A field is malformed.
@@ -132,19 +122,13 @@ def clean_note(note: Any, redacted: Callable[[str], str] = redact) -> str:
 
 
 def bounded(text: str, max_length: int, redacted: Callable[[str], str] = redact) -> str:
-    """Return untrusted text as printable text with tokens redacted, at most `max_length` characters.
-
-    Tokens are redacted before the text is cut, because half a token is not recognized but is still a secret.
-    """
+    """Return untrusted text as printable text with tokens redacted, at most `max_length` characters."""
     clean = "".join(char if char.isprintable() else " " for char in redacted(text)[: 10 * max_length]).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 
 
 def idempotency_key(key: Any, default: str) -> str:
     """Return the hash of `key` as 64 hex digits. If `key` is None, hash `default`.
-
-    Reports with the same hash count as one report. The key is hashed so that its length is fixed and a secret in it is
-    not stored.
 
     Raises:
         BadReport: The key is not text, or is too long.
@@ -168,13 +152,12 @@ Each comes with its encoding, or with `digest` if the line contains a digest.
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield each line that is not blank: its number (from 1), and either the reported tokens in the line or an error.
+    """Yield the number (from 1) of each line that is not blank, and the tokens reported in it or an error.
 
     Args:
-        file: The lines. The file is never read into memory as a whole. Open it with errors="surrogateescape", so that a
-            byte that is not UTF-8 makes only its own line malformed.
+        file: The lines. Open it with errors="surrogateescape", so that invalid UTF-8 affects only its own line.
         digester: Computes the digests of tokens.
-        else_find: A function that finds tokens in a line that is neither a token nor a digest.
+        else_find: Finds tokens in a line that is neither a token nor a digest.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):
         if line is None:
@@ -188,10 +171,7 @@ def read_lines(
 
 
 def record(database: Database, reports: Sequence[NewReport]) -> list[int]:
-    """Record the reports of one reporter in one transaction, with one audit entry.
-
-    Return the ids of the new reports.
-    """
+    """Record the reports of one reporter in one transaction. Return the ids of the new reports."""
     with database.write() as session:
         ids = record_within(session, reports)
         if ids:
@@ -210,7 +190,7 @@ def _evidence(reports: Sequence[NewReport], new: int) -> dict[str, Any]:
 
 
 def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
-    """Record the reports that are not recorded yet, in the caller's writing transaction.
+    """Record the reports in the caller's writing transaction. Leave out those that are already recorded.
 
     Returns:
         The ids of the new reports, in the order of the tokens' digests.
@@ -226,10 +206,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Find reports whose token was unknown but has been imported into the token store since then. Make them due now.
-
-    Return the number of these reports.
-    """
+    """Make reports due whose token was unknown and has been imported since. Return how many there are."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
@@ -241,10 +218,7 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired reports that are decided or rejected, or whose token the token store does not know.
-
-    Return the number of deleted reports.
-    """
+    """Delete expired reports that need no further decision. Return how many were deleted."""
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
     decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
         Report.received_at < db_now(-SETTLED_RETENTION_DAYS * 86400)

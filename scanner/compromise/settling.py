@@ -1,8 +1,4 @@
-"""Decides in batches what to do about recorded reports of compromised tokens.
-
-It respects the limit on how many tokens are disabled per minute. If a crash leaves reports undecided, a periodic task
-(the sweeper) decides on them.
-"""
+"""Decides in batches what to do about recorded reports of compromised tokens."""
 
 from __future__ import annotations
 
@@ -60,24 +56,19 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class SettledDue:
-    """The number of undecided reports that were due, and the number of reports for each decision."""
+    """How many undecided reports were due, and how many reports got each decision."""
 
     due: int
     settled: Settled
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
-    """Decide on the given reports, except those that are decided already. A repeated call changes nothing.
-
-    If the database is unavailable, raise its error. A periodic task then decides on the reports later.
+    """Decide on those of the given reports that are undecided. Return the number of reports for each decision.
 
     Args:
         ids: The ids of the reports.
         policy: The operator's policy.
         per_minute: How many tokens reports and usage rules may disable in one minute.
-
-    Returns:
-        The number of reports for each decision.
     """
     total = Settled()
     for start in range(0, len(ids), REPORTS_PER_TRANSACTION):
@@ -100,10 +91,7 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on at most `limit` reports that a crash left undecided, or whose token must be looked up again.
-
-    Return how many reports were due, and the number of reports for each decision.
-    """
+    """Decide on at most `limit` reports that are due, for example because a crash left them undecided."""
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -116,11 +104,7 @@ def settle_due(
 
 
 def decide_again(database: Database, *, policy: Policy, per_minute: int) -> Settled:
-    """Decide again on reports whose token was left enabled, because the mode was `observe` or the token was protected.
-
-    The operator may have changed the mode or removed the protection since then. Return the number of reports for each
-    new decision.
-    """
+    """Decide again on reports whose token was left enabled because of the mode `observe` or its protection."""
     total, last = Settled(), 0
     for _ in range(0 if policy.enforce == EnforceMode.OBSERVE else MAX_PAGES):
         rows = _live_reports(database, policy, last)
@@ -147,13 +131,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
     """Return the next decided reports whose token was not disabled, ordered by id.
 
     Args:
-        database: The database.
-        policy: The operator's policy.
         after: Return only reports with a greater id.
-
-    Returns:
-        If there are several reports of the same token with the same decision, only the first one. With the SQL token
-        store, reports are left out if their token was disabled since then or is still protected.
     """
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
@@ -174,10 +152,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Make reports undecided again, except those whose incident was closed or decided again later.
-
-    Return the ids of the reports that are now undecided.
-    """
+    """Make reports undecided again, except where the incident has changed since. Return their ids."""
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
         undecided = session.execute(
@@ -191,10 +166,7 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 
 
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
-    """Return the SQL conditions for reports that asked to disable a token but did not cause it to be disabled.
-
-    The conditions leave out reports whose incident was closed or decided again later.
-    """
+    """Return the SQL conditions for reports that asked to disable a token without effect."""
     return (
         Report.state == ReportState.SETTLED,
         Report.wanted == RequestedAction.DISABLE,
@@ -205,10 +177,7 @@ def _stayed_live() -> tuple[ColumnElement[bool], ...]:
 
 
 def decisions(database: Database, ids: Sequence[int]) -> Counter[str]:
-    """Return how many of the reports with these ids have each decision.
-
-    An undecided report is counted under its state.
-    """
+    """Return how many of the given reports have each decision. An undecided report is counted under its state."""
     counts: Counter[str] = Counter()
     with database.read() as session:
         for start in range(0, len(ids), REPORTS_PER_TRANSACTION):

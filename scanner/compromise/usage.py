@@ -1,4 +1,4 @@
-"""Stores how often each token was used in each hour, and records a report for each usage rule that matches."""
+"""Stores how often each token was used in each hour, and records a report when a usage rule matches."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class StoredUsage:
     Attributes:
         tokens: the number of tokens whose usage was stored.
         hours: the number of hours that were stored, summed over all tokens.
-        repeated: the number of tokens left out because an earlier call with the same batch key stored them.
+        repeated: the number of tokens that an earlier call with the same batch key had stored.
         report_ids: the ids of new reports. The caller must pass them to `settling.settle`.
     """
 
@@ -57,15 +57,13 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
 
 
 def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> StoredUsage:
-    """Add the sums to the stored usage, and record a report for each rule that matches.
-
-    Each transaction stores at most about `TOKENS_PER_TRANSACTION` tokens.
+    """Add the sums to the stored usage, and record a report for each usage rule that matches.
 
     Args:
         sums: The sums by token and hour.
         rules: The usage rules.
-        batch: An idempotency key of 64 hex digits, or empty. If an earlier call with the same key was interrupted, this
-            call leaves out the tokens that the earlier call committed.
+        batch: An idempotency key of 64 hex digits, or "". Tokens that an earlier call with this key stored are left
+            out.
     """
     total = StoredUsage()
     waiting = sorted(sums)
@@ -86,11 +84,7 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete old usage data.
-
-    Delete the hourly usage older than `keep_days` days, the histories of tokens that are no longer used, and the
-    positions of old batches.
-    """
+    """Delete usage data older than `keep_days` days."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))
@@ -98,11 +92,7 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Return the position up to which an earlier call has stored this batch of usage records. Lock the batch's row.
-
-    The position is the first digits of a digest. Digests are stored in ascending order, so all digests up to this
-    position are stored.
-    """
+    """Return the digest prefix up to which this batch of usage records is stored, and lock its row."""
     session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
     statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
     return session.execute(statement).scalar_one()
@@ -118,11 +108,7 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 
 
 def _end_of_chunk(digests: Sequence[str]) -> int:
-    """Return how many digests the next transaction stores.
-
-    Only the first PREFIX_LENGTH digits of a digest are saved as the position of a batch. So digests with the same first
-    digits must be stored in the same transaction.
-    """
+    """Return how many digests the next transaction stores."""
     end = min(TOKENS_PER_TRANSACTION, len(digests))
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
@@ -147,10 +133,7 @@ def _store_within(session: Session, sums: Mapping[str, Mapping[datetime, HourSum
 
 
 def _locked_baselines(session: Session, digests: Sequence[str]) -> dict[str, UsageBaseline]:
-    """Lock and return the stored usage history of each digest. Create the histories that do not exist yet.
-
-    Because of the locks, concurrent calls about one token add their sums one after another.
-    """
+    """Lock and return the stored usage history of each digest. Create missing histories."""
     rows = [{"digest": digest, "hour_count": 0, "hours": 0, "total": 0, "peak": 0} for digest in digests]
     session.connection().execute(insert_or_nothing(session, UsageBaseline), rows)
     statement = (
@@ -185,11 +168,7 @@ def _merged(row: UsageHour | None, added: HourSum) -> HourSum:
 
 
 def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *, is_new: bool) -> None:
-    """Update the token's usage history with an hour of usage.
-
-    The history keeps the newest hour separately from the summary of all earlier hours. If `hour` is newer, the previous
-    newest hour is added to the summary. If `hour` is older, it is added to the summary directly.
-    """
+    """Update the token's usage history with an hour of usage."""
     if baseline.hour is None or hour > baseline.hour:
         if baseline.hour is not None:
             baseline.hours += 1
@@ -208,11 +187,7 @@ def _advance(baseline: UsageBaseline, hour: datetime, count: int, added: int, *,
 
 
 def _history(baseline: UsageBaseline, hour: datetime) -> UsageHistory:
-    """Return the token's usage before this hour.
-
-    If the database already has usage of a later hour, return an empty history, because the stored history then includes
-    that later usage.
-    """
+    """Return the token's usage before this hour, or an empty history if later usage is already stored."""
     if hour != baseline.hour:
         return UsageHistory()
     return UsageHistory(baseline.hours, baseline.total, baseline.peak, baseline.previous_hour)
@@ -230,10 +205,7 @@ def _hour_of_usage(hour: datetime, whole: HourSum) -> HourOfUsage:
 
 
 def _reports(digest: str, hour: datetime, hits: Iterable[RuleHit]) -> Iterator[NewReport]:
-    """Yield one report for each usage rule that matched.
-
-    Further matches of a rule in the same hour count as the same report.
-    """
+    """Yield one report for each usage rule that matched."""
     for hit in hits:
         yield NewReport(
             subject=Subject(digest),

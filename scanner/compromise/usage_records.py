@@ -1,8 +1,4 @@
-"""Parses usage records: each line of JSON becomes one record of the use of a token.
-
-Raw tokens may enter r8scan here. Each is hashed as its line is read, and no error message repeats a line. IP addresses
-are shortened to networks and not kept.
-"""
+"""Parses usage records. Each line of JSON describes one use of a token."""
 
 from __future__ import annotations
 
@@ -37,15 +33,12 @@ _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 
 
 class BadRecord(ValueError):
-    """Raised if a line is not a usage record.
-
-    The message completes a sentence that begins with "line 7". It contains no text of the line.
-    """
+    """Raised if a line is not a usage record. The message completes a sentence that begins with "line 7"."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsageRecord:
-    """One use of a token. `network`, `country` and `agent` are empty if they are not known.
+    """One use of a token. `network`, `country`, `agent` and `listed` are "" if there is none.
 
     Attributes:
         digest: the digest of the token.
@@ -53,7 +46,7 @@ class UsageRecord:
         network: the /24 or /48 network of the client.
         country: the two-letter code of the client's country.
         agent: the redacted user agent.
-        listed: the network on the operator's list that contains the client's address; empty if there is none.
+        listed: the network on the operator's list that contains the client's address.
     """
 
     digest: str
@@ -66,11 +59,7 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """The usage of one token in one hour.
-
-    The sets of networks, countries and agents have a maximum size. `unkept` is the number of values that were left out
-    because a set was full.
-    """
+    """The usage of one token in one hour. `unkept` is the number of values for which a set had no room."""
 
     count: int = 0
     listed: int = 0
@@ -98,16 +87,13 @@ class HourSum:
 
 
 class RecordReader:
-    """A parser of usage records, fast enough for tens of thousands of records a second. Use one for each batch.
-
-    One time limit applies to the redaction of all user agents in a batch, so that hostile user agents cannot delay it
-    by many seconds.
+    """A fast parser of usage records. Use one for each batch.
 
     Args:
         digester: Computes the digests of tokens.
         networks: The operator's list of networks.
-        now: The current time, with a time zone. Records more than `MAX_AGE` before or more than `MAX_FUTURE` after this
-            time are refused.
+        now: The current time, with a time zone. Records from more than `MAX_AGE` before or more than `MAX_FUTURE` after
+            it are refused.
     """
 
     def __init__(self, digester: Digester, networks: NetworkList, now: datetime) -> None:
@@ -120,8 +106,6 @@ class RecordReader:
 
     def read(self, line: str) -> UsageRecord:
         """Return the usage record in a line of JSON.
-
-        The line has `token` or `digest`, `time`, and optionally `ip`, `country` and `user_agent`.
 
         Raises:
             BadRecord: The line is malformed, or its time is too old or in the future.

@@ -1,4 +1,4 @@
-"""The usage rules: pure functions that compare one hour of a token's usage with the token's history."""
+"""The usage rules. They compare one hour of a token's usage with the token's history."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scanner.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The mode (for example `off`) and the thresholds of each usage rule. docs/compromise.md explains the rules."""
+    """The mode (for example "off") and the thresholds of each usage rule."""
 
     dormant: RuleMode = RuleMode.FLAG
     dormant_days: int = 30
@@ -30,7 +30,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class HourOfUsage:
-    """The usage of a token in one hour, as far as it has been reported until now.
+    """The usage of a token in one hour, as far as it is known.
 
     Attributes:
         hour: the start of the hour (UTC).
@@ -71,8 +71,8 @@ class RuleHit:
     """A usage rule that matched an hour of a token's usage.
 
     Attributes:
-        sign: what the rule observed, such as `usage_burst`.
-        mode: what the operator wants if the rule matches, such as `flag` or `disable`.
+        sign: what the rule observed, for example "usage_burst".
+        mode: what the operator wants, for example "flag" or "disable".
         note: a sentence for the operator.
         evidence: the observed numbers, as JSON.
     """
@@ -84,7 +84,7 @@ class RuleHit:
 
 
 def rules_of(settings: Settings) -> Rules:
-    """Return the usage rules as the operator's settings define them."""
+    """Return the usage rules from the operator's settings."""
     return Rules(
         dormant=settings.usage_dormant,
         dormant_days=settings.usage_dormant_days,
@@ -111,10 +111,7 @@ def judge(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> list[RuleHi
 
 
 def _dormant(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if a token is suddenly used often after many days without use.
-
-    A token that was never used before does not match.
-    """
+    """Yield a match if a token is suddenly used often after many days without use."""
     if rules.dormant == RuleMode.OFF or history.previous_hour is None or hour.count < rules.dormant_count:
         return
     unused = hour.hour - history.previous_hour
@@ -143,7 +140,7 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if the hour has far more records than the average hour, and more than any hour before it."""
+    """Yield a match if the hour has far more records than any earlier hour and than the average."""
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

@@ -1,7 +1,4 @@
-"""Parsing of GitHub addresses that an operator pastes from a browser or a terminal.
-
-An address names a repository, a commit, a comparison, a gist, or an owner: https://docs.github.com/repositories
-"""
+"""Parses GitHub addresses that an operator pastes from a browser or a terminal."""
 
 from __future__ import annotations
 
@@ -35,10 +32,9 @@ _NOT_OWNERS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an operator wants to scan again.
+    """What an operator wants to scan again: a repository, push, commit, gist, or everything of an owner.
 
-    This is a repository, a push, a commit, a gist, or everything of an owner (all repositories and gists). `name` is a
-    repository's `owner/name`, an owner's name, or a gist's id. `before` and `head` are full ids of commits.
+    `name` is a repository's "owner/name", an owner's name, or a gist's id. `before` and `head` are full ids of commits.
     """
 
     kind: TargetKind
@@ -63,10 +59,10 @@ def is_object_id(value: str) -> bool:
 
 
 def parse_address(text: str, web_url: str, api_url: str) -> Target:
-    """Return the repository, push, commit, gist or owner that a GitHub address refers to.
+    """Return the target to which a GitHub address refers.
 
     Raises:
-        ValueError: The text is not such an address. The message is one line that says which addresses are accepted.
+        ValueError: The text is not such an address. The message is one line that lists the accepted addresses.
     """
     web_host, api_host = urlsplit(web_url).netloc, urlsplit(api_url).netloc
     text = text.strip(_QUOTES).removeprefix("git+")

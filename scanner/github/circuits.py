@@ -1,4 +1,4 @@
-"""Contains the threshold of the circuit breakers, which stop requests to a failing host for some time."""
+"""The threshold of the circuit breakers, which stop requests to a failing host for some time."""
 
 from __future__ import annotations
 

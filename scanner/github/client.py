@@ -1,8 +1,4 @@
-"""The HTTP client for GitHub. It sends requests only to known hosts, and the credential only to GitHub's own hosts.
-
-Every call returns a value or raises a `GitHubError` with a reason. If a quota is exhausted or a host is failing, the
-request is refused without being sent.
-"""
+"""The HTTP client for GitHub. It sends requests only to known hosts, and credentials only to GitHub's hosts."""
 
 from __future__ import annotations
 
@@ -58,10 +54,10 @@ _BLOCKED = re.compile(rb"access blocked|dmca|repository (?:is|was|has been) (?:b
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """A client for GitHub, with the addresses of GitHub's API and website.
+    """A client for GitHub's API and website.
 
     Attributes:
-        reserve: The share (0 to 1) of each quota that this client must not use, because other work needs it.
+        reserve: The share (0 to 1) of each quota that this client leaves to other work.
     """
 
     http: httpx.Client
@@ -73,7 +69,7 @@ class GitHub:
 
     @property
     def credential_label(self) -> str:
-        """The name of the credential for logs. The name does not contain the secret."""
+        """The name of the credential for logs, without the secret."""
         return self.credential.label
 
     def reserving(self, share: float) -> GitHub:
@@ -104,16 +100,16 @@ def connect(
     git_rate: RateBounds | None = None,
     label: str = "",
 ) -> GitHub:
-    """Return a client for GitHub at these addresses. It connects at its first request.
+    """Return a client for GitHub at these addresses.
 
     Args:
         api_url: The address of the REST API, without a final slash.
         web_url: The address of the website and of the git server, without a final slash.
         credential: A personal token, an App, or None.
-        hosts: Further origins (https://host) from which the client may fetch. No credential is sent to these.
+        hosts: Further origins (https://host) from which the client may fetch, without credentials.
         ledger: Storage in which all workers share the state of quotas and failing hosts.
         connections: The maximum number of open connections.
-        git_rate: The initial and the highest rate of requests to the git server. None: the rate is not limited.
+        git_rate: The initial and the highest rate of requests to the git server. None: no limit.
         label: The name of the setting that contains the personal token. The default is R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
@@ -160,7 +156,7 @@ def get_json(
     clock: Callable[[], float] = time.monotonic,
     attempts: int = TRIES,
 ) -> tuple[httpx.Response, Any]:
-    """Request an address of the REST API, and return the response and its JSON value. Retry after temporary failures.
+    """Request an address of the REST API. Retry after temporary failures.
 
     Args:
         github: The client.
@@ -169,7 +165,7 @@ def get_json(
         etag: The ETag of an earlier response. GitHub answers with status 304 if nothing has changed since then.
         accept: The media type to ask for.
         expected: The type that the JSON value must have.
-        clock: A function that returns seconds, to measure the deadline for the whole response.
+        clock: Measures seconds for the deadline.
         attempts: The maximum number of attempts.
 
     Returns:
@@ -205,7 +201,7 @@ def get_bytes(
     accept: str = "*/*",
     clock: Callable[[], float] = time.monotonic,
 ) -> bytes:
-    """Download and return a file of at most `limit` bytes. Retry after temporary failures.
+    """Download a file of at most `limit` bytes. Retry after temporary failures.
 
     Raises:
         Malformed: The file is larger than `limit` bytes ("too_large").
@@ -239,10 +235,7 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the address of the next page from the response's Link header.
-
-    Return None if there is no next page, or if its address is not on the host of GitHub's API.
-    """
+    """Return the address of the next page from the Link header, or None if there is none on the API's host."""
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
@@ -279,13 +272,7 @@ def is_blocked(words: bytes) -> bool:
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Call `once` and return its result. After a temporary failure, call it again if the quota allows a retry.
-
-    Args:
-        github: The client whose quota is used.
-        once: Sends the request. Its argument is the number of the attempt, from 1.
-        attempts: The maximum number of attempts.
-    """
+    """Call `once` with the attempt's number, from 1. After temporary failures, retry if the quota allows."""
     failed: list[Exception] = []
 
     def is_passing(err: Exception) -> bool:
@@ -311,15 +298,7 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
 def _exchanged(
     github: GitHub, url: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str], number: int
 ) -> Iterator[httpx.Response]:
-    """Send a request and yield the response.
-
-    Args:
-        github: The client.
-        url: The address.
-        params: Query parameters.
-        headers: Request headers.
-        number: The number of the attempt, from 1. Only a failure of attempt 1 counts as a failure of the host.
-    """
+    """Send a request and yield the response. `number` is the number of the attempt, from 1."""
     extensions = {"reserve": github.reserve, "is_retry": number > 1}
     try:
         with github.http.stream("GET", url, params=params, headers=headers, extensions=extensions) as response:
@@ -333,7 +312,7 @@ def _exchanged(
 
 
 def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) -> tuple[str, datetime]:
-    """Exchange a JWT that a GitHub App has signed for an installation token. Return the token and its expiry date.
+    """Exchange a signed JWT for an installation token. Return the token and its expiry date.
 
     https://docs.github.com/rest/apps/apps#create-an-installation-access-token-for-an-app
     """

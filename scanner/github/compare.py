@@ -1,7 +1,6 @@
-"""Reads the changes of a push from the REST API. r8scan uses this if the git server answers with an error.
+"""Reads the changes of a push from the REST API, for when the git server answers with an error.
 
-A comparison shows at most 250 commits and 300 files, and no large or binary files. Content that is not shown is counted
-as unread: https://docs.github.com/rest/commits/commits#compare-two-commits
+GitHub shows at most 250 commits and 300 files: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 
 @dataclass(frozen=True, slots=True)
 class ChangedText:
-    """The added and unchanged lines of a file that a push changed.
+    """The added and unchanged lines of a changed file.
 
     Attributes:
         text: The lines.
@@ -53,16 +52,16 @@ class Comparison:
     unread: Counter[str] = field(default_factory=Counter)
 
     def add_message(self, commit: dict[str, Any]) -> None:
-        """Add the message of a commit, given as GitHub's JSON."""
+        """Add the message of a commit in GitHub's JSON."""
         sha, message = commit.get("sha"), _dict(commit.get("commit")).get("message")
         if isinstance(sha, str) and isinstance(message, str):
             self.messages.append((sha, message))
 
     def add_files(self, value: dict[str, Any], commit: str) -> None:
-        """Add the changed files in GitHub's JSON answer.
+        """Add the changed files of a commit or a comparison in GitHub's JSON.
 
         Args:
-            value: The JSON of a commit or a comparison.
+            value: The JSON.
             commit: The id of the commit that contains the files.
         """
         files = _list(value.get("files"))
@@ -79,15 +78,13 @@ class Comparison:
         self.unread = +self.unread
 
     def add_commit(self, commit: dict[str, Any], sha: str) -> None:
-        """Add the changed files and the message of a commit, given as GitHub's JSON."""
+        """Add the changed files and the message of a commit in GitHub's JSON."""
         self.add_files(commit, sha)
         self.add_message(commit)
 
 
 def compare(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes from commit `before` to commit `head`.
-
-    If `before` is empty, return the changes of `head` alone.
+    """Return the changes from commit `before` to commit `head`. If `before` is "", return the changes of `head` alone.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -110,9 +107,9 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
 
 
 def read_singly(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes from commit `before` to commit `head`. Request each commit between them separately.
+    """Request each commit from `before` to `head` separately, and return their changes.
 
-    Use this if GitHub cannot compare the two commits. Only the first parent of each commit is followed.
+    Only the first parent of each commit is followed.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -149,7 +146,7 @@ def _address(github: GitHub, repository: str) -> str:
 
 
 def new_side(patch: str) -> tuple[str, tuple[int, ...]]:
-    """Return the added and unchanged lines of a patch as one text, and the line number of each line in the new file."""
+    """Return the added and unchanged lines of a patch as one text, and their line numbers in the new file."""
     texts: list[str] = []
     numbers: list[int] = []
     number = 0

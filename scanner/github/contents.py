@@ -1,4 +1,4 @@
-"""Writes a file into a repository or gist through the REST API. r8scan does this only for its own test tokens."""
+"""Writes r8scan's own test tokens into a repository or gist through the REST API."""
 
 from __future__ import annotations
 
@@ -25,9 +25,8 @@ MESSAGE = "A canary of r8scan"
 
 
 def write_file(github: GitHub, repository: str, name: str, content: bytes) -> str:
-    """Write a file into the repository's default branch, as one commit.
+    """Commit a file to the repository's default branch. Return the address of its page, or "" if it is unknown.
 
-    Return the address of the file's page, or "" if it is not in GitHub's answer.
     https://docs.github.com/rest/repos/contents#create-or-update-file-contents
 
     Raises:
@@ -45,7 +44,7 @@ def write_file(github: GitHub, repository: str, name: str, content: bytes) -> st
 
 
 def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str:
-    """Write a file into a gist. Return the address of the gist's page, or "" if it is not in GitHub's answer.
+    """Write a file into a gist. Return the address of the gist's page, or "" if it is unknown.
 
     https://docs.github.com/rest/gists/gists#update-a-gist
 
@@ -57,10 +56,7 @@ def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str
 
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Send a request once, and return GitHub's JSON answer.
-
-    Do not retry, because the token could then be published twice.
-    """
+    """Send a request once, without retries, and return GitHub's JSON answer."""
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""
     try:

@@ -1,4 +1,4 @@
-"""Credentials for GitHub: none, a personal token, or an App's installation token, which is renewed before it expires.
+"""Credentials for GitHub: none, a personal token, or an App's installation token.
 
 https://docs.github.com/apps/creating-github-apps/authenticating-with-a-github-app
 """
@@ -26,16 +26,17 @@ class Credential(Protocol):
 
     @property
     def label(self) -> str:
-        """The name of the setting that contains the credential, or another name for display."""
+        """The name of the credential for display, for example the name of its setting."""
 
     def token(self) -> str | None:
-        """Return the token to send, or None for anonymous requests. Raises GitHubError if no token can be obtained."""
+        """Return the token to send, or None for anonymous requests.
+
+        Raises:
+            GitHubError: No token can be obtained.
+        """
 
     def renew(self) -> bool:
-        """Forget the current token, which GitHub has rejected.
-
-        Return whether the next call of `token` gets a different token.
-        """
+        """Forget the token that GitHub has rejected. Return whether the next token will be a different one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class NoCredential:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class PersonalToken:
-    """An API token of GitHub that belongs to a person or a service account."""
+    """A token of a GitHub user."""
 
     value: str
     label: str = "R8SCAN_GITHUB_TOKEN"
@@ -72,7 +73,7 @@ class AppInstallation:
         app_id: The App's id.
         installation_id: The id of the installation.
         private_key: The App's private key in PEM form.
-        exchange: Sends a signed JWT and the installation's id to GitHub, and returns a token and its expiry date.
+        exchange: Sends a signed JWT and the installation's id to GitHub. Returns a token and its expiry date.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class AppInstallation:
         return f"GitHub App {self._app_id}, installation {self._installation_id}"
 
     def token(self) -> str | None:
-        """Return the installation's token, which is renewed RENEW_BEFORE_SECONDS before it expires."""
+        """Return the installation's token, renewed RENEW_BEFORE_SECONDS before it expires."""
         with self._lock:
             if self._token is None or self._ends_at - self._clock() < RENEW_BEFORE_SECONDS:
                 self._token, ends_at = self._exchange(self._jwt(), self._installation_id)

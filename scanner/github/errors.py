@@ -1,31 +1,24 @@
-"""The errors of requests to GitHub. Callers decide what to do by the class and by `reason`.
+"""The errors of requests to GitHub.
 
-GitHubError
-├── Unavailable      transient: time-outs, 5xx, broken connections
-├── RateLimited      a rate limit was reached: wait `retry_after` seconds
-├── BadCredential    401: GitHub rejects the credential
-├── Forbidden        403 that is not a rate limit
-├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
-└── Malformed        an answer that violates its protocol or exceeds r8scan's limits
-
-Messages contain only fixed words, hosts and numbers. Only `detail` contains text from a server, which may be hostile
-and must be redacted before it is shown.
+GitHubError ├── Unavailable      transient: time-outs, 5xx, broken connections ├── RateLimited      a rate limit was
+reached: wait `retry_after` seconds ├── BadCredential    401: GitHub rejects the credential ├── Forbidden        403
+that is not a rate limit ├── NotFound         404, 410, 451, 409: gone, private, blocked or empty └── Malformed
+an answer that violates its protocol or exceeds r8scan's limits
 """
 
 from __future__ import annotations
 
 
 class GitHubError(Exception):
-    """A request to GitHub that failed.
+    """A request to GitHub that failed. The message contains only fixed words, hosts and numbers.
 
     Attributes:
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
-        detail: The server's error message. It may be hostile.
+        detail: The server's error message. It may be hostile: redact it before it is shown.
         asked: False if r8scan did not send the request, because a quota is exhausted or the host is failing.
         is_final: Whether the same request would get the same answer again.
-        resource: If r8scan did not send the request, the name of the quota that the request would have used. Otherwise
-            empty.
+        resource: The quota that prevented the request, or "" if the request was sent.
     """
 
     def __init__(
@@ -60,11 +53,11 @@ class BadCredential(GitHubError):
 
 
 class Forbidden(GitHubError):
-    """GitHub forbids the request, and not because of a rate limit."""
+    """GitHub forbids the request. The reason is not a rate limit."""
 
 
 class NotFound(GitHubError):
-    """The address has no public content, or no longer has any."""
+    """The address has no public content."""
 
 
 class Malformed(GitHubError):

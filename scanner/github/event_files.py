@@ -1,7 +1,6 @@
-"""Reads the hourly files of public events from GH Archive, as a stream, so that no whole file is held in memory.
+"""Reads the hourly files of public events from GH Archive.
 
-https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line. The file is published
-some minutes after the hour ends.
+https://www.gharchive.org: each hour has a file `YYYY-MM-DD-H.json.gz` with one event per line.
 """
 
 from __future__ import annotations
@@ -38,8 +37,6 @@ def opened(
 ) -> Iterator[Iterator[bytes | None]]:
     """Open the file of one hour, and yield an iterator of its lines. A line that is too long is yielded as None.
 
-    Redirects are not followed, and no credential is sent.
-
     Raises:
         GitHubError: The file cannot be opened. The iterator raises this error if the file cannot be read to its end.
     """
@@ -58,12 +55,12 @@ def opened(
 
 
 def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
-    """Yield the decompressed content of a gzip file in slices.
+    """Yield the decompressed content of a gzip file.
 
     Args:
         chunks: The compressed content, which may consist of several gzip streams.
         deadline: When to give up, by `clock`.
-        clock: A function that returns the time in seconds.
+        clock: Returns the time in seconds.
     """
     inflater = zlib.decompressobj(31)
     size = 0

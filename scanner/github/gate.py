@@ -1,9 +1,4 @@
-"""The gate: checks each request to GitHub before it is sent.
-
-The gate refuses a request if a quota is exhausted or the host is failing. The HTTP client reports each response to the
-gate. A `Ledger` shares the state of quotas and hosts with all workers. Without a ledger, or while it cannot be reached,
-each process uses only its own observations.
-"""
+"""The gate: refuses requests to GitHub while a quota is exhausted or the host is failing."""
 
 from __future__ import annotations
 
@@ -52,13 +47,12 @@ class RateBudget:
 
     Attributes:
         credential: The credential's label.
-        resource: GitHub's name of the limit, such as "core". "credential" if all requests with the credential are
-            blocked.
+        resource: GitHub's name of the limit, for example "core". "credential" stands for all limits.
         limit: Requests that GitHub allows in one period. 0: unknown.
         remaining: Requests that are left in the current period.
         resets_at: End of the current period, in seconds since the epoch. 0: unknown.
         blocked_until: Time until which no request is sent, in seconds since the epoch. 0: not blocked.
-        reason: Why no request is sent: "rate_limited", "unavailable" or "rejected". Empty if requests are sent.
+        reason: Why no request is sent: "rate_limited", "unavailable" or "rejected". "" if requests are sent.
     """
 
     credential: str
@@ -86,8 +80,7 @@ class Circuit:
 class Ledger(RateLedger, Protocol):
     """Storage in which all workers share the state of rate limits and of failing hosts.
 
-    Each method may raise any exception of the storage. The caller then logs the exception and continues without the
-    storage.
+    Each method may raise any exception. Callers log it and continue without the storage.
     """
 
     def read(self) -> tuple[list[RateBudget], list[Circuit]]:
@@ -102,7 +95,7 @@ class Ledger(RateLedger, Protocol):
     def take_probe(self, circuit: Circuit, now: float) -> bool:
         """Store the circuit breaker, unless the stored one stops requests at the time `now`.
 
-        Return whether the circuit breaker was stored. If so, only the caller may send a request to test the host.
+        Return whether it was stored. If so, only the caller may send a request to test the host.
         """
 
 
@@ -112,8 +105,8 @@ class RequestGate:
     Args:
         credential: The credential's label; "none" for anonymous requests.
         ledger: Storage that is shared with other workers.
-        clock: A function that returns the time in seconds since the epoch.
-        git_rate: The initial and the highest rate of requests to the git server. None: the rate is not limited.
+        clock: Returns the time in seconds since the epoch.
+        git_rate: The initial and the highest rate of requests to the git server. None: no limit.
     """
 
     def __init__(
@@ -136,15 +129,15 @@ class RequestGate:
         self._limiters = {"git": RateLimiter(credential, "git", git_rate, ledger)} if git_rate else {}
 
     def admit(self, host: str, resource: str, reserve: float = 0.0) -> None:
-        """Wait until the request rate allows another request. Raise an error if the request may not be sent at all.
+        """Wait until the request rate allows another request. Raise an error if the request may not be sent.
 
         Args:
             host: The request's host, with the port if it is not the default port.
-            resource: The quota that the request counts against, such as "core".
+            resource: The quota that the request counts against, for example "core".
             reserve: The share of the quota (0 to 1) that this request must leave to other work.
 
         Raises:
-            RateLimited: The quota is exhausted or blocked, or the rest of it is reserved for other work.
+            RateLimited: The quota is exhausted, blocked, or reserved for other work.
             BadCredential: GitHub has just rejected the credential.
             Unavailable: The host has failed repeatedly.
         """
@@ -192,8 +185,7 @@ class RequestGate:
             resource: The quota that the request counts against.
             response: GitHub's response.
             body: The beginning of the response's body if GitHub refused the request, otherwise empty.
-            is_whole: Whether the response's body was read to its end. If not, the response does not count as a success
-                yet.
+            is_whole: Whether the body was read to its end. If not, the response is not yet a success.
             is_retry: Whether the request is a retry. A failed retry does not count as another failure.
         """
         now = self._clock()
@@ -220,7 +212,7 @@ class RequestGate:
             self._block(resource, now + seconds, "unavailable")
 
     def note_result(self, host: str, resource: str, err: GitHubError | None) -> None:
-        """Record whether a git command succeeded. git sends its requests itself, so no response is available here.
+        """Record whether a git command succeeded.
 
         Args:
             host: The host to which git sent the requests.
@@ -235,15 +227,12 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off.
-
-        If many responses break off, GitHub is overloaded, so the request rate is lowered.
-        """
+        """Record a response that broke off. Many of them lower the request rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
     def note_failure(self, host: str) -> None:
-        """Record a failure of the host: no response, a response that broke off, or a status of 5xx."""
+        """Record a failure of the host: no response, a broken response, or status 5xx."""
         now = self._clock()
         with self._lock:
             circuit = self._circuits.get(host, Circuit(host))
@@ -257,11 +246,11 @@ class RequestGate:
             self._share(lambda ledger: ledger.write_circuit(circuit))
 
     def reject(self) -> None:
-        """Refuse all requests with the credential for REJECTED_SECONDS, because GitHub rejects the credential."""
+        """Refuse all requests with the credential for REJECTED_SECONDS."""
         self._block("credential", self._clock() + REJECTED_SECONDS, "rejected")
 
     def forgive(self) -> None:
-        """Allow requests with the credential again, because its rejected token was replaced by a new one."""
+        """Allow requests with the credential again, after its token was replaced."""
         self._keep(RateBudget(self._credential, "credential", reason="renewed"), urgent=True)
 
     def is_rejected(self) -> bool:
@@ -271,10 +260,7 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return how many seconds to leave between requests so that the quota lasts until its reset.
-
-        Return 0 if the quota is unknown.
-        """
+        """Return how many seconds to leave between requests so that the quota lasts until its reset. 0: unknown."""
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -283,10 +269,10 @@ class RequestGate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Allow one test request to a host that has failed repeatedly, once every OPEN_SECONDS.
+        """Allow one test request to a failing host every OPEN_SECONDS.
 
         Raises:
-            Unavailable: OPEN_SECONDS have not passed, or another thread or worker sends the test request.
+            Unavailable: The request is not allowed.
         """
         if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
@@ -315,7 +301,7 @@ class RequestGate:
                 raise RateLimited("budget_reserved", message, retry_after=until_reset)
 
     def note_success(self, host: str) -> None:
-        """Record that the host sent a complete response, so that requests to it are allowed again."""
+        """Record that the host sent a complete response. Requests to it are allowed again."""
         with self._lock:
             circuit = self._circuits.get(host)
             if circuit is None or not circuit.failures:
@@ -375,10 +361,7 @@ class RequestGate:
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Call `action` with the shared storage.
-
-        Return its result, or None if there is no storage or the call fails.
-        """
+        """Call `action` with the shared storage. Return None if there is none or the call fails."""
         if self._ledger is None:
             return None
         try:

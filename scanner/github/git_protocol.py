@@ -1,7 +1,6 @@
-"""A client for git's smart HTTP protocol v2, which lists branches and tags and fetches packs. It cannot push.
+"""A client for git's smart HTTP protocol v2: https://git-scm.com/docs/gitprotocol-v2
 
-https://git-scm.com/docs/gitprotocol-v2. The server may be hostile, so lengths and counts are limited, and text from the
-server never becomes part of an error message.
+It lists branches and tags, and fetches packs.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Refs:
-    """The branches and tags of a repository and the object ids that they point to.
-
-    `head` is the default branch, or None.
-    """
+    """The branches and tags of a repository, with their object ids. `head` is the default branch, or None."""
 
     oids: dict[str, str]
     head: str | None
@@ -68,9 +64,9 @@ class Refs:
 
 @dataclass(frozen=True, slots=True)
 class ReceivedPack:
-    """A git pack that was received from a server. `hash_name` is sha1 or sha256.
+    """A git pack from a server. `hash_name` is "sha1" or "sha256".
 
-    If the pack is larger than the limit of the request, `content` is only the beginning of the pack.
+    `content` is only the beginning of a pack that is larger than the limit.
     """
 
     content: bytes = field(repr=False)
@@ -78,7 +74,7 @@ class ReceivedPack:
 
 
 class _Flush:
-    """A line of git's protocol without content. It marks the end of a section or of the answer."""
+    """A protocol line without content, which marks the end of a section."""
 
 
 FLUSH, DELIMITER = _Flush(), _Flush()
@@ -116,7 +112,7 @@ def pkt_lines(chunks: Iterable[bytes]) -> Iterator[bytes | _Flush]:
 
 
 def _length(digits: bytearray) -> int:
-    """Return the value of four hexadecimal digits. Signs and blanks, which `int` would accept, are errors."""
+    """Return the value of four hexadecimal digits."""
     if not _LENGTH.fullmatch(digits) or digits == b"0003":
         raise Malformed("git_protocol", "the git server does not speak the git protocol")
     return int(digits, 16)
@@ -128,8 +124,8 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefi
     Args:
         github: The client.
         repository: Owner and name.
-        hash_name: `sha1` or `sha256`.
-        prefix: If not empty, return only HEAD, and the branches and tags whose full names begin with this text.
+        hash_name: "sha1" or "sha256".
+        prefix: Return only HEAD and the refs whose full names begin with this text.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -175,12 +171,10 @@ def fetch(
         github: The client.
         repository: Owner and name.
         wants: Ids of the commits or tags to fetch; at least one.
-        haves: Ids of commits. The server leaves out every object that is reachable from one of these commits.
+        haves: Ids of commits whose objects are already known.
         max_bytes: Stop receiving when the pack is larger than this.
-        blob_limit: The server leaves out blobs larger than this (bytes). Only for a server for which `can_filter` is
-            True.
-        commits_within: Fetch only commits and tags, up to this many commits deep. Only for a server for which
-            `can_filter` is True.
+        blob_limit: Leave out blobs larger than this (bytes). Only if `can_filter` is True.
+        commits_within: Fetch only commits and tags, up to this many commits deep. Only if `can_filter` is True.
 
     Raises:
         GitHubError: The server refused, or its answer contains no pack.
@@ -208,7 +202,7 @@ def fetch(
 
 
 def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
-    """Return the joined chunks. Stop after the chunk with which the total size exceeds `max_bytes`."""
+    """Return the joined chunks. Stop after the chunk that exceeds `max_bytes`."""
     received = io.BytesIO()  # getvalue() shares the buffer instead of copying it
     for chunk in chunks:
         received.write(chunk)
@@ -218,7 +212,11 @@ def _up_to(max_bytes: int, chunks: Iterable[bytes]) -> bytes:
 
 
 def can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the git server can leave out objects, such as large blobs. Raises GitHubError."""
+    """Return whether the git server can leave out objects, for example large blobs.
+
+    Raises:
+        GitHubError: GitHub gave no usable answer.
+    """
     url = f"{git_url(github.web_url, repository)}/info/refs"
     headers = {"Git-Protocol": "version=2", "Accept-Encoding": "identity"}
     with _answer(github, "GET", url, {"service": "git-upload-pack"}, headers, None) as chunks:
@@ -231,12 +229,12 @@ def can_filter(github: GitHub, repository: str) -> bool:
 
 
 def is_limit(words: str) -> bool:
-    """Return whether an error message of git says that a rate limit was reached."""
+    """Return whether git's error message reports a rate limit."""
     return _LIMIT.search(words) is not None
 
 
 def _sideband(lines: Iterable[bytes | _Flush]) -> Iterator[bytes]:
-    """Yield the bytes of the pack in a git server's answer. If the answer breaks off, stop without an error."""
+    """Yield the bytes of the pack in a git server's answer. Stop silently if the answer breaks off."""
     try:
         for line in lines:
             if isinstance(line, _Flush):
@@ -266,10 +264,7 @@ def _answer(
     headers: dict[str, str],
     content: bytes | None,
 ) -> Iterator[Iterator[bytes]]:
-    """Send a request to a git server, and yield an iterator of the answer's chunks. Raises GitHubError.
-
-    The deadline applies to the request and the whole answer.
-    """
+    """Send a request to a git server, and yield an iterator of the answer's chunks."""
     deadline = time.monotonic() + EXCHANGE_SECONDS
     try:
         # Follow redirects here, because httpx would turn the POST into a GET. A renamed repository is redirected with
@@ -315,10 +310,7 @@ def _check(response: httpx.Response, github: GitHub) -> None:
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """Raise RateLimited if the answer that the `with` block reads from a git server reports a rate limit.
-
-    A git server may report a rate limit with status 200. The limit is also recorded for later requests.
-    """
+    """Raise RateLimited if the answer that the `with` block reads reports a rate limit."""
     try:
         yield
     except Malformed as err:
