@@ -1,4 +1,4 @@
-"""Checks whether a URL leads to a page of the watched GitHub, and whether it is a permalink."""
+"""Recognizes URLs of the watched GitHub, and permalinks among them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ _GIST_PATH = re.compile(rf"/(?:[A-Za-z0-9_-]{{1,100}}/)?[0-9a-f]{{1,64}}(?:/{_CO
 
 
 def is_own_page(web_url: str, url: object) -> bool:
-    """Return whether `url` is a page of the GitHub at `web_url` or of its gists.
-
-    Mails and the console show only such URLs as links.
-    """
+    """Return whether `url` is a page of the GitHub at `web_url` or of its gists."""
     if not isinstance(url, str) or len(url) > MAX_URL_LENGTH or not url.isprintable():
         return False
     try:
@@ -27,10 +24,9 @@ def is_own_page(web_url: str, url: object) -> bool:
 
 
 def is_permalink(web_url: str, url: str) -> bool:
-    """Return whether `url` is a permalink: of a file at a commit, of lines in such a file, of a commit, or of a gist.
+    """Return whether `url` is the permalink of a commit, a gist, a file at a commit, or lines of such a file.
 
-    The content at a permalink cannot be changed later. A URL with a query, an explicit port, an unusual fragment, or a
-    path that a browser would shorten is not a permalink.
+    The content at a permalink cannot be changed later.
     """
     if not is_own_page(web_url, url) or "?" in url or "\\" in url:
         return False

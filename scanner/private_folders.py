@@ -1,4 +1,4 @@
-"""Functions that keep the state folder private, and that check that no other user can write to a file."""
+"""Keeps the state folder private, and checks that no other user can write to a file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,17 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class NotOurs(Exception):
-    """Raised if a file or folder belongs to another user, or other users may write to it.
-
-    The message is one line with the reason.
-    """
+    """Raised if a file or folder belongs to another user, or other users may write to it."""
 
 
 def create_files_privately() -> None:
-    """Set the umask so that only this user can read new files, and disable core dumps. Child processes inherit both.
-
-    A core dump would contain the raw tokens that a worker has in memory.
-    """
+    """Let only this user read new files, and disable core dumps. Child processes inherit both."""
     os.umask(PRIVATE_UMASK)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def check_trusted(path: Path) -> None:
-    """Check that only this user (or root) can write to the file or folder.
+    """Check that only this user or root can write to the file or folder.
 
     Raises:
         NotOurs: Another user owns the file or folder, or its group or other users may write to it.
@@ -77,9 +71,9 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
     """Make the entries of a private folder private.
 
     Args:
-        folder: The file descriptor of the folder. The folder is private, so that no other user can replace its entries.
+        folder: The file descriptor of the folder.
         budget: The number of entries that may still be checked.
-        everything: Also enter folders that are already private, because they may contain files that are not private.
+        everything: Also enter folders that are already private.
 
     Returns:
         How many entries may still be checked after this call.
@@ -110,7 +104,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
 
 
 def create_privately(path: Path) -> None:
-    """Create an empty file that only this user can read. If the file already exists, only change its permissions.
+    """Create an empty file that only this user can read. If the file exists, change its permissions.
 
     Raises:
         OSError: The file cannot be created.

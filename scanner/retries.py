@@ -1,8 +1,4 @@
-"""Retries operations after temporary failures, using the library stamina.
-
-Retries are logged at debug level only, because an outage would flood the log with them. stamina's own logging is
-replaced, because it prints to standard output, without r8scan's redaction.
-"""
+"""Retries operations after temporary failures, with the library stamina."""
 
 from __future__ import annotations
 

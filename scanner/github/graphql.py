@@ -1,4 +1,4 @@
-"""A client for GitHub's GraphQL API: sends one query, and returns its data and the number of errors.
+"""A client for GitHub's GraphQL API.
 
 https://docs.github.com/graphql/overview/rate-limits-and-query-limits-for-the-graphql-api
 """
@@ -36,10 +36,9 @@ class Answer:
 
     Attributes:
         data: The value of `data`. It may be hostile, and parts of it may be null.
-        errors: The number of errors that GitHub reported for parts of the query, by type. A type is a word such as
-            "NOT_FOUND".
-        is_partial: Whether GitHub stopped before the query was done, because the query cost too much.
-        cost: The cost in points, from the field `rateLimit { cost }`. 0 if the query does not ask for this field.
+        errors: The number of errors by type, for example "NOT_FOUND".
+        is_partial: Whether GitHub stopped the query early because of its cost.
+        cost: The cost in points. 0 if the query does not ask for `rateLimit { cost }`.
         seconds: Seconds from the request to the end of the answer.
     """
 
@@ -109,7 +108,7 @@ def _errors(listed: Any) -> Counter[str]:
 
 
 def _type_of(error: Any) -> str:
-    """Return the type of a GraphQL error, such as "NOT_FOUND". Return UNNAMED if the error has no valid type."""
+    """Return the type of a GraphQL error, for example "NOT_FOUND". Return UNNAMED if it has none."""
     given = mapping(error).get("type")
     return given if isinstance(given, str) and _TYPE.fullmatch(given) else "UNNAMED"
 
@@ -124,12 +123,7 @@ def _is_limit(errors: Counter[str], listed: Any) -> bool:
 
 
 def _without_data(host: str, errors: Counter[str]) -> GitHubError:
-    """Return the exception for an answer that has errors but no data.
-
-    Args:
-        host: The host that answered.
-        errors: The number of errors by type. An error has no type if GitHub stopped the query after 10 seconds.
-    """
+    """Return the exception for an answer that has errors but no data."""
     if any(errors[name] for name in HEAVY_TYPES):
         return Unavailable("query_too_heavy", f"{host} finds a query too heavy")
     if errors["UNNAMED"]:

@@ -1,4 +1,4 @@
-"""A JSON parser for untrusted input. A value that Python's parser refuses becomes null."""
+"""A JSON parser for untrusted input."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)
 
 
 def parse_json(body: bytes) -> Any:
-    """Return the value of a JSON text.
-
-    If the text is nested too deeply for Python's parser, values deeper than MAX_LEVELS become null.
+    """Return the value of a JSON text. Values that Python's parser refuses or that are nested too deeply become null.
 
     Raises:
         ValueError: The body is not JSON, or it is nested too deeply and has more than MAX_BRACKETS brackets.
@@ -46,7 +44,7 @@ def _parsed(text: str) -> Any:
 
 
 def _without_deepest(text: str) -> str:
-    """Return the JSON text with each list or mapping that is nested deeper than MAX_LEVELS replaced by null."""
+    """Return the JSON text with all values that are nested deeper than MAX_LEVELS replaced by null."""
     kept: list[str] = []
     level, begin = 0, 0
     for count, found in enumerate(_TO_BRACKET.finditer(text)):

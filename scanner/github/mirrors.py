@@ -1,4 +1,4 @@
-"""Copies whole repositories into r8scan's folder with `git clone --mirror`, within limits."""
+"""Copies whole repositories with `git clone --mirror`, within limits."""
 
 from __future__ import annotations
 
@@ -69,23 +69,16 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit.
-
-    The folder contains a part of the repository. The caller must remove the folder.
-    """
+    """The repository is larger than the limit. The caller must remove its incomplete folder."""
 
 
 class MirrorStopped(Exception):
-    """The copying of a repository was stopped, because its job was cancelled or taken over by another worker."""
+    """The caller stopped the copying of a repository."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The result of fetching commits by their ids.
-
-    It has the number of commits that were fetched, the number that the server no longer has, and the number that could
-    not be fetched for another reason.
-    """
+    """How many commits were fetched, how many the server no longer has, and how many could not be fetched."""
 
     got: int
     gone: int
@@ -104,17 +97,14 @@ def clone(
 ) -> None:
     """Copy the repository at `url`, with all its branches and tags, into `folder`.
 
-    git gets the credential through its environment, so that no process list shows the credential. Redirects are not
-    followed, because git would send the credential to the new address.
-
     Args:
         github: The client whose credential and quotas are used.
-        url: The repository's current address.
+        url: The repository's current address. Redirects are not followed.
         folder: The folder for the copy. It must not exist.
         limit_bytes: Maximum size of the folder.
         stop: Set by another thread to stop the copying.
         on_progress: Called with the number of objects received so far and the number of all objects.
-        clock: A function that returns seconds, to measure the limit MAX_SECONDS.
+        clock: Measures seconds for the limit MAX_SECONDS.
 
     Raises:
         MirrorTooLarge: The folder is larger than `limit_bytes`.
@@ -128,7 +118,7 @@ def clone(
 
 
 def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
-    """Return the commit ids that the copied repository does not contain. If git fails, return all ids."""
+    """Return the commit ids that the copied repository lacks. If git fails, return all ids."""
     if not oids:
         return []
     with tempfile.TemporaryFile() as asked, tempfile.TemporaryFile() as answers:
@@ -149,7 +139,7 @@ def missing_commits(folder: Path, oids: Sequence[str]) -> list[str]:
 
 
 def branches_and_tags(folder: Path) -> list[str]:
-    """Return the ids of the objects that branches and tags point to, default branch first, or [] if git fails."""
+    """Return the object ids of all branches and tags, the default branch first. If git fails, return []."""
     with tempfile.TemporaryFile() as answers:
         form = "--format=%(if)%(HEAD)%(then)HEAD%(else)ref%(end) %(objectname)"
         command = ["git", f"--git-dir={folder}", "for-each-ref", form, "refs/heads", "refs/tags"]
@@ -179,8 +169,7 @@ def fetch_commits(
 ) -> Fetched:
     """Fetch commits by their ids into the copied repository, under `refs/r8scan/`.
 
-    The server refuses a whole request if one of its commits is gone, so a refused request is split in two. After a rate
-    limit, the function waits and continues. Commits for which no time is left are counted as unread.
+    After a rate limit, the function waits and continues. Commits for which no time is left count as not fetched.
 
     Args:
         github: The client whose credential and quotas are used.
@@ -190,12 +179,12 @@ def fetch_commits(
         limit_bytes: Maximum size of the folder.
         stop: Set by another thread to stop the fetching.
         on_progress: Called with the number of commits done so far and the number of all commits.
-        clock: A function that returns seconds, to measure the limit MAX_SECONDS of each git command.
+        clock: Measures seconds for the limit MAX_SECONDS of each git command.
 
     Raises:
         MirrorTooLarge: The folder is larger than `limit_bytes`.
         MirrorStopped: `stop` was set.
-        GitHubError: git failed for another reason than a missing commit or a rate limit.
+        GitHubError: git failed, and not because of a missing commit or a rate limit.
     """
     waiting = [list(oids[start : start + COMMITS_A_FETCH]) for start in range(0, len(oids), COMMITS_A_FETCH)]
     got = gone = 0
@@ -225,20 +214,20 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether r8scan has to wait before the next request, because of a rate limit or a failing host."""
+    """Return whether a rate limit or a failing host makes r8scan wait."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 
 def _is_refusal(err: GitHubError) -> bool:
-    """Return whether the server refused the requested commits, so that a request for fewer commits may succeed."""
+    """Return whether the server refused the commits, so that requesting fewer may succeed."""
     return err.asked and (isinstance(err, NotFound) or err.reason in ("not_our_ref", "clone_failed"))
 
 
 def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
-    """Wait until a rate limit has passed, unless this would take longer than `patience` seconds.
+    """Wait for the end of a rate limit, but not longer than `patience` seconds.
 
     Returns:
-        The seconds until the rate limit has passed, even if the function did not wait.
+        The seconds until the rate limit ends, even if the function did not wait.
 
     Raises:
         MirrorStopped: `stop` was set.
@@ -259,7 +248,7 @@ def _run(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git if the quota allows a request now, and record whether git succeeded."""
+    """Run git if the quota allows a request, and record whether git succeeded."""
     host = httpx.URL(url).netloc.decode()
     credential = github.credential.token()
     github.gate.admit(host, "git", github.reserve)
@@ -281,7 +270,7 @@ def _watch(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git. Kill git if it exceeds a limit on time, output or folder size, or if `stop` is set."""
+    """Run git. Kill it if it exceeds a limit or if `stop` is set."""
     deadline = clock() + MAX_SECONDS
     with tempfile.TemporaryFile() as stderr:
         with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:
@@ -309,7 +298,7 @@ def _no_report(done: int, total: int) -> None:
 
 
 def git_environment(credential: str | None, url: str) -> dict[str, str]:
-    """Return environment variables with which git ignores other configuration, never prompts, and uses only HTTP.
+    """Return environment variables for git: no other configuration, no prompts, only HTTP.
 
     Args:
         credential: The token to send, or None.
@@ -357,9 +346,7 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the exception for the error messages of a git command.
-
-    The exception contains no text of these messages, which may be hostile.
+    """Return the exception for a failed git command, without git's possibly hostile messages.
 
     Args:
         text: The error output of git.

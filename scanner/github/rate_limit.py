@@ -1,4 +1,4 @@
-"""Parsing of GitHub's rate limit headers: the remaining quota, and how long to wait.
+"""Parses GitHub's rate limit headers.
 
 https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api
 """
@@ -21,7 +21,7 @@ MAX_RESOURCE_NAME_LENGTH = 32
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """A quota of one credential: requests allowed, requests remaining, and the seconds from now until its reset."""
+    """A quota of one credential: requests allowed, requests remaining, and seconds until the reset."""
 
     resource: str
     limit: int
@@ -41,7 +41,7 @@ def rate_limit_of(response: httpx.Response) -> RateLimit | None:
 
 
 def is_limit(response: httpx.Response, body: bytes) -> bool:
-    """Return whether status 403 means a primary or secondary rate limit, and not "forbidden"."""
+    """Return whether status 403 means a primary or secondary rate limit."""
     if "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0":
         return True
     text = body[:4096].lower()
@@ -49,10 +49,7 @@ def is_limit(response: httpx.Response, body: bytes) -> bool:
 
 
 def seconds_to_wait(response: httpx.Response) -> float:
-    """Return the seconds to wait after a rate limit, according to GitHub's headers.
-
-    Return SECONDARY_LIMIT_SECONDS if the headers do not say it.
-    """
+    """Return the seconds to wait after a rate limit. If the headers do not say, return SECONDARY_LIMIT_SECONDS."""
     seconds = retry_after(response)
     if seconds is not None:
         return seconds
@@ -63,7 +60,7 @@ def seconds_to_wait(response: httpx.Response) -> float:
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Return the seconds to wait according to the Retry-After header, or None if it is missing or unusable."""
+    """Return the seconds to wait according to the Retry-After header, or None."""
     value = response.headers.get("retry-after", "")
     if _is_number(value):
         return _bounded(int(value))
@@ -72,10 +69,7 @@ def retry_after(response: httpx.Response) -> float | None:
 
 
 def server_time(response: httpx.Response) -> float:
-    """Return the server's time in seconds since the epoch.
-
-    The reset times of rate limits refer to the server's clock.
-    """
+    """Return the server's time in seconds since the epoch."""
     at = _date(response.headers.get("date", ""))
     return time.time() if at is None else at
 

@@ -1,6 +1,6 @@
-"""Requests lists of public repositories: found by a search, listed in the order of ids, or looked up by node id.
+"""Requests lists of public repositories: a search, all repositories by id, or chosen node ids.
 
-Null and incomplete entries are counted as unusable: https://docs.github.com/rest/repos/repos#list-public-repositories
+https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -49,10 +49,7 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository in a list that GitHub returned.
-
-    Some lists do not show all data. `is_empty` and the fields after it are then None.
-    """
+    """A repository in a list from GitHub. `is_empty` and later fields are None if the list does not show them."""
 
     id: int
     node_id: str
@@ -73,11 +70,11 @@ class Page:
     """One page of a list of repositories.
 
     Attributes:
-        repositories: The entries that can be used.
-        total: The number of all results that GitHub reports, or 0 if GitHub reports no number.
+        repositories: The usable entries.
+        total: The number of all results according to GitHub, or 0 if it is unknown.
         after: The cursor, page number or address of the next page. None on the last page.
         is_whole: False if GitHub reported that results were left out.
-        unusable: The number of entries that are null, incomplete or malformed.
+        unusable: The number of null, incomplete or malformed entries.
         points: The page's cost in GraphQL points.
         seconds: Seconds that GitHub took for the page.
         errors: The number of errors that GitHub reported for parts of the page, by type.
@@ -94,7 +91,7 @@ class Page:
 
 
 def pushed_between(start: datetime, end: datetime) -> str:
-    """Return the search terms for repositories whose latest push is between two times (inclusive, in whole seconds).
+    """Return the search terms for repositories last pushed between two times (inclusive, in whole seconds).
 
     https://docs.github.com/search-github/searching-on-github/searching-for-repositories
     """
@@ -104,9 +101,10 @@ def pushed_between(start: datetime, end: datetime) -> str:
 def search(
     github: GitHub, words: str, after: str | None = None, *, newest_first: bool = False, size: int = PAGE_SIZE
 ) -> Page:
-    """Return a page of at most `size` results of a repository search by GraphQL. Raises GitHubError.
+    """Return a page of at most `size` results of a GraphQL search.
 
-    The results are always sorted, because unsorted pages repeat some results and omit others.
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     order = "sort:updated-desc" if newest_first else "sort:updated-asc"
     answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after, "first": size})
@@ -123,9 +121,10 @@ def search(
 
 
 def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_SIZE) -> Page:
-    """Return page `number` (from 1) of a repository search by the REST API, which has a separate quota.
+    """Return page `number` (from 1) of a search by the REST API, which has a separate quota.
 
-    The REST API does not show the newest commits of branches. Raises GitHubError.
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     params: dict[str, str | int] = {"q": words, "sort": "updated", "order": "asc", "per_page": size, "page": number}
     _, value = get_json(github, f"{github.api_url}/search/repositories", params=params, expected=dict)
@@ -139,10 +138,10 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return a page of the public repositories with ids above `since`.
+    """Return the page at `url`, or by default the first page of public repositories with ids above `since`.
 
-    If `url` is given, return the page at that address instead. The result's `after` is the address of the next page.
-    Raises GitHubError.
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     address = url or f"{github.api_url}/repositories"
     response, listed = get_json(github, address, params=None if url else {"since": since}, expected=list)
@@ -152,9 +151,10 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return the public repositories with these node ids (at most 100) as one page.
+    """Return the public repositories with these node ids (at most 100). Others are left out.
 
-    Repositories that are gone or private are left out. Raises GitHubError.
+    Raises:
+        GitHubError: GitHub gave no usable answer.
     """
     answer = graphql.query(github, NODES_QUERY, {"ids": list(node_ids)[:PAGE_SIZE]})
     page = Page(points=answer.cost, seconds=answer.seconds, errors=answer.errors, is_whole=not answer.is_partial)

@@ -1,7 +1,6 @@
-"""A limiter of the request rate for services whose limit GitHub does not publish, such as git.
+"""Limits the request rate for services whose limit GitHub does not publish, for example git.
 
-The rate rises slowly while GitHub refuses nothing, and is halved when GitHub refuses a request (additive increase,
-multiplicative decrease). All workers share one rate: each reserves points in time (slots) for its requests.
+The rate rises slowly, and is halved when GitHub refuses a request (additive increase, multiplicative decrease).
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RateBounds:
-    """The initial request rate and the highest permitted request rate, both in requests per second."""
+    """The initial and the highest request rate, in requests per second."""
 
     start: float
     maximum: float
@@ -65,17 +64,16 @@ class RateBounds:
 class RequestRate:
     """The request rate of one credential for one service, which all workers share.
 
-    Times are seconds since the epoch by the clock of the shared storage. 0 means never. Requests are counted in periods
-    (windows) of WINDOW_SECONDS.
+    Times are in seconds since the epoch; 0 means never.
 
     Attributes:
         per_second: Requests per second that all workers together may send.
-        next_slot_at: The next point in time that is free for a request.
+        next_slot_at: The time of the next free slot for a request.
         asked: The number of requests sent since `window_began_at`.
-        window_began_at: The start of the current counting period.
+        window_began_at: The start of the current counting period of WINDOW_SECONDS.
         measured_per_second: Requests per second that were sent in the latest complete counting period.
-        refusals: How often GitHub has refused a request since this rate was first stored.
-        refused_at: The time at which a refusal last lowered the rate.
+        refusals: How often GitHub has refused a request.
+        refused_at: When a refusal last lowered the rate.
     """
 
     credential: str
@@ -99,11 +97,10 @@ class RateLedger(Protocol):
 
         Args:
             first: The rate to store if none is stored yet.
-            change: A function that returns the new rate. It is called with the stored rate and the time of the
-                storage's clock.
+            change: Returns the new rate, given the stored rate and the time of the storage's clock.
 
         Returns:
-            The rate before the change, the rate after the change, and the time of the storage's clock.
+            The rate before the change, the rate after it, and the time of the storage's clock.
 
         Raises:
             Exception: Any exception of the storage.
@@ -111,9 +108,7 @@ class RateLedger(Protocol):
 
 
 def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: RateBounds) -> RequestRate:
-    """Return the rate after a process has reserved `count` points in time (slots) for its requests.
-
-    The first slot is the later of `rate.next_slot_at` and `now`. Each further slot is `1 / per_second` seconds later.
+    """Return the rate after a process has reserved `count` time slots for its requests.
 
     Args:
         rate: The rate before the reservation.
@@ -128,18 +123,14 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 
 
 def first_slot(rate: RequestRate, now: float) -> float:
-    """Return the time at which the next request may be sent.
-
-    If the stored time is far in the future, return `now`, because the clock may have been set back.
-    """
+    """Return the time at which the next request may be sent."""
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
 
 def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
     """Return the lowered request rate after GitHub has refused a request.
 
-    The new rate is half of the rate at which requests were recently sent. The rate does not change if it was already
-    lowered less than HALVE_PAUSE_SECONDS ago.
+    The rate is lowered at most once in HALVE_PAUSE_SECONDS.
 
     Args:
         rate: The rate before the refusal.
@@ -156,11 +147,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate, kept between its lowest and its highest permitted value.
-
-    If a counting period has ended, start a new one. If the workers used nearly the whole rate in the ended period,
-    raise the rate.
-    """
+    """Return the rate within its bounds, raised after a period that used nearly all of it."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
@@ -173,11 +160,7 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
 
 
 class RateLimiter:
-    """Limits the request rate of one process. Threads can share it.
-
-    All workers share one rate through a storage. While the storage cannot be reached, the process keeps the rate that
-    it last read.
-    """
+    """Limits the request rate of one process. Threads can share it."""
 
     def __init__(
         self,
@@ -204,7 +187,7 @@ class RateLimiter:
         return self._rate.per_second
 
     def wait(self) -> bool:
-        """Wait until a request may be sent. Return whether it was necessary to wait.
+        """Wait until a request may be sent. Return whether there was a wait.
 
         Raises:
             RateLimited: No request may be sent within MAX_WAIT_SECONDS.
@@ -242,10 +225,7 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record that a response broke off.
-
-        Many broken responses lower the request rate, as a refusal by GitHub does.
-        """
+        """Record a response that broke off. Many of them halve the request rate."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

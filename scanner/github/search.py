@@ -1,8 +1,4 @@
-"""GitHub's code search. r8scan's own client sends the request, and PyGithub's classes parse the results.
-
-PyGithub itself sends no requests, because it ignores r8scan's quotas and list of allowed hosts.
-https://docs.github.com/rest/search/search#search-code
-"""
+"""GitHub's code search: https://docs.github.com/rest/search/search#search-code"""
 
 from __future__ import annotations
 
@@ -30,10 +26,7 @@ _API = pygithub.Github()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A file that matches a code search.
-
-    Its text may be hostile. A field is None if GitHub's answer has no valid value.
-    """
+    """A file that matches a code search. Its text may be hostile. An unknown field is None."""
 
     repository: str | None
     repository_id: int | None
@@ -47,7 +40,7 @@ class SearchResult:
 class SearchPage:
     """One page of results of a code search.
 
-    `total` is the number of all results according to GitHub. It may differ between the pages of one search.
+    `total` is the number of all results. GitHub may report a different number on each page.
     """
 
     results: tuple[SearchResult, ...]
@@ -56,7 +49,11 @@ class SearchPage:
 
 
 def search_code(github: GitHub, query: str, page: int) -> SearchPage:
-    """Return page `page` (from 1) of the search results, with the text around each match. Raises GitHubError."""
+    """Return page `page` (from 1) of the search results, with the text around each match.
+
+    Raises:
+        GitHubError: GitHub gave no usable answer.
+    """
     params: dict[str, str | int] = {"q": query, "per_page": PAGE_SIZE, "page": page}
     url = f"{github.api_url}/search/code"
     # Do not retry. The quota is only ten requests a minute, and the next poll requests the same page again.
@@ -69,10 +66,7 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
 
 
 def parse_result(item: Mapping[str, Any]) -> SearchResult:
-    """Return an item of GitHub's answer as a SearchResult. This function never raises.
-
-    A field that is missing or malformed in the item is None in the result.
-    """
+    """Return the SearchResult in an item of GitHub's answer. Missing or malformed fields become None."""
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
     # Set every attribute that the code below reads. PyGithub would otherwise request a missing one from a URL in

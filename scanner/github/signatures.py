@@ -1,4 +1,4 @@
-"""Verification of GitHub's signature of a secret scanning alert (ECDSA P-256 with SHA-256).
+"""Verifies GitHub's signatures of secret scanning alerts (ECDSA P-256 with SHA-256).
 
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
@@ -33,15 +33,15 @@ _log = logging.getLogger(__name__)
 
 
 class Forged(Exception):
-    """The request's body is not signed with GitHub's key. The message contains nothing that the client sent."""
+    """The request is not signed with GitHub's key."""
 
 
 class KeysUnavailable(Exception):
-    """GitHub's keys cannot be fetched at the moment, so the signature can be neither accepted nor rejected."""
+    """GitHub's keys cannot be fetched, so it is unknown whether the signature is valid."""
 
 
 def parse_keys(value: Mapping[str, object]) -> dict[str, str]:
-    """Return the keys in GitHub's answer, in PEM form, by identifier. Leave malformed entries out."""
+    """Return the keys in GitHub's answer, in PEM form, by identifier. Malformed entries are left out."""
     listed = value.get("public_keys")
     keys: dict[str, str] = {}
     for entry in listed[:MAX_KEYS] if isinstance(listed, list) else ():
@@ -85,10 +85,7 @@ def _in_background(work: Callable[[], None]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """GitHub's public keys in PEM form, by identifier.
-
-    `is_current` is True if the latest attempt to fetch the keys succeeded.
-    """
+    """GitHub's public keys. `is_current` is True if the last fetch succeeded."""
 
     keys: Mapping[str, str]
     kept_until: float = 0.0
@@ -96,11 +93,7 @@ class _Known:
 
 
 class PublicKeys:
-    """A cache of GitHub's public keys. Threads can share it.
-
-    The keys are fetched in the background when they are old or a key is unknown. An alert with a known key therefore
-    never waits.
-    """
+    """A cache of GitHub's public keys, which are fetched in the background. Threads can share it."""
 
     def __init__(
         self,
@@ -118,7 +111,7 @@ class PublicKeys:
         self._ended: threading.Event | None = None
 
     def check(self, key_id: str, signature: str, body: bytes) -> None:
-        """Raise an error unless GitHub signed the body. If the key is unknown, wait until the keys have been fetched.
+        """Raise an error unless GitHub signed the body. If the key is unknown, wait until the keys are fetched.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -130,11 +123,10 @@ class PublicKeys:
         self.check_prepared(key_id, signature, body)
 
     def prepare(self, key_id: str, signature: str) -> threading.Event | None:
-        """Check the signature headers of a request before its body is read. Never wait.
+        """Check the signature headers of a request before its body is read, without waiting.
 
         Returns:
-            None if the key is known. Otherwise an event that is set when the keys have been fetched. Call `check_key`
-            then, to find out whether GitHub has this key.
+            None if the key is known. Otherwise an event that is set after the keys are fetched; then call `check_key`.
 
         Raises:
             Forged: The request carries no signature.
@@ -164,9 +156,7 @@ class PublicKeys:
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
-        """Raise an error unless GitHub signed the body.
-
-        This uses only keys that were fetched before, so it never waits.
+        """Raise an error unless GitHub signed the body. Use only the keys that are already fetched.
 
         Raises:
             Forged: GitHub did not sign the body.
@@ -175,10 +165,7 @@ class PublicKeys:
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Fetch the keys in the background, unless they were fetched recently.
-
-        Return an event that is set when the fetch has ended.
-        """
+        """Fetch the keys in the background, and return an event that is set afterwards."""
         with self._lock:
             now = self._clock()
             last = self._ended
@@ -198,7 +185,7 @@ class PublicKeys:
         return ended
 
     def _wait_for(self, ended: threading.Event) -> None:
-        """Wait until the keys have been fetched, but at most WAIT_SECONDS.
+        """Wait until the keys have been fetched, at most WAIT_SECONDS.
 
         Raises:
             KeysUnavailable: MAX_WAITING other alerts are already waiting.

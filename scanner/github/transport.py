@@ -1,7 +1,4 @@
-"""The layers between the HTTP client and the network. They apply the list of allowed hosts, quotas and authorization.
-
-They also decompress response bodies, and raise an error if a body breaks off before its end.
-"""
+"""The layers between the HTTP client and the network: allowed hosts, quotas, authorization, decompression."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """The list of allowed origins (scheme, host and port). Requests and redirects to other origins raise Malformed."""
+    """Allows only requests to listed origins (scheme, host and port). Others raise Malformed."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -84,10 +81,7 @@ class GatedTransport(httpx.BaseTransport):
         return response
 
     def _follow(self, response: httpx.Response, host: str, is_retry: bool) -> None:
-        """Decompress the response's body while the caller reads it.
-
-        At the end of the body, record whether it was complete.
-        """
+        """Decompress the response's body as it is read, and record whether it was complete."""
         chunks: Iterator[bytes] = iter(response.stream)  # type: ignore[arg-type]  # a sync transport's stream is sync
         encoding = response.headers.get("content-encoding", "identity").strip().lower()
         if encoding in ("gzip", "x-gzip"):
@@ -109,10 +103,7 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the name of the quota that a request to `url` counts against, such as `core` for the REST API.
-
-        `git` and `files` are r8scan's own names, for requests outside the API.
-        """
+        """Return the quota for a request to `url`, for example "core" for the REST API."""
         if origin_of(url) == origin_of(self._api) and url.path.startswith(self._api.path.rstrip("/") + "/"):
             path = url.path[len(self._api.path.rstrip("/")) :]
             if path.startswith("/search/"):
@@ -124,10 +115,7 @@ class GatedTransport(httpx.BaseTransport):
 
 
 class _Body(httpx.SyncByteStream):
-    """A response body that calls a function once, when the body ends or fails.
-
-    Closing the body early counts as its end.
-    """
+    """A response body that calls a function once, when the body ends or fails."""
 
     def __init__(
         self,
@@ -162,12 +150,12 @@ class _Body(httpx.SyncByteStream):
 
 
 def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = time.monotonic) -> Iterator[bytes]:
-    """Yield the decompressed content of a gzip stream in slices.
+    """Yield the decompressed content of a gzip stream.
 
     Args:
         chunks: The compressed content.
         host: The host that sent the content, for error messages.
-        clock: A function that returns the time in seconds.
+        clock: Returns the time in seconds.
 
     Raises:
         Unavailable: The stream is damaged, breaks off, or yields no content for SILENT_SECONDS.
@@ -198,15 +186,12 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def _refused(host: str) -> bytes:
-    """Raise Unavailable, because the server compressed its response with a method that r8scan did not ask for."""
+    """Raise Unavailable, because the server used a compression that r8scan did not ask for."""
     raise Unavailable("damaged", f"{host} sent an encoding that was not asked for")
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return the first REFUSAL_BYTES of an error response's body.
-
-    Return fewer bytes if the body takes longer than REFUSAL_SECONDS.
-    """
+    """Return at most REFUSAL_BYTES of an error response's body, received within REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():
@@ -217,7 +202,7 @@ def beginning(response: httpx.Response, clock: Callable[[], float] = time.monoto
 
 
 def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Response:
-    """Return an error response with the beginning of its body. This text tells whether status 403 is a rate limit."""
+    """Return an error response with the beginning of its body."""
     try:
         start = beginning(response)
     except (httpx.HTTPError, Unavailable):
@@ -226,7 +211,7 @@ def _with_words(response: httpx.Response, request: httpx.Request) -> httpx.Respo
 
 
 def _with_content(response: httpx.Response, request: httpx.Request, content: bytes) -> httpx.Response:
-    """Return a response with this content as its body, and close the original body."""
+    """Return the response with this content as its body."""
     response.close()
     headers = {key: value for key, value in response.headers.items() if key not in _OF_THE_BODY}
     return httpx.Response(response.status_code, headers=headers, content=content, request=request)
@@ -236,10 +221,7 @@ _OF_THE_BODY = ("content-encoding", "content-length", "transfer-encoding")
 
 
 class Authorization(httpx.Auth):
-    """Adds an Authorization header to requests: Bearer for the API, Basic for git, none for other addresses.
-
-    httpx removes the header when a request is redirected to another host.
-    """
+    """Adds an Authorization header to requests: Bearer for the API, Basic for git, none for others."""
 
     requires_response_body = False
 

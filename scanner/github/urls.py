@@ -11,7 +11,7 @@ _REPOSITORY = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,98}[A-Za-z0-9_-])?/[A-Z
 
 
 def is_repository_name(name: str) -> bool:
-    """Return whether `name` is a valid `owner/name`, so that it may become part of a URL."""
+    """Return whether `name` is a valid "owner/name", which is safe in a URL."""
     return bool(_REPOSITORY.fullmatch(name)) and name.partition("/")[2] not in (".", "..")
 
 
@@ -25,7 +25,7 @@ def git_url(web_url: str, repository: str) -> str:
 
 
 def blob_url(web_url: str, repository: str, commit: str, path: str, line: int = 0) -> str:
-    """Return the permalink of a file at a commit. Unless `line` is 0, the link leads to this line of the file."""
+    """Return the permalink of a file at a commit, or of a line in the file. Line 0 stands for the whole file."""
     return at_line(f"{web_url}/{_checked(repository)}/blob/{quote(commit, safe='')}/{_quoted(path)}", line)
 
 
@@ -40,7 +40,7 @@ def commit_url(web_url: str, repository: str, commit: str) -> str:
 
 
 def tag_url(web_url: str, repository: str, tag: str) -> str:
-    """Return the address of a tag's page on GitHub."""
+    """Return the address of a tag's page."""
     return f"{web_url}/{_checked(repository)}/releases/tag/{_quoted(tag)}"
 
 

@@ -1,4 +1,4 @@
-"""Confined processes that open hostile contents, and a pool of these processes for the threads of a service."""
+"""Runs confined processes that open hostile contents."""
 
 from scanner.isolation.reader_pool import ReaderPool, ReadersUnavailable, shared_pool
 

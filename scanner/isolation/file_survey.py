@@ -1,9 +1,4 @@
-"""Confined processes that find out which files of a folder certainly contain no token.
-
-The caller reads all other files. In a folder of 100,000 small files, opening a file costs more time than searching it,
-so several processes open and search the files. These processes can read files, but not write files, use a network or
-look into other processes.
-"""
+"""Confined processes that find files without any token, so that the scan need not read them again."""
 
 from __future__ import annotations
 
@@ -48,10 +43,7 @@ _Child = subprocess.Popen[bytes]
 
 
 class Survey:
-    """The processes that examine the small files of one scan. Each process is started when it is first needed.
-
-    Use `running` to create a `Survey`.
-    """
+    """The processes that examine the small files of one scan. Use `running` to create it."""
 
     def __init__(self, size: int, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
@@ -63,12 +55,9 @@ class Survey:
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
         """Find out which of the files certainly contain no token.
 
-        Files that are large or could not be read completely do not count as free of tokens. The same is true for all
-        files of a process that fails.
-
         Returns:
-            For each path, whether the file certainly contains no token. In addition, the total size of the files
-            without a token, in bytes.
+            For each path, whether the file certainly contains no token (False if it was not read completely). In
+            addition, the total size of the files without a token, in bytes.
         """
         parts = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
         answers = list(self._pool.map(self._ask, parts))
@@ -109,9 +98,9 @@ class Survey:
 
 @contextmanager
 def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
-    """Yield a `Survey` with at most `size` processes. The processes are ended when the `with` block ends.
+    """Yield a `Survey` with at most `size` processes, which end with the `with` block.
 
-    The threads of the pool must live until the block ends, because a process ends with the thread that started it.
+    The threads of the pool must live until the block ends.
     """
     survey = Survey(size, pool)
     try:
@@ -124,11 +113,11 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
     """Ask a process which of the files certainly contain no token.
 
     Returns:
-        For each path, whether the file certainly contains no token. In addition, the total size of the files without a
-        token, in bytes.
+        For each path, whether the file certainly contains no token. In addition, the total size of these files in
+        bytes.
 
     Raises:
-        OSError: The process has ended, or its answer has another form.
+        OSError: The process has ended, or its answer is malformed.
     """
     assert child.stdin is not None  # noqa: S101 - it was asked for
     assert child.stdout is not None  # noqa: S101 - it was asked for
@@ -143,9 +132,7 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
 
 
 def main(formats: str) -> None:
-    """Read paths of files from standard input until the input ends.
-
-    For each file, write whether the file certainly has no token.
+    """Read paths of files from standard input. For each file, write whether it certainly has no token.
 
     Args:
         formats: The token formats, as text that `parse_formats` can read.
@@ -169,12 +156,7 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 def _clean_bytes(path: bytes, buffer: bytearray) -> int | None:
-    """Return the size of the file in bytes if the file certainly has no token, otherwise None.
-
-    Args:
-        path: The path of the file.
-        buffer: Memory into which the file is read.
-    """
+    """Return the file's size in bytes if it certainly has no token, otherwise None."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
             return None

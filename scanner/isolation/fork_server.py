@@ -1,8 +1,6 @@
-"""The fork server: a process that has loaded every decoder and forks confined processes on request.
+"""The fork server: a process with all decoders loaded, which forks confined processes on request.
 
-A fork takes only milliseconds, so a killed process is quickly replaced. The fork server itself reads no hostile content
-and has no secrets in its environment. When the service process closes the control socket, the fork server kills all
-confined processes and ends.
+It reads no hostile content, and ends together with the service process.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ REAP_SECONDS = 2.0
 
 
 def main(descriptor: int, formats: str) -> None:
-    """Execute commands from the socket `descriptor` until the socket's other end is closed.
+    """Execute commands from the socket `descriptor` until its other end is closed.
 
     Args:
         descriptor: The file descriptor of the socket.
@@ -73,10 +71,7 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Execute one command that the service process has sent.
-
-        Return False if the service process has closed the socket for commands.
-        """
+        """Execute one command of the service process. Return False if there are no more."""
         message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
         if len(message) < COMMAND.size:
             return False

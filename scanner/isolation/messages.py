@@ -1,7 +1,6 @@
-"""The messages between the service and a confined process that opens documents. Each request has one answer.
+"""The messages between the service and a confined process that opens documents.
 
-A hostile document may take over the process, so the size of an answer is limited and each field is checked. Messages
-about git packs are in `pack_messages`.
+A hostile document may take over the process, so each answer is checked.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Request(NamedTuple):
     """A request to find the tokens in a document.
 
     Attributes:
-        name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
+        name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
     """
@@ -46,7 +45,7 @@ class Request(NamedTuple):
 
 
 class BadAnswer(Exception):
-    """The answer of a confined process is invalid. The process has failed, or a hostile document has taken it over."""
+    """The answer of a confined process is invalid."""
 
 
 def send_request(connection: socket.socket, content: bytes, name: str, seconds: float, expanded_bytes: int) -> None:
@@ -55,13 +54,13 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
     Args:
         connection: The socket to the process.
         content: The document.
-        name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
+        name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
 
     Raises:
-        OSError: the process has ended.
-        ValueError: the content is too large.
+        OSError: The process has ended.
+        ValueError: The content is too large.
     """
     if len(content) > MAX_CONTENT_BYTES:
         raise ValueError("the content is too large for a reader")
@@ -71,7 +70,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive a request to read a document, except its first byte, which the caller has already received.
+    """Receive a request to read a document, except its first byte, which the caller has received.
 
     Return None if the service process has closed the socket.
     """
@@ -152,10 +151,10 @@ def _parsed(value: Any) -> tuple[DeepReading, bool]:
 
 
 def reasons_from_json(value: Any) -> Counter[str]:
-    """Return how many parts of the content were not read, for each reason, from a message of a confined process.
+    """Return how many parts of the content were not read, by reason, from a confined process's message.
 
     Raises:
-        ValueError, TypeError, AttributeError: The message has another form.
+        ValueError, TypeError, AttributeError: The message is malformed.
     """
     unread = Counter[str]()
     for reason, count in list(value.items())[:MAX_REASONS]:

@@ -1,9 +1,4 @@
-"""The messages between the service and a confined process that scans a git pack.
-
-The confined process sends up to three kinds of messages. The first are objects that took too long to read and that
-another process has to read. The second are tokens that exceed the limits on the number of tokens. The last message is
-the result of the scan.
-"""
+"""The messages between the service and a confined process that scans a git pack."""
 
 from __future__ import annotations
 
@@ -67,7 +62,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
     """Send a git pack to a confined process to be scanned.
 
     Raises:
-        OSError: the process has ended.
+        OSError: The process has ended.
     """
     options = json.dumps({**asdict(request), "limits": asdict(request.limits)}).encode("ascii")
     connection.sendall(PACK + _SIZES.pack(len(content), len(options)) + options)
@@ -75,7 +70,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive a request to scan a git pack, except its first byte, which the caller has already received.
+    """Receive a request to scan a git pack, except its first byte, which the caller has received.
 
     Return None if the service process has closed the socket.
     """
@@ -93,7 +88,7 @@ def receive_pack(connection: socket.socket) -> PackToScan | None:
 
 
 def send_deferred(connection: socket.socket, item: DeferredObject) -> None:
-    """Send an object of a git pack back to the service process, so that another process reads it."""
+    """Send an object of a git pack to the service process, so that another process reads it."""
     head = json.dumps([item.oid, item.type]).encode("ascii")
     connection.sendall(_FRAME.pack(_DEFERRED, len(item.content), len(head)) + head)
     connection.sendall(item.content)
@@ -209,7 +204,7 @@ def _hit(value: Any) -> PackHit[Finding]:
 
 
 def _location(value: Any) -> tuple[str, Location]:
-    """Return an object id and the object's location from the JSON list that a confined process has sent."""
+    """Return an object's id and location from a confined process's JSON list."""
     oid, path, commit, seconds = value
     at = None if seconds is None else datetime.fromtimestamp(int(seconds), UTC)
     # A path whose beginning was cut off begins with a mark, so allow two characters more than MAX_PATH.

@@ -27,10 +27,7 @@ A process does not give memory back, and a new one takes only a few milliseconds
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:
-    """Confine this process, then answer requests.
-
-    Stop when the socket is closed, or when this process has reached a limit of time or memory.
-    """
+    """Confine this process, then answer requests until the socket is closed or a limit is reached."""
     confine(MEMORY_BYTES)
     while kind := messages.receive(connection, 1):
         goes_on = _scan_pack(connection, limits) if kind == pack_messages.PACK else _read_one(connection, limits)
@@ -88,7 +85,7 @@ def _has_to_retire(seconds: float, unread: Mapping[str, int]) -> bool:
 
 
 def run(connection: socket.socket, limits: Limits) -> int:
-    """Answer requests, and return the exit status of the process. Never raises an exception."""
+    """Answer requests, and return the exit status of the process. Never raise an exception."""
     with contextlib.suppress(OSError, MemoryError):
         serve(connection, limits)
     return 0

@@ -1,8 +1,4 @@
-"""The pool of confined processes that open documents for one service process.
-
-The pool sends documents to the processes, receives the tokens found, and kills processes that take too long. A document
-that exceeds its deadline is counted as unread.
-"""
+"""The pool of confined processes that open documents for one service process."""
 
 from __future__ import annotations
 
@@ -89,7 +85,7 @@ class _Reader:
 
 
 class _Failure(NamedTuple):
-    """The reason why a confined process gave no answer, and the processor seconds to record for the document."""
+    """Why a confined process gave no answer, and the processor seconds that the document cost."""
 
     reason: str
     seconds: float
@@ -97,9 +93,6 @@ class _Failure(NamedTuple):
 
 class ReaderPool:
     """A pool of confined processes that the threads of one service process share.
-
-    A process is started when it is first needed. A child process that is forked from the service process gets an empty
-    pool.
 
     Args:
         size: The number of documents and packs that can be read at the same time. Further callers wait.
@@ -128,11 +121,11 @@ class ReaderPool:
         expanded_bytes: int | None = None,
         patience: float | None = None,
     ) -> DeepReading:
-        """Return every token in the document and in the files inside it, read by a confined process.
+        """Let a confined process find every token in the document and in the files inside it.
 
         Args:
             content: The document. It may be hostile.
-            name: The name of the document. The path of each finding, such as `a.zip!/b.txt`, begins with this name.
+            name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
             seconds: Processor seconds that may be spent. Default and maximum: `limits.seconds`.
             expanded_bytes: Bytes that may be decompressed and decoded. Default and maximum: `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
@@ -161,7 +154,7 @@ class ReaderPool:
         return reading
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the tokens in the objects of a git pack, scanned by a confined process.
+        """Let a confined process find the tokens in the objects of a git pack.
 
         Raises:
             ReadersUnavailable: No confined process can be started.
@@ -184,7 +177,7 @@ class ReaderPool:
         return PackAnswer(PackScan(), (), done.seconds, done.reason)
 
     def prepare(self) -> None:
-        """Start a confined process in the background, so that the first document need not wait for its start."""
+        """Start a confined process in the background, so that the first document need not wait."""
 
         def start() -> None:
             with contextlib.suppress(ReadersUnavailable):  # reading the first document will report this
@@ -193,7 +186,7 @@ class ReaderPool:
         threading.Thread(target=start, name="reader-start", daemon=True).start()
 
     def start_anew(self) -> None:
-        """Forget all confined processes without ending them. A child process that was just forked calls this."""
+        """Forget the confined processes of the parent process. Call this in a child process after a fork."""
         idle, server = self._idle, self._server
         self._reset()
         for reader in idle:
@@ -202,7 +195,7 @@ class ReaderPool:
             server.abandon()
 
     def close(self) -> None:
-        """End every process of the pool. Documents that are being read now count as unread."""
+        """End every process of the pool. Documents that are still being read count as unread."""
         with self._lock:
             server, self._server = self._server, None
             idle, self._idle = self._idle, []
@@ -225,12 +218,10 @@ class ReaderPool:
     def _converse(
         self, converse: Callable[[_Reader, Callable[[], None]], tuple[T, bool]], seconds: float
     ) -> T | _Failure:
-        """Let a confined process handle one request, and kill the process if it takes too long.
+        """Let a confined process handle one request, and kill it if it takes too long.
 
         Args:
-            converse: A function that sends the request and receives the answer. It is called with the process and a
-                function `wait`, and must call `wait` before it receives anything. It returns the answer, and whether
-                the process ends after this answer.
+            converse: Sends the request and receives the answer. Returns the answer, and whether the process then ends.
             seconds: Processor seconds that the work may take.
 
         Returns:
@@ -326,7 +317,7 @@ class _ForkServer:
         """Start a confined process and return it.
 
         Raises:
-            OSError: the fork server has ended.
+            OSError: The fork server has ended.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
@@ -354,10 +345,7 @@ class _ForkServer:
             self._control.send(fork_server.COMMAND.pack(command, process))
 
     def abandon(self) -> None:
-        """Close this process's connection to the fork server of the parent process.
-
-        The fork server continues to run.
-        """
+        """Close this process's connection to the parent's fork server, which continues to run."""
         self._control.close()
         self._process.returncode = 0
 
@@ -410,7 +398,7 @@ def _start_anew(pool: ReaderPool | None) -> None:
 
 @functools.cache
 def shared_pool() -> ReaderPool:
-    """Return the pool that all callers in this process share. The pool is closed when the process exits."""
+    """Return the pool that all callers in this process share. It is closed when the process exits."""
     pool = ReaderPool()
     atexit.register(pool.close)
     return pool

@@ -1,1 +1,1 @@
-"""The response to leaks: looks tokens up, disables them, records incidents and queues notifications."""
+"""The response to leaks: looks up and disables tokens, records incidents, and queues notifications."""

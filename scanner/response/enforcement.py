@@ -1,7 +1,4 @@
-"""Disables tokens that the token store has confirmed, unless the operator's policy exempts them.
-
-For a remote token store, this module only plans which tokens to disable. They are disabled after the transaction.
-"""
+"""Disables tokens that the token store has confirmed, unless the operator's policy exempts them."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from scanner.tokens.protocol import TokenRecord
 
 
 def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy) -> list[TakenAction]:
-    """Disable each token, unless it is disabled already, protected, or the policy says only to observe.
+    """Disable each token, unless it is disabled, protected, or the policy says only to observe.
 
     Args:
         session: The transaction that also records the incidents.

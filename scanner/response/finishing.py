@@ -1,8 +1,6 @@
 """Disables tokens in an external token store: claims incidents, calls the store and records the results.
 
-Incidents are processed in groups: one call looks the tokens up, several threads disable them, and one transaction
-records the results. Each call that disables a token has the incident's id as its idempotency key. When r8scan repeats
-the call after a crash, the store's answer therefore shows that r8scan itself disabled the token.
+Each call that disables a token has the incident's id as its idempotency key, so it can be repeated after a crash.
 """
 
 from __future__ import annotations
@@ -60,8 +58,7 @@ class _ClaimedIncident:
 class _CallResult:
     """A claimed incident and the external token store's answers about its token.
 
-    `record` is the token as the look-up returned it, or None if the look-up did not return it. `disabled` is the result
-    of disabling the token, or None if there is no result.
+    `record` is the result of the look-up, and `disabled` the result of disabling. Each is None if there is no result.
     """
 
     lease: Lease
@@ -71,42 +68,32 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Return whether the token store says that it no longer knows the token.
-
-        The answer may be wrong if it comes from an outdated replica of the store.
-        """
+        """Return whether the store denies knowing the token, which may be a replica's outdated answer."""
         return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
     def doubtful_answers(self) -> int:
-        """Return how often the token store has said so far that it does not know this token."""
+        """Return how often the token store has denied knowing this token."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
     def is_final(self) -> bool:
-        """Return whether the token store's answer can be recorded as final.
-
-        If the store says that it does not know the token, this is final only after `MAX_DOUBTFUL_ANSWERS` such answers.
-        """
+        """Return whether the token store's answer can be recorded as final."""
         return self.disabled is not None and (not self.is_doubtful or self.doubtful_answers >= MAX_DOUBTFUL_ANSWERS)
 
 
 def finish_due(database: Database, policy: Policy, store: RemoteStore) -> Response:
-    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`.
-
-    Return what was done about these tokens.
-    """
+    """Disable the tokens of incidents that a crash or an outage left in the state `disabling`."""
     with database.read() as session:
         ids = leases.due_keys(session, Incident, Incident.action == Decision.DISABLING, limit=MAX_DUE_INCIDENTS)
     return finish(database, policy, store, ids)
 
 
 def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collection[uuid.UUID]) -> Response:
-    """Disable the tokens of these incidents, whose state is `disabling`. Record and return what was done.
+    """Disable the tokens of these incidents, whose state is `disabling`.
 
-    Skip incidents that another worker has claimed. Process the first incident alone, so that only one call is wasted if
-    the token store is unavailable. After `FINISH_SECONDS`, leave the remaining incidents to a task that runs every two
-    seconds.
+    Skip incidents that another worker has claimed. After `FINISH_SECONDS`, leave the remaining incidents to a later
+    call of `finish_due`.
     """
     total = Response()
     ordered = list(ids)
@@ -126,9 +113,7 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
 def _finish_group(
     database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
 ) -> Response:
-    """Claim one group of incidents, and disable their tokens. Record and return what was done.
-
-    If the call for one token fails, the other tokens are still disabled.
+    """Claim one group of incidents, disable their tokens, and record what was done.
 
     Raises:
         StoreUnavailable: The token store could not be reached for any of the tokens. All incidents are due again later.
@@ -153,9 +138,7 @@ def _finish_group(
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """Look the tokens up in the token store with one call. If this call fails, look up each token with its own call.
-
-    The call for all tokens may fail because of a single token.
+    """Look the tokens up with one call, or with one call each if that call fails.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
@@ -187,10 +170,7 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
 
 
 def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedIncident]:
-    """Claim the due incidents, set the time of their next attempt, and return them in the order of digests.
-
-    If this worker dies, another worker can claim the incidents after this claim has expired.
-    """
+    """Claim the due incidents until their next attempt. Return them in the order of digests."""
     with database.write() as session:
         held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
         by_delay: dict[float, list[Lease]] = defaultdict(list)
@@ -204,10 +184,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Give up the claims on these incidents. They are tried again at the time of their next attempt.
-
-    For each token that the store did not know, also record how often this has happened.
-    """
+    """Give up the claims on these incidents, and count the store's doubtful answers."""
     if not results:
         return
     with database.write() as session:
@@ -227,9 +204,7 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Disable the incidents' tokens in the token store, in several threads.
-
-    Return the store's answer for each incident.
+    """Disable the incidents' tokens in the token store, in several threads. Return the answers.
 
     Raises:
         StoreUnavailable: No call succeeded.
@@ -260,10 +235,7 @@ def _disable_all(
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
-    """Disable the incident's token, unless the policy now says only to observe or the token is now protected.
-
-    Return the result, or None if the token could not be looked up.
-    """
+    """Disable the incident's token if this is still wanted. Return None if the look-up failed."""
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
@@ -282,10 +254,7 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
 
 
 def _record_from_incident(incident: Incident) -> TokenRecord:
-    """Return a record of a token that is no longer in the token store, built from the data in its incident.
-
-    The record has no recipients, so only the operator is notified.
-    """
+    """Return a record, without recipients, of a token that is no longer in the token store."""
     return TokenRecord(
         id=incident.token_id,
         digest=incident.digest,
@@ -303,10 +272,7 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record in one transaction which tokens were disabled. Return what was done about all these tokens.
-
-    If the transaction fails, record each result in its own transaction.
-    """
+    """Record the results in one transaction, or each in its own if that transaction fails."""
     try:
         return _complete(database, policy, results)
     except Exception as err:
@@ -321,10 +287,7 @@ def _complete_all(database: Database, policy: Policy, results: Sequence[_CallRes
 
 
 def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record which tokens were disabled and queue the notifications, in one transaction.
-
-    Return what was done about all these tokens.
-    """
+    """Record which tokens were disabled and queue the notifications, in one transaction."""
     response = Response()
     if not results:
         return response
@@ -357,10 +320,7 @@ def _complete(database: Database, policy: Policy, results: Sequence[_CallResult]
 
 
 def _record_result(session: Session, lease: Lease, disabled: Disabled) -> Incident:
-    """Record the result of disabling a token: in its incident, in the audit, and in its reports with state `disabling`.
-
-    Return the incident.
-    """
+    """Record the result of disabling a token in its incident, its reports and the audit."""
     incident = session.execute(
         select(Incident).where(Incident.id == lease.key).execution_options(populate_existing=True)
     ).scalar_one()

@@ -1,7 +1,4 @@
-"""Stores incidents, and the public places where their tokens were found.
-
-All functions work on batches of up to hundreds of rows.
-"""
+"""Stores incidents, and the public places where their tokens were found."""
 
 from __future__ import annotations
 
@@ -49,10 +46,7 @@ class IncidentPlaces:
 
 
 def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Incident]:
-    """Lock and return the open incidents of tokens, by digest.
-
-    Every transaction locks incidents in the order of digests, so that two transactions do not deadlock.
-    """
+    """Lock and return the open incidents of tokens, by digest."""
     statement = (
         select(Incident)
         .where(Incident.digest.in_(digests), Incident.state == IncidentState.OPEN)
@@ -64,7 +58,7 @@ def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Inci
 
 
 def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> Incident:
-    """Return a new incident of the token. It has no decision yet and is not added to a session."""
+    """Return a new incident of the token, without a decision. It is not added to a session."""
     return Incident(
         id=uuid.uuid4(),
         digest=token.digest,
@@ -83,18 +77,15 @@ def new_incident(token: TokenRecord, hint: str, cause: Cause, now: datetime) -> 
 
 
 def done(cause: Cause, what: str) -> str:
-    """Return the name under which the audit and the security log record an action.
+    """Return the name of an action in the audit and in the security log.
 
-    Actions on canaries (test tokens of r8scan) have different names, so that counts of tokens leave them out.
+    Actions on canaries (r8scan's own test tokens) have different names.
     """
     return f"{'canary' if cause == Cause.CANARY else 'token'}_{what}"
 
 
 def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
-    """Close incidents whose token was enabled again.
-
-    If such a token is found again, r8scan opens a new incident and notifies the token's owner.
-    """
+    """Close incidents whose token was enabled again."""
     if not reenabled:
         return
     for incident in reenabled:
@@ -113,8 +104,7 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
         source: The source that found the candidates.
 
     Returns:
-        For each digest of `found`, the new places by the key that identifies them. The dict of a token without a new
-        place is empty.
+        For each digest of `found`, a dict of its new places by `place_key`. It is empty if there is no new place.
     """
     places: dict[str, dict[str, dict[str, Any]]] = {}
     for digest, candidates in found.items():
@@ -134,9 +124,9 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
 
 
 def add_places(session: Session, found: Sequence[IncidentPlaces], now: datetime) -> int:
-    """Record new public places of tokens in their incidents, at most `MAX_EXPOSURES_PER_INCIDENT` in each.
+    """Record new public places in the tokens' incidents, at most `MAX_EXPOSURES_PER_INCIDENT` in each.
 
-    The caller must have flushed the incidents. An audit entry records how many places were left out.
+    The caller must have flushed the incidents.
 
     Returns:
         The number of added places.

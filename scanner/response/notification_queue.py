@@ -1,4 +1,4 @@
-"""Queues notifications (rows of the outbox) for owners, for the operator and for API gateways."""
+"""Queues notifications for owners, for the operator and for API gateways."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from scanner.response.policy import Policy
 def queue_notifications(session: Session, decided: Sequence[TokenIncident], policy: Policy) -> None:
     """Queue the notifications about the incidents, in the transaction that decided on them.
 
-    Canaries (test tokens of r8scan) cause no notification. Mails are queued in the order of accounts, so that two
-    transactions do not deadlock.
+    Canaries (r8scan's own test tokens) cause no notification.
     """
     decided = [one for one in decided if one.incident.cause != Cause.CANARY]
     disabled = [_disabled_token(one.incident) for one in decided if one.incident.action == Decision.DISABLED]

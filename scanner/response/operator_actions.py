@@ -28,7 +28,7 @@ MAILED_ACTIONS = (Decision.DISABLED, Decision.ALREADY_DISABLED)
 
 
 class NotPossible(Exception):
-    """Raised if the action is not possible in the present state. The message is one line that says why."""
+    """Raised if the action is not possible in the present state. The message is one line."""
 
 
 def cleaned(reason: str) -> str:
@@ -46,8 +46,7 @@ def cleaned(reason: str) -> str:
 def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: str) -> bool:
     """Disable a token of the SQL token store and announce this to API gateways. The owner receives no mail.
 
-    Returns:
-        False if the token was already disabled.
+    Return False if the token was already disabled.
     """
     at = sql.disable(session, token.digest, "operator")
     if at is None:
@@ -58,12 +57,9 @@ def disable_token(session: Session, token: TokenRecord, policy: Policy, *, who: 
 
 
 def enable_token(session: Session, digest: str, *, who: str, reason: str) -> bool:
-    """Enable a disabled token of the SQL token store again.
+    """Enable a disabled token of the SQL token store. Return False if the token was not disabled.
 
-    r8scan disables the token again if it is reported, or found in a public place that is not recorded yet.
-
-    Returns:
-        False if the token was not disabled.
+    r8scan disables the token again if it is reported, or found in a new public place.
 
     Raises:
         NotPossible: The reason is empty.
@@ -102,7 +98,7 @@ def annotate(session: Session, incident: Incident, *, who: str, text: str) -> No
 
 
 def assign(session: Session, incident: Incident, *, who: str, to: str) -> None:
-    """Record which person handles the incident. An empty name means that nobody handles it.
+    """Record which person handles the incident. "" means nobody.
 
     Raises:
         NotPossible: The name is too long or not printable, or the person is already assigned.
@@ -158,7 +154,7 @@ def reopen(session: Session, incident: Incident, *, who: str, reason: str) -> No
 def resend(
     session: Session, incident: Incident, token: TokenRecord, *, domain: str, who: str, reason: str
 ) -> list[uuid.UUID]:
-    """Queue the incident's mail again, for the recipients that the token store returns now.
+    """Queue the incident's mail again, for the recipients that the token store now returns.
 
     Returns:
         The ids of the new notifications.
@@ -209,7 +205,7 @@ def resend(
 
 
 def _audit(session: Session, what: str, digest: str, *, who: str, reason: str = "") -> None:
-    """Add an audit entry about a token. The timeline of the token's newest incident shows the entry too."""
+    """Add an audit entry about a token, and show it in its newest incident's timeline."""
     incident_id = session.execute(
         select(Incident.id).where(Incident.digest == digest).order_by(Incident.detected_at.desc()).limit(1)
     ).scalar_one_or_none()

@@ -1,4 +1,4 @@
-"""Operator actions on messages that could not be sent. For mails to owners, see `operator_actions.resend`."""
+"""Operator actions on messages that could not be sent, except mails to owners."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from scanner.response.operator_actions import NotPossible
 
 def retry(session: Session, message: Notification, *, who: str) -> None:
     """Queue a failed message to a gateway or to the operator again. It is retried for another three days.
-
-    A message to a gateway keeps its content and its id, so that a gateway that has already received it can ignore it.
-    The data for a mail to the operator are collected again, because the incidents may have changed.
 
     Raises:
         NotPossible: The message did not fail, is a mail to an owner, or has no recipient, or a newer message to the

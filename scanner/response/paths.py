@@ -1,4 +1,4 @@
-"""The two implementations of the response to found tokens: for the SQL token store and for a remote token store."""
+"""The response to found tokens, implemented for the SQL token store and for a remote token store."""
 
 from __future__ import annotations
 
@@ -22,32 +22,23 @@ class ResponsePath(Protocol):
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
     ) -> Response:
-        """Look the token candidates up in the token store, and disable the real tokens.
-
-        Record and return what was done.
-        """
+        """Look the token candidates up in the token store, disable the real tokens, and record what was done."""
 
     def look_up_again(self, database: Database, *, policy: Policy, limit: int) -> LookedUp:
-        """Look up again at most `limit` of the stored token candidates that the token store did not know.
+        """Look up again at most `limit` of the candidates that the token store did not know.
 
-        Disable the tokens that the store knows now. Return the number of looked-up candidates and what was done.
+        Disable the tokens that the store knows now.
         """
 
     def finish(self, database: Database, ids: Collection[uuid.UUID], *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that were just recorded with the state `disabling`. Return what was done."""
+        """Disable the tokens of incidents that were just recorded with the state `disabling`."""
 
     def finish_due(self, database: Database, *, policy: Policy) -> Response:
-        """Disable the tokens of incidents that a crash or an outage left in the state `disabling`.
-
-        Return what was done.
-        """
+        """Disable the tokens of incidents that a crash or an outage left in the state `disabling`."""
 
 
 class TransactionalPath:
-    """The response to found tokens with the SQL token store.
-
-    Tokens are disabled in the transaction that records the incident.
-    """
+    """The response with the SQL token store, in a single transaction."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
@@ -68,10 +59,7 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """The response to found tokens with a remote token store.
-
-    The store is called before and after the database transaction.
-    """
+    """The response with a remote token store, which is called before and after the transaction."""
 
     access: RemoteAccess
 

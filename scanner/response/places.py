@@ -20,10 +20,9 @@ MAX_TEXT_LENGTH = 4096
 
 
 def place_key(place: Place) -> str:
-    """Return 64 hex digits that identify a place where a token was found. The same place always has the same key.
+    """Return 64 hex digits that identify a place where a token was found.
 
-    * A file or a wiki page is identified by its repository and path. So a token that stays in a file for a hundred
-      commits counts once.
+    * A file or a wiki page is identified by its repository and path, whatever the commit.
     * A commit or a tag is identified by its repository and its id.
     * The name of a branch or tag is identified by its repository and this name.
     * A repository's description is identified by its repository.
@@ -44,7 +43,7 @@ def place_key(place: Place) -> str:
 
 
 def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
-    """Return the values of the columns in `PlaceColumns` that describe where the token candidate was found."""
+    """Return the values of the columns in `PlaceColumns` for the place of the token candidate."""
     place = candidate.place
     return {
         "kind": place.kind,
@@ -66,7 +65,7 @@ def columns_of(candidate: Candidate, source: str) -> dict[str, Any]:
 
 
 def candidate_of(row: PlaceColumns, digest: str, hint: str) -> Candidate:
-    """Return the token candidate that the database row describes. This is the inverse of `columns_of`."""
+    """Return the token candidate in the database row. This is the inverse of `columns_of`."""
     place = Place(
         kind=row.kind,  # type: ignore[arg-type]  # only columns_of writes it
         url=row.url,
@@ -102,7 +101,7 @@ def candidate_from_json(value: Mapping[str, Any]) -> Candidate:
 
 
 def _object_id(value: str | None) -> str | None:
-    """Return the value if it is a git object id, otherwise None. The value is untrusted."""
+    """Return the value if it is a git object id, otherwise None."""
     return value if value is not None and _OBJECT_ID.fullmatch(value) else None
 
 

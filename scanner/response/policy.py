@@ -14,12 +14,11 @@ class Policy:
 
     Attributes:
         enforce: whether to disable tokens or only to notify the operator.
-        operator_email: the operator's address, if there is one.
+        operator_email: the operator's address, or None.
         mail_window: the seconds for which a mail waits in order to collect further incidents.
         mail_domain: the domain of Message-IDs.
-        access: the object that looks up and disables tokens; see `access_to`.
-        mail_already_disabled: whether an owner also gets a mail about a public token that was disabled before r8scan
-            found it.
+        access: looks up and disables tokens; see `access_to`.
+        mail_already_disabled: whether an owner also gets a mail if the token was disabled before r8scan found it.
         announce: the channels over which disabled tokens are announced to API gateways.
     """
 

@@ -1,8 +1,7 @@
-"""The response to found tokens with a remote token store, whose calls cannot be part of a database transaction.
+"""The response to found tokens with a remote token store.
 
-The incident is recorded as `disabling` before the store is called, and completed afterwards. If a crash or an outage
-interrupts this, the call is repeated. The incident's id is the idempotency key of the call. So r8scan recognizes that
-an earlier call has disabled the token, even if the answer to that call was lost.
+Each incident is recorded as `disabling` before the store is called, and completed afterwards. A call that a crash
+interrupts is repeated with the incident's id as its idempotency key.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ def respond_remotely(
 ) -> Response:
     """Look token candidates up in the remote token store, record incidents, and disable the real tokens.
 
-    Candidates that could not be looked up are stored and looked up later. Return what was done.
+    Candidates that cannot be looked up now are stored and looked up later.
     """
     found = access.ask(lambda: {candidate.digest for candidate in candidates})
     likely, crowd = split_crowd(candidates)
@@ -64,8 +63,7 @@ def look_up_again_remotely(
 ) -> LookedUp:
     """Look up again at most `limit` of the stored token candidates that are due.
 
-    Disable the tokens that the store knows now. If a candidate could not be looked up, it is due again after
-    `ASK_AGAIN_SECONDS`.
+    Disable the tokens that the store knows now. Failed look-ups are due again after `ASK_AGAIN_SECONDS`.
     """
     with database.read() as session:
         due = sightings.due(session, limit=limit)
@@ -97,12 +95,7 @@ def _commit(
     cause: Cause,
     found: LookUp,
 ) -> Response:
-    """Record the response to the token candidates, in one transaction for each batch.
-
-    `found` is the token store's answer about the candidates. r8scan cannot lock the rows of a remote token store, so
-    two transactions may try to open an incident of the same token. The second transaction then fails. It is repeated,
-    and uses the incident of the first one.
-    """
+    """Record the response to the token candidates. `found` is the token store's answer."""
     total = Response()
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)
     for start in range(0, len(ordered), MAX_CANDIDATES_PER_TRANSACTION):

@@ -33,10 +33,10 @@ FLAGS_WINDOW_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A recorded report that is not decided yet. It contains no raw token.
+    """A recorded report that is not decided yet.
 
     `wanted` says whether to disable the token or only to notify the operator. `place` is where the token was found in
-    public, if the reporter said so.
+    public, or None.
     """
 
     id: int
@@ -60,13 +60,13 @@ class ReportOutcome:
 
 @dataclass(slots=True)
 class _Batch:
-    """The data that all decisions of one call of `respond_to_reports` share, and the rows to write at its end.
+    """The data that all decisions of one call of `respond_to_reports` share.
 
     Attributes:
         session: the transaction.
         now: the time of the transaction.
         open_incidents: the locked open incidents, by digest.
-        canaries: the digests of the reported tokens that are canaries (test tokens).
+        canaries: the digests of r8scan's own test tokens.
         entries: the new audit entries.
         to_notify: the incidents for which notifications must be queued.
         flagged: the ids of incidents that are only reported to the operator.
@@ -83,7 +83,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The decision on one report, the report's incident if there is one, and whether to queue notifications."""
+    """The decision on one report, its incident (or None), and whether to queue notifications."""
 
     decision: Decision
     incident: Incident | None
@@ -106,9 +106,9 @@ def respond_to_reports(
         session: The caller's transaction.
         reports: The recorded reports.
         policy: The operator's policy.
-        may_disable: Called for each token that is about to be disabled. If it returns False, the token stays enabled
-            and its incident is `held`.
-        asked: The answer that the token store gave before the transaction began (`policy.access.ask`).
+        may_disable: Called before a token is disabled. If it returns False, the token stays enabled and its incident is
+            `held`.
+        asked: The token store's answer from before the transaction (`policy.access.ask`).
 
     Returns:
         One outcome for each report, except reports of tokens that could not be looked up.
@@ -161,11 +161,7 @@ def _decide_all(
     policy: Policy,
     may_disable: Callable[[Reported], bool],
 ) -> list[ReportOutcome]:
-    """Decide on all reports about one token. Return the decisions.
-
-    If one of the reports causes the token to be disabled, the decisions on the next reports say that it is already
-    disabled.
-    """
+    """Decide on all reports about one token."""
     outcomes: list[ReportOutcome] = []
     for report in reports:
         decided = _decide(batch, token, report, policy, may_disable)
@@ -185,7 +181,7 @@ def _decide_all(
 def _decide(
     batch: _Batch, token: TokenRecord, report: Reported, policy: Policy, may_disable: Callable[[Reported], bool]
 ) -> _Decided:
-    """Decide on one report, and update or open the incident of its token. Return the decision."""
+    """Decide on one report, and update or open the incident of its token."""
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:
@@ -229,11 +225,7 @@ def _decide(
 
 
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
-    """Return the token's open incident, or None if there is none.
-
-    The token may have been disabled once and enabled again. If this report asks to disable such a token, close its old
-    incident and return None.
-    """
+    """Return the token's open incident, if any. Close the incident of a re-enabled token that must be disabled."""
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_reenabled and report.wanted == RequestedAction.DISABLE:

@@ -1,7 +1,4 @@
-"""The response to token candidates (strings that look like tokens), with the SQL token store.
-
-One transaction looks the candidates up, disables the real tokens, and writes incidents and notifications.
-"""
+"""The response to token candidates (strings that look like tokens), with the SQL token store."""
 
 from __future__ import annotations
 
@@ -54,7 +51,7 @@ class Response:
         unknown: the number of candidates that the store does not know.
         disabling: the ids of incidents for which the remote token store must still be called.
         known_digests: the digests of the known candidates.
-        unknown_digests: the digests of the unknown candidates. Digests that could not be looked up are in neither set.
+        unknown_digests: the digests of the unknown candidates.
     """
 
     disabled: list[uuid.UUID] = field(default_factory=list)
@@ -72,7 +69,7 @@ class Response:
         return bool(self.disabled or self.other_incidents)
 
     def add(self, other: Response) -> None:
-        """Add the result of a further transaction to this result."""
+        """Add the result of a further transaction."""
         self.disabled += other.disabled
         self.other_incidents += other.other_incidents
         self.disabling += other.disabling
@@ -85,7 +82,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class LookedUp:
-    """How many stored token candidates were looked up again, and what was done about the real tokens among them."""
+    """How many stored token candidates were looked up again, and what was done about the real tokens."""
 
     sightings: int
     response: Response
@@ -99,10 +96,9 @@ def respond(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the token candidates up. Disable the real tokens, and record and report them. Return what was done.
+    """Look the token candidates up, disable the real tokens, and record what was done.
 
-    Use several transactions if there are many candidates. Repeating the call changes nothing. If the database is
-    unavailable, raise its error; the caller must repeat the call.
+    A repeated call changes nothing. If the database is unavailable, its error is raised.
     """
     likely, crowd = split_crowd(candidates)
     total = _respond_in_batches(database, likely, source, policy, cause)
@@ -134,9 +130,9 @@ def _respond_in_batches(
 
 
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
-    """Return the `MAX_SIGHTINGS` token candidates that are most likely to be real tokens, and all other candidates.
+    """Return the `MAX_SIGHTINGS` token candidates that are most likely to be real tokens, and all others.
 
-    A candidate that was found in a file or text with few candidates is more likely to be real than one among many.
+    A candidate is more likely to be real if it was found among few others.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []
@@ -152,11 +148,10 @@ def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[
 def leave_out_unknown(
     session: Session, crowd: Sequence[Candidate], found: LookUp, source: str
 ) -> tuple[list[Candidate], Response]:
-    """Remove the token candidates that the token store does not know. They are counted but not stored.
+    """Remove the token candidates that the token store does not know.
 
     Returns:
-        The remaining candidates, which the store knows or which could not be looked up. In addition, a response that
-        counts the removed candidates.
+        The remaining candidates, and a response that counts the removed ones.
     """
     kept = [one for one in crowd if one.digest in found.records or one.digest in found.not_checked]
     left_out = len(crowd) - len(kept)
@@ -166,15 +161,12 @@ def leave_out_unknown(
 
 
 def _spot(candidate: Candidate) -> tuple[str | None, str]:
-    """Return where the token candidate was found: the id of the git object (None if there is none), and the URL."""
+    """Return where the token candidate was found: the git object's id (or None) and the URL."""
     return candidate.place.git_object, candidate.place.url.partition("#L")[0]
 
 
 def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDIDATES_PER_TRANSACTION) -> LookedUp:
-    """Look up again at most `limit` of the stored token candidates that are due.
-
-    Respond to those that the store knows now. Return how many were looked up, and what was done.
-    """
+    """Look up again at most `limit` of the stored token candidates that are due, and disable the real tokens."""
     with database.write() as session:
         due = sightings.due(session, limit=limit)
         by_source = defaultdict(list)
@@ -199,9 +191,7 @@ def respond_within(
     cause: Cause = Cause.PUBLIC_REPOSITORY,
     asked: LookUp | None = None,
 ) -> Response:
-    """Look the token candidates up and respond to the real tokens, inside the caller's writing transaction.
-
-    Return what was done.
+    """Look the token candidates up and disable the real tokens, inside the caller's writing transaction.
 
     Args:
         session: The caller's transaction.
@@ -209,7 +199,7 @@ def respond_within(
         source: The source that found the candidates.
         policy: The operator's policy.
         cause: Why the tokens are disabled.
-        asked: The answer that the token store gave before the transaction began (`policy.access.ask`).
+        asked: The token store's answer from before the transaction (`policy.access.ask`).
     """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
     for candidate in candidates:
@@ -241,10 +231,11 @@ def _decide(
     policy: Policy,
     cause: Cause,
 ) -> Response:
-    """Record the new public places of tokens, disable the tokens as the policy says, and queue the notifications.
+    """Record the new public places, disable the tokens, and queue the notifications.
 
-    `records` has the tokens that the token store knows, and `found` has their token candidates. The keys of both are
-    digests.
+    Args:
+        records: The tokens that the token store knows, by digest.
+        found: The token candidates, by digest.
     """
     response = Response()
     existing = incidents.open_incidents(session, records)
@@ -298,7 +289,7 @@ def _decide(
 def _log_places(
     session: Session, decided: Sequence[TokenIncident], places: Mapping[str, PlaceRows], source: str
 ) -> None:
-    """Write a line to the security log for each token that has new public places."""
+    """Write a line to the security log for each token with new public places."""
     for one in decided:
         if found := list(places[one.token.digest].values()):
             fields = {"source": source, "places": len(found), "url": found[0]["url"]}
@@ -307,11 +298,7 @@ def _log_places(
 
 
 def _may_be_live(incident: Incident | None) -> bool:
-    """Return whether the token's incident is open and the token may still work.
-
-    If such a token is found again in a place that is already recorded, r8scan decides on it again. It does not decide
-    again on any other token, because an operator may have enabled that token since then.
-    """
+    """Return whether the token's incident is open and the token may still work."""
     return incident is not None and incident.action in LIVE_ACTIONS
 
 
@@ -320,10 +307,7 @@ def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
 
 
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
-    """Return the index after the last token candidate of the batch that begins at `start`.
-
-    Candidates with the same digest stay in one batch, unless they alone exceed the limit.
-    """
+    """Return the index after the last token candidate of the batch that begins at `start`."""
     end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:
         return end

@@ -1,7 +1,4 @@
-"""The functions that respond to token candidates, for every kind of token store. All sources call `respond_to`.
-
-To respond means to look the candidates up, disable the real tokens, record incidents and queue mails.
-"""
+"""The functions with which all sources respond to token candidates, for every kind of token store."""
 
 from __future__ import annotations
 
@@ -38,10 +35,10 @@ def respond_to(
     policy: Policy,
     cause: Cause = Cause.PUBLIC_REPOSITORY,
 ) -> Response:
-    """Look the token candidates up. Disable the real tokens, and record and report them. Return what was done.
+    """Look the token candidates up, disable the real tokens, record incidents and queue mails.
 
-    Repeating the call changes nothing. If the database is unavailable, raise its error; the caller must repeat the
-    call. If a remote token store is unavailable, store the candidates, to be looked up later, and raise no error.
+    A repeated call changes nothing. If the database is unavailable, its error is raised. If a remote token store is
+    unavailable, the candidates are stored and looked up later.
 
     Args:
         candidates: The candidates to look up.
@@ -53,11 +50,7 @@ def respond_to(
 
 
 def look_up_due(database: Database, *, policy: Policy) -> LookedUp:
-    """Look up again the stored token candidates that are due. Respond to those that the token store knows now.
-
-    If one candidate causes an unexpected error, log it, make this candidate due after an hour, and continue. Return how
-    many candidates were looked up, and what was done.
-    """
+    """Look up again the stored token candidates that are due, and disable the real tokens."""
     try:
         return _look_up_due(database, policy, MAX_CANDIDATES_PER_TRANSACTION)
     except Exception as err:
@@ -92,11 +85,7 @@ def _defer_next(database: Database) -> int:
 
 
 def decide_again(database: Database, *, policy: Policy) -> Response:
-    """Decide again on tokens that were found in public and left enabled. Return what was done.
-
-    They were left enabled because the mode was `observe` or because they were protected. The operator may have changed
-    this since then.
-    """
+    """Decide again on public tokens that were left enabled because of the mode `observe` or their protection."""
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
@@ -126,8 +115,5 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
 
 
 def finish_due(database: Database, *, policy: Policy) -> Response:
-    """Disable the tokens of incidents that a crash or an outage of the token store left in the state `disabling`.
-
-    Return what was done about these tokens.
-    """
+    """Disable the tokens of incidents that a crash or an outage left in the state `disabling`."""
     return path_of(policy).finish_due(database, policy=policy)

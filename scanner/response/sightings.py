@@ -31,7 +31,7 @@ MAX_SHED_GROUPS = 100
 
 @dataclass(frozen=True, slots=True)
 class DueSighting:
-    """A sighting (an unconfirmed token candidate) that is due to be looked up again."""
+    """A sighting that is due to be looked up again."""
 
     id: int
     source: str
@@ -39,10 +39,10 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Record unconfirmed token candidates as sightings, unless they are recorded already.
+    """Record unconfirmed token candidates as sightings, unless they are already recorded.
 
-    A new sighting in state `unchecked` is due now. A new sighting in state `unknown` is due after
-    `FIRST_RECHECK_SECONDS`. If `state` is `unchecked`, recorded sightings with the same digests become due now as well.
+    If `state` is `unchecked`, they are due now, including those already recorded. If it is `unknown`, new ones are due
+    after `FIRST_RECHECK_SECONDS`.
     """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -64,10 +64,8 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[DueSighting]:
-    """Return at most `limit` sightings (unconfirmed token candidates) that are due to be looked up again.
-
-    Sightings in state `unchecked` come first, so that a flood of invented tokens cannot delay them. Within each state,
-    the sightings that have been due for the longest time come first.
+    """Return at most `limit` sightings that are due to be looked up again: `unchecked` ones first, then the longest
+    overdue.
     """
     statement = (
         select(Sighting)
@@ -80,9 +78,9 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record that sightings (unconfirmed token candidates) were looked up in the token store.
+    """Record that sightings were looked up in the token store.
 
-    Delete sightings whose digest is in `known`. The other sightings are due again after `RECHECK_SECONDS`.
+    Sightings whose digest is in `known` are deleted. The others are due again after `RECHECK_SECONDS`.
     """
     if not ids:
         return
@@ -95,19 +93,13 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
 
 
 def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
-    """Make sightings (unconfirmed token candidates) due in `seconds`, because they could not be looked up.
-
-    Their state does not change.
-    """
+    """Make sightings due again in `seconds`, without changing their state."""
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings (unconfirmed token candidates) due now if their token was imported into the SQL token store.
-
-    Return the number of these sightings.
-    """
+    """Make sightings due now if their token was imported into the SQL token store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -116,22 +108,16 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete sightings (unconfirmed token candidates) in state `unknown` that are older than `RETENTION_DAYS`.
-
-    Keep sightings in state `unchecked`, because the token store has not been asked about them yet. Return the number of
-    deleted sightings.
-    """
+    """Delete sightings in state `unknown` that are older than `RETENTION_DAYS`. Return their number."""
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings (unconfirmed token candidates) if there are more than `max_rows`.
+    """Delete sightings if there are more than `max_rows`, at most `MAX_SHED_ROWS` of them in one call.
 
-    One call deletes at most `MAX_SHED_ROWS`. A flood of invented tokens causes many `unknown` sightings in one
-    repository or URL. So first delete the oldest sightings of the repository or URL that has the most in state
-    `unknown`. Delete sightings in state `unchecked` only when no `unknown` ones are left.
+    Sightings in state `unchecked` are deleted last.
 
     Returns:
         The number of deleted sightings by source.

@@ -1,9 +1,4 @@
-"""Access to the token store. This module hides the differences between the two kinds of token store.
-
-With the SQL token store, tokens are looked up and disabled inside the transaction that records the incidents. With a
-remote token store, r8scan looks the tokens up before this transaction. The transaction then records each incident as
-`disabling`, and the tokens are disabled after the commit (`scanner.response.finishing`).
-"""
+"""Access to the token store, with the same functions for the SQL token store and for a remote one."""
 
 from __future__ import annotations
 
@@ -33,10 +28,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class TakenAction:
-    """What was done about a token. `action` is the value for `Incident.action`.
+    """What was done about a token.
 
-    `disabled_at` is when the token was disabled, by r8scan or by others. It is None if the token was not disabled or
-    the time is not known.
+    Attributes:
+        action: The value for `Incident.action`.
+        disabled_at: When the token was disabled, by r8scan or by others. None if it was not disabled or the time is
+            unknown.
     """
 
     action: Decision
@@ -45,7 +42,7 @@ class TakenAction:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that was not disabled when r8scan last decided on it, and may still work.
+    """A token that r8scan last left enabled.
 
     If `even_protected` is False, the token does not count as live while it is protected.
     """
@@ -55,29 +52,27 @@ class LiveToken:
 
 
 class StoreAccess(Protocol):
-    """The steps of a response to found tokens that depend on the kind of store."""
+    """The steps of the response to found tokens that depend on the kind of store."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
         """Look the tokens up in a remote token store before the transaction begins.
 
         Args:
-            digests: Returns the digests to look up. It is called only for a remote token store.
+            digests: Returns the digests to look up.
 
         Returns:
-            The answer to pass to `look_up`. None for the SQL token store, which is read inside the transaction. If the
-            remote store is unavailable, the answer lists all digests as not checked.
+            The answer to pass to `look_up`. None for the SQL token store. If the remote store is unavailable, the
+            answer lists all digests as not checked.
         """
 
     def known(self, database: Database, digests: Collection[str]) -> Collection[str] | None:
         """Return which of the digests the token store knows, or None if a remote token store is unavailable.
 
-        Use a separate transaction or request, and lock nothing. If the database is unavailable, raise its error.
+        If the database is unavailable, its error is raised.
         """
 
     def look_up(self, session: Session, digests: Collection[str], asked: LookUp | None) -> LookUp:
-        """Return what the token store knows about the tokens, inside the writing transaction.
-
-        Lock database rows, so that no other transaction decides on the same tokens.
+        """Return what the token store knows about the tokens, and lock their database rows.
 
         Args:
             session: The writing transaction.
@@ -86,7 +81,7 @@ class StoreAccess(Protocol):
         """
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
-        """Disable tokens inside the transaction. For a remote token store, only plan the calls that disable the tokens.
+        """Disable tokens in the SQL token store, or plan to disable them in a remote one.
 
         Args:
             session: The writing transaction.
@@ -99,41 +94,31 @@ class StoreAccess(Protocol):
     def live_only(
         self, digest: SQLColumnExpression[str], *, even_protected: ColumnElement[bool]
     ) -> tuple[ColumnElement[bool], ...]:
-        """Return SQL conditions that select tokens that still work.
-
-        For a remote token store, return no conditions, because the database does not know which tokens still work.
+        """Return SQL conditions for tokens that still work. For a remote token store, there are no conditions.
 
         Args:
             digest: The SQL expression for the token's digest.
-            even_protected: An SQL condition. If it is false for a token, the token does not count as live while it is
-                protected.
+            even_protected: An SQL condition for tokens that count as live even while they are protected.
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return which of the tokens still work. Leave out tokens that cannot be checked.
-
-        `tokens` are the tokens that were selected with the conditions of `live_only`.
+        """Return which of the tokens, selected by `live_only`, still work. Those that cannot be checked are left
+        out.
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
-        """Add a canary (a test token that works but has no owner) to the store, in a separate transaction or request.
+        """Add a canary (r8scan's own test token) to the store.
 
         Raises:
             StoreUnavailable: A remote token store refused the token, or did not answer.
         """
 
     def forget_canaries(self, session: Session, digests: Collection[str]) -> None:
-        """Delete ended canaries (test tokens of r8scan) from the SQL token store.
-
-        For a remote token store, do nothing.
-        """
+        """Delete canaries (r8scan's own test tokens) from the SQL token store. For a remote token store, do nothing."""
 
 
 class TransactionalAccess:
-    """Access to the SQL token store.
-
-    Tokens are looked up and disabled inside the transaction that records the incidents.
-    """
+    """Access to the SQL token store, inside the transaction that records the incidents."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> None:
         del digests
@@ -173,7 +158,7 @@ class TransactionalAccess:
 
 @dataclass(frozen=True, slots=True)
 class RemoteAccess:
-    """Access to a remote token store, which is called before and after the transaction that records the incidents."""
+    """Access to a remote token store, before and after the transaction that records the incidents."""
 
     store: RemoteStore
 
@@ -230,10 +215,7 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the token store's answer `found`, but treat tokens that r8scan disabled after the look-up as not checked.
-
-    Otherwise these tokens would look as if an operator had enabled them again.
-    """
+    """Return the token store's answer, with all tokens that r8scan has disabled since then as not checked."""
     known = [digest for digest in digests if digest in found.records]
     # Lock the incidents first. If another worker is just completing an incident, wait until it has finished.
     statement = (

@@ -1,4 +1,4 @@
-"""The timeline of an incident: its events in the order of their times, collected from several tables."""
+"""The timeline of an incident: its events in the order of time."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ _CHANNELS = {Channel.STREAM: "by the Redis stream", Channel.WEBHOOK: "by webhook
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """An event of an incident's timeline: when it happened, who caused it, what happened, and one line of detail.
-
-    `who` is empty if r8scan cannot know the person, for example who pushed the token.
-    """
+    """An event of an incident's timeline. `who` is "" if the person is unknown."""
 
     at: datetime
     who: str
@@ -98,7 +95,7 @@ def _audit(session: Session, incident_id: uuid.UUID) -> Iterator[Moment]:
 
 
 def _notifications(session: Session, incident: Incident) -> Iterator[Moment]:
-    """Yield an event for each queued mail, and for each announcement that was sent to gateways."""
+    """Yield an event for each queued mail and for each announcement sent to gateways."""
     statement = (
         select(Notification, NotificationSubject.occasion)
         .join(NotificationSubject)

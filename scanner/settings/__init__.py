@@ -1,7 +1,4 @@
-"""The settings: one object that is read once at start, from R8SCAN_* variables, `.env` and files of secrets.
-
-Loading fails if another user can write to `.env`, because a forged file could send every credential to another address.
-"""
+"""The settings, read once at start from R8SCAN_* variables, `.env` and files of secrets."""
 
 from scanner.settings.errors import SettingsError
 from scanner.settings.fields import GITHUB, KNOWN_SOURCES, Settings

@@ -1,4 +1,4 @@
-"""Checks of settings that are URLs, mail addresses or networks. The checks send no requests."""
+"""Checks of settings that are URLs, mail addresses or networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RESERVED_DOMAINS = ("alt", "arpa", "internal", "invalid", "local", "localhost",
 
 
 def check_http_url(value: str) -> str:
-    """Return `value` without a slash at its end, if it is a plain http(s) URL.
+    """Return a plain http(s) URL without a slash at its end.
 
     Raises:
         ValueError: The text is not such a URL.
@@ -33,7 +33,7 @@ def check_http_url(value: str) -> str:
 
 
 def check_broker_url(value: str) -> str:
-    """Return `value` unchanged if it is the URL of a message broker (Redis), or the word `embedded`.
+    """Return `value` unchanged if it is the URL of a message broker (Redis), or "embedded".
 
     Raises:
         ValueError: The text is neither.
@@ -94,7 +94,7 @@ def check_email(value: str) -> str:
 
 
 def check_proxy_networks(value: str) -> str:
-    """Check a list of proxy networks, separated by commas, and return it without blanks.
+    """Return a list of proxy networks, separated by commas, without blanks.
 
     Raises:
         ValueError: A network is malformed or is the whole internet.

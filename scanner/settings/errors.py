@@ -33,16 +33,16 @@ _KEYS = ("REPORT_KEY", "METRICS_KEY", "GATEWAY_KEY", "ANNOUNCE_WEBHOOK_SECRET", 
 
 
 class SettingsError(Exception):
-    """Raised if a setting is wrong. The message is one line that names the variable and says what to write."""
+    """Raised if a setting is wrong. The message is one line that names the variable."""
 
 
 def reason(err: Exception) -> str:
-    """Return a few words that say why a file cannot be used, for example in an error message."""
+    """Return a few words that say why a file cannot be used."""
     return err.strerror or type(err).__name__ if isinstance(err, OSError) else str(err)
 
 
 def one_line(err: ValidationError) -> str:
-    """Return the first of pydantic's errors as one line that names the variable and says what to write."""
+    """Return the first of pydantic's errors as one line that names the variable."""
     first = err.errors(include_url=False, include_input=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:

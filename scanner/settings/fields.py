@@ -1,4 +1,4 @@
-"""The definitions of all settings: defaults, limits, and checks that concern more than one setting."""
+"""The definitions of all settings: defaults, limits and checks."""
 
 from __future__ import annotations
 
@@ -315,10 +315,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return where settings are read from. The environment takes precedence over `.env`.
-
-        The *_FILE variables (names of files with secrets) and GITHUB_TOKEN are read as well.
-        """
+        """Return where settings are read from, in the order of precedence."""
         del settings_cls, file_secret_settings
         return init_settings, with_files(env_settings), with_plain_token(with_files(dotenv_settings))
 
@@ -418,10 +415,7 @@ class Settings(BaseSettings):
         object.__setattr__(self, name, value)
 
     def git_rates(self) -> tuple[float, float]:
-        """Return the initial and the highest rate of git requests, per second.
-
-        The default rates are low only for github.com.
-        """
+        """Return the initial and the highest rate of git requests, per second."""
         if self.github_web_url != GITHUB:
             start = maximum = OWN_GIT_RATE
         else:
@@ -434,15 +428,12 @@ class Settings(BaseSettings):
 
     @property
     def polled_sources(self) -> tuple[str, ...]:
-        """Return the sources that are switched on and configured.
-
-        The source `archive` is polled only if its URL is set.
-        """
+        """Return the sources that are switched on and configured."""
         return tuple(name for name in self.sources if name != "event_archive" or self.archive_url is not None)
 
     @property
     def default_database_url(self) -> str:
-        """Return the URL of the database in the state folder, which is used if no other URL is set."""
+        """Return the URL of the default database, which is in the state folder."""
         return f"sqlite:///{self.state_dir.absolute()}/r8scan.db"
 
     @property

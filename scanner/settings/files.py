@@ -1,6 +1,6 @@
-"""Reads settings from the environment or from `.env`, and secrets from files.
+"""Reads settings from the environment or `.env`, and secrets from files.
 
-R8SCAN_X_FILE contains the name of a file whose content is the value of R8SCAN_X.
+R8SCAN_X_FILE is the name of a file that contains the value of R8SCAN_X.
 """
 
 from __future__ import annotations
@@ -22,9 +22,6 @@ OF_LINES = ("GITHUB_APP_PRIVATE_KEY",)
 class Variables(PydanticBaseSettingsSource):
     """Settings from the environment or from `.env`, as text.
 
-    r8scan has no settings in JSON and no nested settings. This class does not look for them, so that each start is
-    faster.
-
     Args:
         source: The source of pydantic-settings that has read the variables.
     """
@@ -34,7 +31,7 @@ class Variables(PydanticBaseSettingsSource):
         self.env_vars: dict[str, str | None] = dict(getattr(source, "env_vars", {}))
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return a setting's text (None if it is not set), the setting's name, and False, because no text is JSON."""
+        """Return a setting's text (or None) and its name. The third value is always False: no text is JSON."""
         del field
         return self.env_vars.get(f"{PREFIX}{field_name}".lower()), field_name, False
 
@@ -42,8 +39,7 @@ class Variables(PydanticBaseSettingsSource):
         """Return the text of each setting that is set, by the setting's name.
 
         Raises:
-            SettingsError: A secret has a line break or another control character. Most secrets are sent in a header,
-                which cannot contain these.
+            SettingsError: A secret has a line break or another control character.
         """
         fields = self.settings_cls.model_fields.items()
         values = ((name, self.get_field_value(field, name)[0]) for name, field in fields)
@@ -55,10 +51,7 @@ class Variables(PydanticBaseSettingsSource):
 
 
 def with_files(source: PydanticBaseSettingsSource) -> Variables:
-    """Return the variables with secrets read from files: R8SCAN_X is the content of the file R8SCAN_X_FILE.
-
-    A variable R8SCAN_X that is set and not empty takes precedence over the file, which is then not read.
-    """
+    """Return the variables with secrets read from files. The file R8SCAN_X_FILE is read only if R8SCAN_X is empty."""
     variables = Variables(source)
     env_vars = variables.env_vars
     names = {name.upper(): name for name in env_vars}
@@ -78,9 +71,9 @@ def with_files(source: PydanticBaseSettingsSource) -> Variables:
 
 
 def with_plain_token(source: Variables) -> Variables:
-    """Return the variables. If R8SCAN_GITHUB_TOKEN is not set, use the value of GITHUB_TOKEN for it.
+    """Return the variables. If R8SCAN_GITHUB_TOKEN is not set, it gets the value of GITHUB_TOKEN.
 
-    Call this only for the last source of settings, so that R8SCAN_GITHUB_TOKEN in any source takes precedence.
+    Call this only for the last source of settings.
     """
     env_vars = source.env_vars
     prefixed = f"{PREFIX}GITHUB_TOKEN".lower()

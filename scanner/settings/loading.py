@@ -26,14 +26,11 @@ authorities.
 
 
 def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrides: Any) -> Settings:
-    """Read and return the settings, set up the token formats that they define, and make the state folder private.
-
-    Variables in `EXPORTED` that are set only in `.env` are copied to the environment.
+    """Read and return the settings. Set up their token formats, and make the state folder private.
 
     Args:
-        read_dotenv: Whether to read `.env` of the working folder too. Commands that run in untrusted folders must not
-            read it.
-        use_state: Whether to make the state folder private. False for a command that does not use the folder.
+        read_dotenv: Whether to read `.env` of the working folder, which must be trusted.
+        use_state: Whether to make the state folder private.
         overrides: Values that take precedence over all other sources.
 
     Raises:
@@ -62,16 +59,16 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
 
 
 def dotenv_names() -> set[str]:
-    """Return the names of the variables in `.env` of the working folder, in capitals."""
+    """Return the names of the variables in the working folder's `.env`, in capitals."""
     path = _dotenv()
     return {name.upper() for name in dotenv_values(path)} if path else set()
 
 
 def _check_names(in_file: Mapping[str, str | None]) -> None:
-    """Check that every variable with the prefix of settings, in the environment or `.env`, is a known setting.
+    """Check that all variables with the prefix of settings are known settings.
 
     Raises:
-        SettingsError: A variable is not a setting, so it would have no effect.
+        SettingsError: A variable is not a setting.
     """
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}

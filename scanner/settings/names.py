@@ -1,4 +1,4 @@
-"""The prefix of settings, a check for misspelt names, and a function that tells where a setting's value comes from."""
+"""The names of settings: their prefix, misspelt names, and where a value comes from."""
 
 from __future__ import annotations
 
@@ -29,9 +29,7 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable that has the prefix but is not a setting.
-
-    Return None if there is no such variable.
+    """Return an error message for the first variable that has the prefix but is not a setting, or None.
 
     Args:
         names: Names of variables, in any case.
@@ -48,7 +46,7 @@ def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str |
 
 
 def origin(name: str, environment: Collection[str], dotenv: Collection[str], *, has_file: bool) -> str:
-    """Return where a setting's value comes from: `environment`, `.env`, `default`, or the name of its *_FILE variable.
+    """Return where a setting's value comes from: "environment", ".env", "default", or its *_FILE variable.
 
     Args:
         name: The name of the setting's variable, in capitals.

@@ -1,4 +1,4 @@
-"""Generates the reference page of all settings. `python -m scanner.settings.reference` writes the page."""
+"""Writes the reference page of all settings: `python -m scanner.settings.reference`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,7 @@ def page() -> str:
 
 
 def _docstrings() -> dict[str, str]:
-    """Return the docstring of each setting, by the setting's name.
-
-    Pydantic could read the docstrings (`use_attribute_docstrings`), but would do so at the start of every command.
-    """
+    """Return the docstring of each setting, by the setting's name."""
     (definition,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(definition, ast.ClassDef)  # noqa: S101 - the source of a class
     found: dict[str, str] = {}
@@ -61,7 +58,7 @@ def _default(name: str, field: FieldInfo) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return the value as it would be written in an environment variable. Return "" for None."""
+    """Return the value as text for an environment variable. Return "" for None."""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, bool):
@@ -72,10 +69,7 @@ def _text(value: Any) -> str:
 
 
 def _values(field: FieldInfo) -> str:
-    """Return the values that a setting may have: a list, or the bounds of a number.
-
-    Return "" if any text is allowed.
-    """
+    """Return the permitted values of a setting, or "" if any text is allowed."""
     kinds = [one for one in (get_args(field.annotation) or (field.annotation,)) if one is not type(None)]
     if get_origin(field.annotation) is Literal:
         return ", ".join(f"`{one}`" for one in kinds)

@@ -1,6 +1,5 @@
-"""Reads alerts from GitHub's secret scanning. Each record contains a token that GitHub has found in public.
+"""Reads alerts from GitHub's secret scanning. Each alert contains a token that GitHub has found in public.
 
-A record's token is hashed immediately. A malformed record does not affect the others.
 https://docs.github.com/code-security/secret-scanning/secret-scanning-partnership-program/secret-scanning-partner-program
 """
 
@@ -86,19 +85,16 @@ KINDS: dict[str, PlaceKind] = {
 
 
 class NotAlerts(Exception):
-    """Raised if a request's body is not a list of alerts. The message says why, without repeating any of the body."""
+    """Raised if a request's body is not a list of alerts. The message contains nothing of the body."""
 
 
 class TooManyAlerts(Exception):
-    """Raised if a request's body has more than MAX_RECORDS records. None of them was processed."""
+    """Raised if a request's body has more than MAX_RECORDS records."""
 
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One alert of GitHub's secret scanning.
-
-    `token_hash` is the token's SHA-256 in hex. GitHub uses it to identify the token in r8scan's answer.
-    """
+    """One alert of GitHub's secret scanning. `token_hash` is the token's SHA-256 in hex."""
 
     token_hash: str
     token_type: str
@@ -169,10 +165,10 @@ def answer_alerts(
     state_dir: Path,
     clock: Callable[[], float] = time.monotonic,
 ) -> Verdict:
-    """Respond to the alerts, and return the answer to GitHub, which labels the alerts.
+    """Respond to the alerts, and return the answer to GitHub.
 
-    A token that the token store knows is a `true_positive`. A token that it does not know is a `false_positive`. An
-    alert whose token could not be looked up in time gets no label. If the database is unavailable, raise its error.
+    A token is labelled `true_positive` if the token store knows it, otherwise `false_positive`. A token that could not
+    be looked up in time gets no label. If the database is unavailable, its error is raised.
     """
     deadline = clock() + ANSWER_SECONDS
     verdict = Verdict()
@@ -198,10 +194,7 @@ def answer_alerts(
 
 
 class _PlaceLimits:
-    """Selects the alerts whose places are recorded: the first MAX_PLACES alerts of each token.
-
-    `left_out` is the number of all other alerts.
-    """
+    """Selects the first MAX_PLACES alerts of each token. `left_out` is the number of others."""
 
     def __init__(self) -> None:
         self.left_out = 0
@@ -222,7 +215,7 @@ class _PlaceLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Values that are shared while the records of one request body are parsed."""
+    """Values that are shared while the records of one request are parsed."""
 
     digester: Digester
     web_url: str
@@ -231,7 +224,7 @@ class _Reading:
 
 
 def _alert(record: Any, url: str, token_type: str, reading: _Reading) -> Alert | None:
-    """Return the alert in a record, or None if the record is unusable. `url` and `token_type` are redacted."""
+    """Return the alert in a record, or None if the record is unusable."""
     token = record.get("token") if isinstance(record, dict) else None
     if not isinstance(token, str) or not 0 < len(token) <= MAX_TOKEN_LENGTH:
         return None
@@ -252,7 +245,7 @@ def _no_number(_: str) -> None:
 
 
 def _given_type(record: Any) -> str:
-    """Return the record's type, which the answer to GitHub repeats, or "" if it is malformed."""
+    """Return the record's type, or "" if it is malformed."""
     given = record.get("type") if isinstance(record, dict) else None
     return given if isinstance(given, str) and len(given) <= MAX_TYPE_LENGTH else ""
 
@@ -285,10 +278,7 @@ def _place(record: dict[str, Any], url: str, reading: _Reading) -> Place:
 
 
 def _is_shown(url: str) -> bool:
-    """Return whether a mail may show the URL.
-
-    It must be HTTP or HTTPS, printable, not too long, and without a user name.
-    """
+    """Return whether a mail may show the URL: it is HTTP(S), printable, short, without a user name."""
     if len(url) > MAX_URL_LENGTH or not url.isprintable() or " " in url:
         return False
     if _USUAL_HOST.match(url):
@@ -301,10 +291,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return the item of the answer to GitHub for one alert: the hash, type and label of its token.
-
-    Return None if the token could not be looked up.
-    """
+    """Return GitHub's answer about one token, or None if the token could not be looked up."""
     digest = alert.candidate.digest
     # Check the two sets separately. Merging them would copy both sets for every alert, and there may be thousands.
     if digest in done.known_digests:

@@ -1,8 +1,4 @@
-"""Counts the tokens that a job has found, by what was done about them. Operators see these numbers.
-
-The digests are kept in the job's progress until the job ends. After that, only their number remains in the job's
-counts.
-"""
+"""Counts the tokens that a job has found, by what was done about them."""
 
 from __future__ import annotations
 
@@ -29,7 +25,7 @@ NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", 
 
 @dataclass(slots=True)
 class FoundTokens:
-    """The tokens that a job has found so far, by digest. A token that is found several times counts once."""
+    """The digests of the tokens that a job has found so far. A token that is found several times counts once."""
 
     known: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
@@ -47,7 +43,7 @@ class FoundTokens:
         return {"known": sorted(self.known), "unknown": sorted(self.unknown), "is_full": self.is_full}
 
     def add(self, response: Response) -> None:
-        """Add the tokens that were looked up in the token store. `response` says which of them the store knows."""
+        """Add the tokens that were looked up in the token store."""
         self._add(self.known, response.known_digests)
         self._add(self.unknown, response.unknown_digests)
         self.unknown -= self.known
@@ -61,7 +57,7 @@ class FoundTokens:
     def counts(self, session: Session, job_id: int) -> Counter[str]:
         """Return the number of unknown tokens, and of known tokens by what was done about them.
 
-        Each key begins with PREFIX. Tokens that were disabled after the job was queued count as disabled by this job.
+        Each key begins with PREFIX.
         """
         begun = session.execute(select(ScanJob.created_at).where(ScanJob.id == job_id)).scalar_one()
         found: Counter[str] = Counter({UNKNOWN: len(self.unknown), UNCOUNTED: int(self.is_full)})

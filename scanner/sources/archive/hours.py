@@ -1,7 +1,4 @@
-"""Reads one hour of the event archive (files of GitHub's public events), and skips events that were already seen.
-
-Reading pauses while the queues are full.
-"""
+"""Reads one hour of the event archive, except events that were already seen."""
 
 from __future__ import annotations
 
@@ -55,8 +52,6 @@ LOST_AFTER = timedelta(hours=12)
 
 def read_hour(work: Work) -> Response:
     """Read the hour's file, beginning at the line at which an earlier attempt stopped.
-
-    Return what was done about the tokens found.
 
     Raises:
         NotNow: The file is not published yet, or too many pushes are waiting in the queue.
@@ -115,8 +110,7 @@ def was_read(session: Session, hours: Sequence[datetime]) -> set[datetime]:
 def reopen(session: Session, hours: Collection[str]) -> None:
     """Mark these hours of the event archive as not read, because some of their jobs were dropped.
 
-    Gaps (spans of missed events) in these hours no longer count as filled. `hours` are in ISO 8601 format, as in the
-    targets of jobs.
+    `hours` are in ISO 8601 format.
     """
     for key in sorted(hours):
         session.execute(
@@ -138,7 +132,7 @@ def _batches(lines: Iterator[bytes | None]) -> Iterator[list[bytes | None]]:
 
 
 def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done: int) -> None:
-    """Store the jobs and token candidates of one batch of lines, and the position in the file, in one transaction."""
+    """Store the jobs and token candidates of some lines, and the position in the file."""
     _wait_for_room(work, QUEUE_SHARE)
     events, counts = _events(batch)
     with work.database.read() as session:
@@ -212,7 +206,7 @@ def _seen(session: Session, ids: Sequence[str]) -> set[str]:
 
 
 def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
-    """Return how many pushes and repositories of the hour were dropped from the queue since this job was queued."""
+    """Return how many pushes and repositories of the hour were dropped since this job was queued."""
     asked = select(ScanJob.created_at).where(ScanJob.id == job.id).scalar_subquery()
     return jobs.item_count(
         session,
@@ -224,15 +218,12 @@ def _dropped(session: Session, job: ClaimedJob, hour: datetime) -> int:
 
 
 def _touches(hour: datetime) -> ColumnElement[bool]:
-    """Return the SQL condition for gaps (spans of missed events) of the event timeline that overlap with this hour.
-
-    The archive cannot fill the gaps of other sources.
-    """
+    """Return the SQL condition for gaps (spans of missed events) that overlap with this hour."""
     return and_(Gap.source == "public_events", Gap.from_at < hour + timedelta(hours=1), Gap.until_at > hour)
 
 
 def _fill_gaps(session: Session, hour: datetime) -> None:
-    """Mark each gap (span of missed events) that contains this hour as filled, if all of its hours have been read."""
+    """Mark gaps (spans of missed events) as filled if all of their hours were read."""
     open_gaps = select(Gap).where(Gap.filled_at.is_(None), _touches(hour))
     for gap in session.execute(open_gaps).scalars().all():
         keys = [one.isoformat() for one in hours_between(gap.from_at, gap.until_at)]

@@ -1,7 +1,4 @@
-"""The source that reads the event archive.
-
-It reads only the hours in which the polls of GitHub's events have missed events.
-"""
+"""The source that reads hours of the event archive in which events were missed."""
 
 from __future__ import annotations
 
@@ -31,9 +28,9 @@ PRIORITY = 150
 
 
 def poll(database: Database, *, wait: Callable[[float], None] = time.sleep) -> PollReport:
-    """Queue jobs for hours with missed events. Leave out hours whose files are probably not published yet.
+    """Queue jobs for hours with missed events whose files are probably published. Return the number of jobs.
 
-    `wait` is the function that sleeps. Return the number of jobs.
+    `wait` is the function that sleeps.
     """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, leased))
 
@@ -49,10 +46,7 @@ def _poll(database: Database, leased: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """Queue a job for this hour of the event archive.
-
-    Return the job's id, or None if a job for this hour is already waiting or running.
-    """
+    """Queue a job for this hour of the event archive. Return the job's id, or None if one is already queued."""
     if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}

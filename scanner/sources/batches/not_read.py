@@ -1,4 +1,4 @@
-"""Makes the record that tells operators of a document that was not read completely."""
+"""Records documents that were not read completely, for operators."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scanner.response.places import candidate_to_json
 
 
 def not_read(result: ScanResult, place: Place, size: int) -> NotRead | None:
-    """Return the record of a document of `size` bytes, or None if all of the document was read."""
+    """Return the record of a document of `size` bytes, or None if the document was read completely."""
     if not result.content_digest:
         return None
     return not_read_object(tuple(sorted(result.unread)), result.content_digest, size, place)

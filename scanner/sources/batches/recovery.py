@@ -23,10 +23,7 @@ from scanner.sources.timeline.poll import TEXT_PRIORITY
 
 
 def take_back(database: Database, state_dir: Path) -> int:
-    """Move all token candidates and events from the files in `state_dir` (the spool) into the database.
-
-    Return their number.
-    """
+    """Move all token candidates and events from the files in `state_dir` into the database. Return their number."""
 
     def take(kind: str, content: dict[str, Any]) -> None:
         del kind  # the content's own keys show what it contains

@@ -1,7 +1,4 @@
-"""Runs a job that reads several items. Threads read the items in parallel and respond to the tokens in each.
-
-When all items are read, the job is closed, and jobs are queued for the items that must be retried.
-"""
+"""Runs a job that reads several items in parallel and responds to the tokens in each."""
 
 from __future__ import annotations
 
@@ -71,13 +68,11 @@ class ItemOutcome(Generic[T]):
         counts: Counters of what was read or left out, by name.
         not_read: Documents of the item that were not read completely.
         response: What was done about the token candidates in the item.
-        error: Why the item could not be read. If no request was sent because of a rate limit (`error.asked` is False),
-            this does not count as an attempt.
+        error: Why the item could not be read, or None.
         is_partial: Whether a part of the item was not read.
-        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
-        is_damaged: Whether the content was corrupt. The item is then retried once, because the damage may be a transfer
-            error.
-        is_slow: Whether the item takes too long for a job of several items, so that a separate job reads it.
+        is_cut_off: Whether the answer was cut off. A retry may read the rest.
+        is_damaged: Whether the content was corrupt. The item is then retried once.
+        is_slow: Whether the item takes so long that it needs a separate job.
     """
 
     item: T
@@ -92,7 +87,7 @@ class ItemOutcome(Generic[T]):
 
     @property
     def waits(self) -> bool:
-        """Return whether no request was sent, because of a rate limit or another local reason."""
+        """Return whether no request was sent, for example because of a rate limit."""
         return self.error is not None and not self.error.asked
 
 
@@ -105,7 +100,7 @@ def work(
     threads: int,
     on_close: Callable[[Session, Sequence[ItemOutcome[T]]], None] = lambda *_: None,
 ) -> Response:
-    """Read the items of a claimed job and close the job. Return what was done about the tokens found.
+    """Read the items of a claimed job and close the job.
 
     If the job has failed twice, split it into one job for each item instead.
 
@@ -138,9 +133,9 @@ def work(
 def respond_or_keep(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Look the token candidates up and respond to the real tokens. Return what was done.
+    """Look the token candidates up, disable the real tokens, and return what was done.
 
-    If the database cannot be reached, save the candidates in files (the spool) and raise the database's error.
+    If the database cannot be reached, save the candidates in files and raise the database's error.
     """
     try:
         return respond_to(database, candidates, source=source, policy=policy)
@@ -152,17 +147,14 @@ def respond_or_keep(
 
 
 def first_visible(items: Sequence[T]) -> datetime | None:
-    """Return the earliest time at which an item became public, or None if none is known."""
+    """Return the earliest time at which an item became public, or None if no time is known."""
     return min((item.published_at for item in items if item.published_at is not None), default=None)
 
 
 def _read_all(
     job: ClaimedJob, items: Sequence[T], read: Callable[[T], ItemOutcome[T]], threads: int, lost: threading.Event
 ) -> list[ItemOutcome[T]]:
-    """Read the items in parallel and return their outcomes. An error in one item does not affect the others.
-
-    However, if an item hits a rate limit, all further requests with the same quota wait.
-    """
+    """Read the items in parallel and return their outcomes."""
 
     def one(item: T) -> ItemOutcome[T]:
         if lost.is_set():
@@ -214,7 +206,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
 
 
 def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list[T]]]:
-    """Return the items for which no request could be sent, grouped by error. Each error has its own waiting time."""
+    """Return the items for which no request could be sent, grouped by error."""
     found: dict[tuple[str, str], tuple[GitHubError, list[T]]] = {}
     for outcome in outcomes:
         err = outcome.error
@@ -224,10 +216,7 @@ def _waiting(outcomes: Sequence[ItemOutcome[T]]) -> list[tuple[GitHubError, list
 
 
 def _settle(session: Session, job: ClaimedJob, outcome: ItemOutcome[T]) -> Counter[str]:
-    """Queue a retry of the item if a retry can help.
-
-    Return the item's counters, and in addition one for its error or retry, such as "retried".
-    """
+    """Queue a retry of the item if a retry can help. Return the item's counters."""
     item, err = outcome.item, outcome.error
     counts = Counter(outcome.counts)
     may_try = item.tries + 1 < MAX_TRIES
@@ -290,11 +279,7 @@ def _wait(err: GitHubError) -> float:
 
 
 def _delay(item: Item, err: GitHubError) -> float:
-    """Return the seconds until the next attempt to read the item.
-
-    After a rate limit, this is as long as GitHub asks, doubled with each further attempt. After another error, it grows
-    with each attempt, so that MAX_TRIES attempts outlast an outage of an hour.
-    """
+    """Return the seconds until the next attempt to read the item."""
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries
     else:

@@ -1,8 +1,4 @@
-"""Load shedding: if more jobs wait than can be read in time, drop the jobs that are least likely to contain a token.
-
-Among equally likely jobs, the oldest are dropped first. Dropped items are counted by reason. The events from which the
-dropped jobs came count as not seen, so that the source `archive` can queue them again.
-"""
+"""Drops waiting jobs if there are more than can be read in time, the least promising first."""
 
 from __future__ import annotations
 
@@ -32,10 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
-    """Drop waiting jobs of a kind until the remaining jobs contain at most `most_items` pushes, files or repositories.
+    """Drop waiting jobs of a kind until at most `most_items` pushes, files or repositories remain.
 
-    Only jobs that a poll has queued and that no worker has started are counted and dropped. Retries and jobs of
-    operators stay.
+    Jobs of operators, retries, and jobs that a worker has started are not dropped or counted.
 
     Returns:
         The number of items in the dropped jobs.

@@ -1,4 +1,1 @@
-"""Canary tokens: test tokens without an owner, which r8scan plants on a schedule.
-
-r8scan measures how long it takes to find and disable them.
-"""
+"""Canaries: test tokens that r8scan publishes itself, to measure how fast it disables them."""

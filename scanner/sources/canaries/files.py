@@ -1,7 +1,4 @@
-"""Plants canaries (test tokens) in the queue of files.
-
-The queued job contains the canary's id. The token is made when a worker reads the job.
-"""
+"""Plants canaries (test tokens) in the queue of files."""
 
 from __future__ import annotations
 
@@ -16,12 +13,12 @@ _SCHEME = "canary:"
 
 
 def address(canary_id: int) -> str:
-    """Return the made-up address that a `files` job contains instead of a URL for this canary (test token)."""
+    """Return the made-up address that stands for this canary (test token) in a `files` job."""
     return f"{_SCHEME}{canary_id}"
 
 
 def is_canary(url: str) -> bool:
-    """Return whether the address in a `files` job stands for a canary (test token). A real file has an HTTP address."""
+    """Return whether an address in a `files` job stands for a canary (test token)."""
     return url.startswith(_SCHEME)
 
 

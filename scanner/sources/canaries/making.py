@@ -1,8 +1,4 @@
-"""Creates canaries (test tokens) and registers their digests in the token store.
-
-The raw token exists only in the returned content. A second call for the same canary creates a new token and discards
-the first one.
-"""
+"""Creates canaries (test tokens) and registers their digests in the token store."""
 
 from __future__ import annotations
 
@@ -16,10 +12,12 @@ from scanner.tokens.protocol import StoreUnavailable
 
 
 def make(database: Database, policy: Policy, digester: Digester, canary_id: int) -> CanaryContent | None:
-    """Make the token of a planted canary (test token), and register it. Return None if the canary has ended or is gone.
+    """Make and register the token of a canary. Return None if the canary has ended or is gone.
+
+    A second call for the same canary makes a new token.
 
     Raises:
-        StoreUnavailable: The token store refuses the token. The next call makes a new token.
+        StoreUnavailable: The token store refuses the token.
     """
     content = fresh_canary(digester)
     # Store the digest before the token becomes valid, because r8scan must recognize it as its own test token.

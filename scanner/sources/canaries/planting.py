@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 
 class PlantingContext(Protocol):
-    """The objects that are needed to plant canaries (test tokens). A worker process provides them."""
+    """The objects that are needed to plant canaries (test tokens)."""
 
     @property
     def settings(self) -> Settings: ...
@@ -50,11 +50,11 @@ class PlantingContext(Protocol):
     def detector(self) -> Detector: ...
     @property
     def github_of_canaries(self) -> GitHub:
-        """Return the GitHub client that may write to the repository and the gist of the canaries (test tokens)."""
+        """Return the GitHub client that may write to the canaries' repository and gist."""
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """Close the canaries (test tokens) that r8scan has found and responded to. Return their number."""
+    """Close the canaries (test tokens) that r8scan has disabled. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)
@@ -62,10 +62,7 @@ def settle(database: Database, policy: Policy) -> int:
 
 
 def plant_due(context: PlantingContext) -> list[CanaryWay]:
-    """Plant a canary (test token) in each way that is switched on and due, such as in a public gist.
-
-    Return the ways that were used.
-    """
+    """Plant a canary (test token) in each way that is due, for example in a public gist. Return these ways."""
     return [way for way in CanaryWay if not ways.reason_off(context.settings, way) and _plant_if_due(context, way)]
 
 
@@ -89,7 +86,7 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return how many seconds after the newest canary (test token) the next one of the same kind is planted."""
+    """Return how many seconds after the newest canary the next of its kind is planted."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)

@@ -1,7 +1,4 @@
-"""Plants canaries (test tokens) in the queue of pushes.
-
-The queued job contains the canary's id. The token is made when a worker reads the job.
-"""
+"""Plants canaries (test tokens) in the queue of pushes."""
 
 from __future__ import annotations
 
@@ -39,9 +36,7 @@ def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:
 
 
 def read(database: Database, policy: Policy, push: Push, detector: Detector, limits: PackLimits) -> PushReading:
-    """Make the token of a canary.
-
-    Scan a git pack with this token as if a git server had sent it, and return what was found.
+    """Make the token of a canary, and scan it in a git pack as if a git server had sent it.
 
     Raises:
         Unavailable: The token store refuses the token. The job is retried.

@@ -1,4 +1,4 @@
-"""Plants canaries (test tokens) in texts of public events. The poll of GitHub's events reads them like comments."""
+"""Plants canaries (test tokens) in the texts of public events."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return an event for each canary (test token) that is to be planted in a public event now.
+    """Return an event with a comment for each canary (test token) that is due.
 
-    The event has a comment with the canary's token. If the database or the token store becomes unavailable, return the
-    events made so far.
+    If the database or the token store becomes unavailable, return the events made so far.
     """
     found: list[Event] = []
     try:

@@ -1,7 +1,4 @@
-"""The ways in which canaries (test tokens) are planted, such as in a public gist, and the settings of each way.
-
-The settings say whether a way is switched on, how often a canary is planted, and when it counts as late or lost.
-"""
+"""The ways in which canaries (test tokens) are planted, for example in a public gist, and their settings."""
 
 from __future__ import annotations
 
@@ -20,10 +17,7 @@ RETRY_SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long a canary (test token) may stay undetected.
-
-    It counts as late after `late` seconds, and as lost after `lost` seconds.
-    """
+    """The seconds after which an undetected canary (test token) counts as late, and as lost."""
 
     late: int
     lost: int

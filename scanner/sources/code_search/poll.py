@@ -1,9 +1,4 @@
-"""The source that polls GitHub's code search.
-
-Each poll sends one search request and scans the fragments (the text that GitHub shows around each match). If a fragment
-contains a token candidate, the poll fetches the file at once. All other files are fetched by jobs. Content that was
-read before is not fetched again.
-"""
+"""The source that polls GitHub's code search."""
 
 from __future__ import annotations
 
@@ -56,11 +51,13 @@ _log = logging.getLogger(__name__)
 class Results:
     """What was found in one page of search results.
 
+    A fragment is the text that GitHub shows around a match.
+
     Attributes:
         files: The files that a job must fetch.
         hits: The files whose fragments contain token candidates, with these candidates.
         candidates: All token candidates in fragments and files.
-        read: The files that the poll has fetched and read completely, with their candidates.
+        read: The files that were fetched and read completely, with their candidates.
         counts: Counters by name.
         budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
@@ -73,7 +70,7 @@ class Results:
     budget: ScanBudget = field(default_factory=ScanBudget.for_poll)
 
     def add_result(self, result: SearchResult, github: GitHub, detector: Detector) -> None:
-        """Scan the fragments of one search result. The result is untrusted, so every field is checked."""
+        """Scan the text fragments of one search result, which is untrusted."""
         self.counts["results"] += 1
         name, path, sha = result.repository, result.path, result.sha
         if name is None or path is None or sha is None or not is_repository_name(name) or not _SHA.fullmatch(sha):
@@ -93,10 +90,7 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Skip files with the same content as a file that was read before.
-
-        Use the token candidates stored for this content.
-        """
+        """Skip files whose content was read before, and use the token candidates stored for it."""
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
         for file in listed:
@@ -145,7 +139,7 @@ def poll(
     Args:
         github: The GitHub client.
         detector: Scans the results.
-        queries: The search queries. They are searched one after another, page by page.
+        queries: The search queries.
         wait: The function that sleeps.
     """
     return leased_poll.run_if_due(
@@ -211,10 +205,7 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round, or a new one if the current round has ended or the queries have changed.
-
-    A round is one search for every query.
-    """
+    """Return the current round, or a new one if it has ended or the queries have changed."""
     cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])
@@ -248,7 +239,7 @@ def _commit(
 
 
 def _ended(current: Round) -> dict[str, Any]:
-    """Return a summary of a round that has ended, for `r8scan status`. A round searches for every query once."""
+    """Return a summary of an ended round for `r8scan status`."""
     began = datetime.fromisoformat(current.started_at)
     return {
         "ended_at": datetime.now(UTC).isoformat(),

@@ -1,8 +1,6 @@
-"""The rounds of code search: a round searches for every query once, page by page.
+"""The rounds of code search. A round searches once for every query, page by page.
 
-A query with too many results is split by file size, because no other search qualifier splits results completely and
-without overlap. Each part is called a shard. The round reads one page of each shard in turn, so that a large query does
-not delay the others. https://docs.github.com/rest/search/search#about-search
+A query with too many results is split by file size into shards: https://docs.github.com/rest/search/search#about-search
 """
 
 from __future__ import annotations
@@ -21,7 +19,7 @@ MAX_TRIES = 3
 
 @dataclass(frozen=True, slots=True)
 class SearchShard:
-    """A query and a range of file sizes to which it is limited.
+    """A query for files in a range of sizes.
 
     Attributes:
         query: The index of the query in the configured queries, from 0.
@@ -29,7 +27,7 @@ class SearchShard:
         high: The largest file size in bytes.
         page: The next page of results to request, from 1.
         tries: The number of incomplete answers to requests for this page.
-        is_whole: Whether the range covers all file sizes, so that the query needs no size qualifier.
+        is_whole: Whether the range covers all file sizes.
     """
 
     query: int
@@ -45,11 +43,7 @@ class SearchShard:
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Split the query's range of file sizes in two. Return the query with the lower part and with the upper part.
-
-        The range is split at its geometric mean. Most files are small, so this gives both parts about the same number
-        of results.
-        """
+        """Split the range of file sizes in two parts with about the same number of files."""
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
         return (
@@ -67,8 +61,7 @@ class Round:
     """One search for every configured query, page by page.
 
     Attributes:
-        waiting: The shards with pages that are still to be requested, the next one first. A shard is a query and a
-            range of file sizes.
+        waiting: The shards (queries with a range of file sizes) with pages to request, the next one first.
         started_at: When the round began.
         requests: The number of requests so far.
         results: The number of received results.
@@ -115,16 +108,14 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The state of the search after an answer of GitHub, and counters of what the answer contained."""
+    """The round after an answer of GitHub, and counters of what the answer contained."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
-    """Return the state of the search after GitHub has answered a request.
-
-    The request was for the first of the waiting shards. A shard is a query and a range of file sizes.
+    """Return the state of the search after GitHub has answered the request for the first waiting shard.
 
     Args:
         current: The state before the answer.
@@ -159,8 +150,5 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the state of the search after GitHub has refused a request (status 422).
-
-    The refused query, the first of the waiting ones, is removed.
-    """
+    """Return the state of the search after GitHub has refused a request (status 422). The refused query is removed."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

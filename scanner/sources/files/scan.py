@@ -1,7 +1,4 @@
-"""Runs `files` jobs: fetches files by their URLs, scans them, and responds to each found token immediately.
-
-Code search, gists and GitHub's events queue such jobs. If several files have the same content, only one is read.
-"""
+"""Runs `files` jobs: fetches files by their URLs, scans them, and responds to each found token immediately."""
 
 from __future__ import annotations
 
@@ -53,8 +50,7 @@ class RemoteFile:
         place: The public URL and further data about the file, redacted.
         limit: Maximum size in bytes.
         accept: The media type to request.
-        key: The key of the content, such as ("blob", id) with a git blob id. Files with the same key have the same
-            content. None if there is no key.
+        key: A key that files with the same content share, for example ("blob", id) with a git blob id. None if unknown.
         tries: The number of failed attempts to read the file.
     """
 
@@ -101,7 +97,7 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
         session: The caller's transaction.
         files: The files. Their URLs must not contain tokens.
         source: The name of the source that found the files.
-        priority: The priority of the jobs. Jobs with a lower number are claimed first.
+        priority: Jobs with a lower number are claimed first.
     """
     count = 0
     for start in range(0, len(files), FILES_A_JOB):
@@ -128,7 +124,7 @@ def fetch(github: GitHub, file: RemoteFile) -> bytes:
 
 
 def is_as_named(file: RemoteFile, content: bytes) -> bool:
-    """Return whether the content has the git blob id in the file's key. Return True if there is no blob id."""
+    """Return whether the content matches the git blob id in the file's key, or True if there is none."""
     if file.key is None or file.key[0] != "blob":
         return True
     sha = file.key[1]
@@ -137,10 +133,6 @@ def is_as_named(file: RemoteFile, content: bytes) -> bool:
 
 def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
     """Return the token candidates, as JSON, that are stored for contents that were read before.
-
-    Args:
-        session: The transaction.
-        keys: The keys of the contents.
 
     Returns:
         The candidates by the key of the content. Contents that were not read before are left out.
@@ -152,10 +144,7 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return stored token candidates with `place` as their place.
-
-    The candidates were found in another file with the same content.
-    """
+    """Return stored token candidates with `place` as their place."""
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
 
@@ -169,9 +158,7 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.FILES,
 ) -> Response | None:
-    """Run the most urgent job of the kind that is due, and return what was done. Return None if no job is due.
-
-    A file that takes a long time is queued as a `slow_files` job, so that no other file waits for it.
+    """Run the most urgent job of the kind that is due. Return None if no job is due.
 
     Args:
         github: The GitHub client. The job leaves the share RESERVE of the request quota to other work.
@@ -201,11 +188,7 @@ def scan_next(
 
 
 class _Reader:
-    """Reads the files of one job. If several files have the same content, only one is read.
-
-    Attributes:
-        found: The token candidates of the files that were read completely.
-    """
+    """Reads the files of one job. If several files have the same content, only one is read."""
 
     def __init__(
         self,
@@ -239,7 +222,7 @@ class _Reader:
             return (ItemOutcome(file), ()) if content is None else self._scanned(file, content)
 
     def _known_by_now(self, file: RemoteFile) -> Sequence[Any] | None:
-        """Return the stored token candidates of the file's content, or None if no job has read this content yet."""
+        """Return the stored token candidates of the file's content, or None if it was never read."""
         if file.key is None:
             return None
         same = next((candidates for one, candidates in list(self.found.items()) if one.key == file.key), None)
@@ -249,7 +232,7 @@ class _Reader:
             return known_hits(session, [file.key]).get(file.key)
 
     def _fetched(self, file: RemoteFile) -> bytes | None:
-        """Return the file's content. Return None if the file belongs to a canary (test token) that has ended."""
+        """Return the file's content, or None if the file is an ended canary (test token)."""
         if canary_files.is_canary(file.url):
             return canary_files.content(self._database, self._policy, self._detector.digester, file.url)
         return fetch(self._github, file)

@@ -1,7 +1,5 @@
 """The source that polls public gists.
 
-A poll reads the list of new and changed gists until it reaches gists that the previous poll has read.
-
 GitHub lists at most 3,000 gists, the most recently changed first:
 https://docs.github.com/rest/gists/gists#list-public-gists
 
