@@ -1,8 +1,4 @@
-"""The TLS settings of all HTTP clients of a process.
-
-The clients share one TLS context, because it takes megabytes of memory. Forked processes share the context of their
-parent.
-"""
+"""The TLS settings that all HTTP clients of a process share."""
 
 from __future__ import annotations
 
@@ -14,8 +10,5 @@ import httpx
 
 @cache
 def trusted() -> ssl.SSLContext:
-    """Return a TLS context that trusts the public certificate authorities.
-
-    If SSL_CERT_FILE names a file, trust the authorities in this file instead.
-    """
+    """Return a TLS context that trusts the public certificate authorities, or those in the file SSL_CERT_FILE."""
     return httpx.create_ssl_context()

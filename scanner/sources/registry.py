@@ -1,4 +1,4 @@
-"""The list of all sources that can be polled. To add a source, write a package for it and list it here."""
+"""The list of all sources that can be polled."""
 
 from __future__ import annotations
 
@@ -28,10 +28,7 @@ SOURCES: Mapping[str, Source] = {
 
 
 def droppable_priorities(kind: JobKind) -> tuple[int, ...]:
-    """Return the priorities of this kind of job that may be dropped when too many jobs wait.
-
-    Jobs of operators have other priorities, so they are never dropped.
-    """
+    """Return the priorities of this kind of job that may be dropped when too many jobs wait."""
     found: defaultdict[str, set[int]] = defaultdict(set)
     for source in SOURCES.values():
         for job_kind, priorities in source.droppable.items():

@@ -1,4 +1,4 @@
-"""Keeps quotas, request rates and circuit breakers in the database, because all workers share them."""
+"""Keeps quotas, request rates and circuit breakers in the database, for all workers."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _upsert(
     values: Mapping[str, Any],
     condition: ColumnElement[bool] | None = None,
 ) -> bool:
-    """Insert the row, or update the present row if it meets the condition. Return whether a row was written."""
+    """Insert the row, or update it if `condition` holds. Return whether it was written."""
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     table = model.__table__
     assert isinstance(table, Table)  # noqa: S101 - each model has one

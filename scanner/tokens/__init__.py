@@ -1,1 +1,1 @@
-"""Token stores. A token store knows all tokens of the vendor and their owners, and can disable tokens."""
+"""Token stores, which know all tokens of the vendor and their owners, and can disable tokens."""

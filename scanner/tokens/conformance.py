@@ -1,7 +1,4 @@
-"""Checks that a vendor's token store follows r8scan's HTTP interface.
-
-The vendor runs the checks against its own store.
-"""
+"""Checks that a vendor's token store follows r8scan's HTTP interface."""
 
 from __future__ import annotations
 
@@ -25,10 +22,7 @@ TIMEOUT = httpx.Timeout(10.0)
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """The result of checking one rule of the token store's interface.
-
-    If the rule is broken, `advice` describes what is wrong.
-    """
+    """The result of checking one rule. If the rule is broken, `advice` describes what is wrong."""
 
     name: str
     is_kept: bool
@@ -36,7 +30,7 @@ class Rule:
 
 
 class _Broken(Exception):
-    """The token store does not follow a rule of the interface. The message says what was observed."""
+    """The token store does not follow a rule. The message says what was observed."""
 
 
 _NamedRule = tuple[str, Callable[[], None]]
@@ -57,11 +51,9 @@ def check(
         url: The address of the store.
         secret: The secret that r8scan sends. None: the store identifies clients by certificates.
         known: The digest of a token that is in the store. None: skip the rules that need a known token.
-        may_disable: Whether to check the rules about disabling. The check then disables the token `known`, which must
-            not be disabled yet.
-        tls: The TLS context with r8scan's client certificate. None: r8scan has no client certificate.
-        stranger_tls: A TLS context without r8scan's client certificate. If there is no secret, a rule checks that the
-            store refuses a client with this context.
+        may_disable: Whether to disable the token `known`, to check the rules about disabling.
+        tls: The TLS context with r8scan's client certificate, or None.
+        stranger_tls: A TLS context without r8scan's client certificate, which the store must refuse.
     """
     with (
         httpx.Client(base_url=url.rstrip("/"), timeout=TIMEOUT, trust_env=False, verify=tls or True) as http,
@@ -96,13 +88,11 @@ def check(
 
 
 def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
-    """Return the rules of the token store's interface that can be checked, in order.
-
-    A rule is a name and a function that raises an exception if the token store breaks the rule.
+    """Return the names and functions of the rules that can be checked, in order.
 
     Args:
         checked: Has a method for each rule.
-        strangers: The rule that checks whether the token store refuses clients without r8scan's secret or certificate.
+        strangers: The rule that the store refuses clients without r8scan's secret or certificate.
         has_known: Whether the digest of a token in the store is known.
         may_disable: Whether this token may be disabled.
     """
@@ -140,7 +130,7 @@ class _Check:
         self._key = f"conformance-{time.time_ns()}"
 
     def can_be_reached(self) -> None:
-        """Send a request to the token store. Raise TransportError if the store gives no answer at all."""
+        """Raise TransportError if the token store does not answer."""
         self._http.post(LOOKUP, json={"digests": []}, headers=self._headers)
 
     def takes_the_secret(self) -> None:
@@ -153,10 +143,7 @@ class _Check:
                 _expect(answer, 401)
 
     def refuses_without_certificate(self, stranger: httpx.Client) -> None:
-        """Raise an error if the token store accepts a client without a certificate.
-
-        The store may refuse the client in the TLS handshake or with an HTTP status (nginx sends 400).
-        """
+        """Raise an error if the token store accepts a client without a certificate."""
         self.takes_the_secret()  # check first that the store works, because a broken store refuses every client
         headers = {"Idempotency-Key": f"{self._key}-stranger"}
         for path in (LOOKUP, DISABLE):

@@ -1,8 +1,4 @@
-"""Client of a token store that the vendor offers over HTTP.
-
-The interface is described in docs/token-store-openapi.yaml. If an answer breaks the rules of the interface, the client
-raises StoreUnavailable. It never treats such an answer as "unknown token".
-"""
+"""Client of a token store that the vendor offers over HTTP, as described in docs/token-store-openapi.yaml."""
 
 from __future__ import annotations
 
@@ -71,9 +67,7 @@ class HttpStore:
         self._http.close()
 
     def look_up(self, digests: Collection[str]) -> LookUp:
-        """Return what the token store knows about tokens.
-
-        Send several requests (`POST /v1/tokens/lookup`) if necessary.
+        """Return what the token store knows about tokens (`POST /v1/tokens/lookup`).
 
         Raises:
             StoreUnavailable: The store did not answer, or its answer cannot be used.
@@ -94,12 +88,20 @@ class HttpStore:
         return LookUp(records, frozenset(not_checked), warning)
 
     def disable(self, digest: str, *, key: str, reason: str, cause: str) -> Disabled:
-        """Disable a token (`POST /v1/tokens/disable`) with the idempotency key `key`. Raises StoreUnavailable."""
+        """Disable a token (`POST /v1/tokens/disable`) with the idempotency key `key`.
+
+        Raises:
+            StoreUnavailable: The store did not answer, or its answer cannot be used.
+        """
         body = {"digest": digest, "reason": reason, "cause": cause}
         return _disabled(self._post("/v1/tokens/disable", body, {"Idempotency-Key": key}))
 
     def register_canary(self, digest: str, *, hint: str) -> None:
-        """Add a test token to the token store (`POST /v1/tokens/canary`). Raises StoreUnavailable."""
+        """Add a test token to the token store (`POST /v1/tokens/canary`).
+
+        Raises:
+            StoreUnavailable: The store refused the token, or did not answer.
+        """
         self._post("/v1/tokens/canary", {"digest": digest, "hint": hint}, {})
 
     def _post(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Mapping[str, Any]:
@@ -132,9 +134,7 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return a TLS context with the given client certificate and certificate authority.
-
-    Return None if no file is given.
+    """Return a TLS context with the given client certificate and certificate authority, or None without files.
 
     Raises:
         OSError: A file cannot be read.
@@ -164,9 +164,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Return the result of a look-up from the token store's JSON answer.
-
-    Digests with a malformed record are in `not_checked` of the result.
+    """Return the look-up in the store's JSON answer. Malformed records are in `not_checked`.
 
     Args:
         value: The JSON answer.

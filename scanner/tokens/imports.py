@@ -1,7 +1,4 @@
-"""Reads a vendor's list of tokens, in CSV or JSON lines. Invalid rows are skipped and reported by their numbers.
-
-Each token is hashed when its row is read, and no error message contains a row's content.
-"""
+"""Reads a vendor's list of tokens, in CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -29,15 +26,14 @@ _PLAIN_EMAIL = re.compile(
 
 
 class BadRow(ValueError):
-    """A row cannot be imported. The message says why and does not contain the row's content."""
+    """A row cannot be imported. The message contains nothing of the row."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedToken:
     """A token in one row of the list.
 
-    `account` is the vendor's name for the account. `hint` is the token's first and last characters, or empty if the row
-    has no raw token.
+    `account` is the vendor's name for the account. `hint` is the token's first and last characters, or "".
     """
 
     digest: str
@@ -51,8 +47,7 @@ def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedT
     """Yield the line number (from 1) of each row, and the row's token or the reason why it is invalid.
 
     Args:
-        file: The list, opened with errors="surrogateescape", so that bytes that are not UTF-8 make only their own row
-            invalid.
+        file: The list. Open it with errors="surrogateescape", so that invalid UTF-8 affects only its own row.
         digester: Computes the digest of a token.
     """
     first = file.readline(MAX_LINE_LENGTH)
@@ -83,7 +78,11 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
 
 
 def check_email(address: str) -> str:
-    """Return the mail address in its normal form. Raises BadRow if the text is not a mail address."""
+    """Return the mail address in its normal form.
+
+    Raises:
+        BadRow: The text is not a mail address.
+    """
     if _PLAIN_EMAIL.fullmatch(address) and len(address) < 255:
         return address
     return _unusual_email(address)
@@ -176,11 +175,7 @@ def _csv_rows(first: str, file: TextIO, digester: Digester) -> Iterator[tuple[in
 
 
 def _bounded_lines(file: TextIO) -> Iterator[str]:
-    """Yield the lines of a CSV file.
-
-    Instead of a line that is too long, yield a line with one empty field. The caller rejects this line as an invalid
-    row.
-    """
+    """Yield the lines of a CSV file. A line that is too long becomes an invalid row."""
     while line := file.readline(MAX_LINE_LENGTH):
         if line.endswith("\n") or len(line) < MAX_LINE_LENGTH:
             yield line

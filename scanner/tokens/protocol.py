@@ -1,4 +1,4 @@
-"""The interface of token stores, which `scanner.tokens.sql` and `scanner.tokens.http` implement."""
+"""The interface of token stores."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ from scanner.records.states import Decision
 
 
 class StoreUnavailable(Exception):
-    """The token store did not answer, or its answer cannot be used. This never means that a token is unknown."""
+    """The token store did not answer, or its answer cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What a token store knows about a token.
-
-    Times have a time zone. `recipients` are the mail addresses to notify, and may be empty.
-    """
+    """What a token store knows about a token. `recipients` are the mail addresses to notify, perhaps none."""
 
     id: str
     digest: str
@@ -39,7 +36,7 @@ class TokenRecord:
 class LookUp:
     """The answer of a token store about some digests. A digest that is missing in the answer is unknown to the store.
 
-    `warning` says which part of the answer was unusable. It is empty if all of it was usable.
+    `warning` says which part of the answer was unusable, or is "".
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)
@@ -53,8 +50,8 @@ class Disabled:
 
     Attributes:
         key: The idempotency key of the call that disabled the token.
-        result: The token store's answer: `disabled`, `already_disabled` or `unknown`. The result is `observed` or
-            `protected` if the store was not called because of the operator's policy.
+        result: The store's answer: `disabled`, `already_disabled` or `unknown`. If the operator's policy prevented the
+            call: `observed` or `protected`.
     """
 
     result: Decision
@@ -63,18 +60,13 @@ class Disabled:
 
 
 class TokenStore(Protocol):
-    """The interface that all token stores share.
-
-    It has no method to disable tokens, because the token stores do this in different ways; see
-    `scanner.response.store_access`.
-    """
+    """The interface that all token stores share."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Return what the token store knows about the tokens with these digests.
 
         Raises:
-            StoreUnavailable: The store did not answer, or its answer cannot be used. The SQL store raises the
-                database's errors instead.
+            StoreUnavailable: The store did not answer, or its answer cannot be used.
         """
 
     def close(self) -> None:
@@ -82,11 +74,7 @@ class TokenStore(Protocol):
 
 
 class RemoteStore(Protocol):
-    """A token store outside r8scan's database.
-
-    Calls to this store cannot be part of a transaction, so r8scan records each decision to disable a token before the
-    call.
-    """
+    """A token store outside r8scan's database, whose calls cannot be part of a transaction."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Return what the token store knows about the tokens with these digests."""

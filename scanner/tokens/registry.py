@@ -1,7 +1,4 @@
-"""Imports tokens and accounts into the token store in r8scan's own database.
-
-An import never enables a disabled token.
-"""
+"""Imports tokens and accounts into the token store in r8scan's own database."""
 
 from __future__ import annotations
 
@@ -19,10 +16,7 @@ from scanner.tokens.imports import ImportedToken
 
 @dataclass(slots=True)
 class ImportRun:
-    """One import of tokens.
-
-    The import replaces the mail addresses of each account that it names. Other accounts stay unchanged.
-    """
+    """One import of tokens. It replaces the mail addresses of each account that it names."""
 
     accounts_seen: set[int]
 

@@ -1,7 +1,6 @@
-"""The token store in r8scan's own database: the table `api_tokens`, which the vendor's API also uses to check tokens.
+"""The token store in r8scan's own database: the table `api_tokens`, which the vendor's API also reads.
 
-The functions run inside the caller's transaction, so that disabling a token and recording the incident happen together.
-`SqlStore` is for callers that only look tokens up.
+The functions run inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -23,16 +22,13 @@ DISABLES_A_STATEMENT = 200
 
 
 class SqlStore:
-    """The token store in r8scan's database, for callers that only look tokens up.
-
-    The caller must close the database itself.
-    """
+    """The token store in r8scan's database, for callers that only look tokens up."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def close(self) -> None:
-        """Do nothing. The caller closes the database."""
+        """Do nothing: the caller must close the database."""
 
     def look_up(self, digests: Collection[str]) -> LookUp:
         """Return what the token store knows about the tokens with these digests, in a separate transaction."""
@@ -46,8 +42,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     Args:
         session: The caller's transaction.
         digests: The digests of the tokens.
-        lock: Whether to lock the rows of these tokens. This has no effect on SQLite, which has only one writer at a
-            time.
+        lock: Whether to lock the rows of these tokens.
     """
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
@@ -91,8 +86,7 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
         reasons: For each digest, why its token is disabled.
 
     Returns:
-        The time at which each token was disabled, by digest. Tokens that are unknown or were disabled before are left
-        out.
+        The time at which each token was disabled, by digest. Unknown and already disabled tokens are left out.
     """
     disabled: dict[str, datetime] = {}
     ordered = sorted(reasons)
@@ -113,10 +107,7 @@ def disable_all(session: Session, reasons: Mapping[str, str]) -> dict[str, datet
 
 
 def listed(session: Session, *conditions: ColumnElement[bool], batch: int = 1000) -> Iterator[TokenRecord]:
-    """Yield the tokens that meet all conditions, newest first.
-
-    Only `batch` rows are in memory at a time.
-    """
+    """Yield the tokens that meet all conditions, newest first. Only `batch` rows are in memory at a time."""
     statement = _tokens().where(*conditions).order_by(ApiToken.id.desc()).limit(batch)
     last: int | None = None
     while True:
@@ -147,10 +138,7 @@ def delete_unowned(session: Session, digests: Collection[str]) -> None:
 
 
 def protect(session: Session, digest: str, *, protected: bool) -> bool:
-    """Protect a token, or end its protection. Return False if the token is unknown.
-
-    If a protected token leaks, r8scan does not disable it, but only notifies the operator.
-    """
+    """Protect a token from being disabled, or end its protection. Return False if the token is unknown."""
     result = session.execute(
         update(ApiToken)
         .where(ApiToken.digest == digest)
@@ -165,7 +153,7 @@ def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[b
 
     Args:
         digest: The SQL expression of the digest.
-        even_protected: An SQL condition. If it is false for a token, the token does not count while it is protected.
+        even_protected: An SQL condition for tokens that count as live even while they are protected.
     """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)
     return select(ApiToken.id).where(ApiToken.digest == digest, ApiToken.disabled_at.is_(None), unprotected).exists()

@@ -54,7 +54,7 @@ class PlantingContext(Protocol):
 
 
 def settle(database: Database, policy: Policy) -> int:
-    """Close the canaries (test tokens) that r8scan has disabled. Return their number."""
+    """Close the canaries (test tokens) to which r8scan has responded. Return their number."""
     with database.write() as session:
         ended = canaries.end(session)
         policy.access.forget_canaries(session, ended)

@@ -69,10 +69,10 @@ _RAW = re.compile(r"/raw/([0-9a-f]{40}(?:[0-9a-f]{24})?)/")
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """The part of the list of gists that a later poll must still read, because a page could not be read.
+    """The part of the list of gists that a later poll must still read, because a page failed.
 
     Attributes:
-        since: The value of GitHub's `since` parameter. The requested list contains only later changes.
+        since: GitHub's `since` parameter: the list contains only later changes.
         page: The page that failed.
         until: The time of the oldest change that was read before the failure.
         polls: The number of polls that have failed to read this part.
@@ -102,9 +102,9 @@ class GistPoll:
         times: The times of change of the listed gists.
         counts: Counters by name.
         overlaps: Whether the poll reached gists that earlier polls have read.
-        owed: The part of the list that this poll could not read, if any.
+        owed: The part of the list that this poll could not read, or None.
         passed_over: The number of gists on pages that the poll skipped because they have nothing new.
-        error: Why a page after the first could not be read.
+        error: Why a page after the first could not be read, or None.
     """
 
     fresh: list[Mapping[str, Any]] = field(default_factory=list)
@@ -118,10 +118,7 @@ class GistPoll:
     _listed: set[str] = field(default_factory=set)
 
     def note(self, gist: Any) -> bool:
-        """Record the version and the time of a listed gist.
-
-        Return whether the gist is usable and was not listed before in this poll.
-        """
+        """Record a listed gist. Return whether it is usable and was not listed before in this poll."""
         if not isinstance(gist, dict) or not isinstance(gist.get("id"), str) or not _ID.fullmatch(gist["id"]):
             self.counts["unusable_gist"] += 1
             return False
@@ -154,9 +151,9 @@ class GistRead:
 def poll(
     database: Database, github: GitHub, detector: Detector, *, wait: Callable[[float], None] = time.sleep
 ) -> PollReport:
-    """If the poll is due, list the new and changed gists and queue jobs that fetch their files.
+    """If the poll is due, list the new and changed gists and queue their files. Return how many items were stored.
 
-    `wait` is the function that sleeps. Return how many items were stored.
+    `wait` is the function that sleeps.
     """
     return leased_poll.run_if_due(database, SOURCE, wait, lambda leased: _poll(database, github, detector, leased))
 
@@ -193,16 +190,15 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
 def list_new(
     github: GitHub, known: frozenset[str], newest_seen_at: datetime | None, *, owed: Owed | None = None
 ) -> GistPoll:
-    """Read the list of gists, from its first page to a page that has nothing new, and return the new gists.
+    """Read the list of gists up to a page that has nothing new, and return the new gists.
 
-    If a later page fails, put the error into the result instead of raising it.
+    If a page after the first fails, the result contains the error.
 
     Args:
         github: The GitHub client.
         known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
-        owed: The part of the list that an earlier poll could not read. If given, read to the end of the list. A known
-            version is then no reason to stop, because the failed poll may not have read the older versions after it.
+        owed: The part of the list that an earlier poll could not read. If given, read to the end of the list.
 
     Raises:
         GitHubError: The first page could not be read.
@@ -245,10 +241,7 @@ def list_new(
 
 
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
-    """Return the part of the list that is still to be read after this poll failed at `page`.
-
-    `before` is the part that the previous poll did not read.
-    """
+    """Return the part of the list that is still to be read after a failure at `page`."""
     # The list is sorted from the newest to the oldest change. So everything is read down to the oldest change of this
     # poll. If this poll met changes that earlier polls have read, everything is read down to `before.until` as well.
     earlier = [before.until] if before and before.until and has_met_known else []
@@ -257,7 +250,7 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
 
 def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
-    """Scan the texts that GitHub's list of gists has about one gist. Return token candidates and the files to fetch.
+    """Scan the texts of a gist in the list. Return token candidates and the files to fetch.
 
     Args:
         gist: The gist's entry in the list; untrusted.
@@ -293,12 +286,7 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 
 
 def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
-    """Return the key that identifies a file's content, or None if the file's URL contains no id.
-
-    When a gist is updated, GitHub lists all its files again. The keys show which files are unchanged. The id in a raw
-    URL is the id of the blob (the content). The key also contains the file's name, in case GitHub uses the id of the
-    commit instead.
-    """
+    """Return a key that identifies a file's content, or None if the URL contains no id."""
     try:
         found = _RAW.search(urlsplit(raw_url).path)
     except ValueError:  # the text is not a URL
@@ -311,11 +299,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch the files whose URL contains a token.
-
-    A job must not fetch them, because the token would be stored with the job. Return the token candidates in these
-    files, and all other files.
-    """
+    """Fetch and scan the files whose URL contains a token. Return the other files unread."""
     read, fetched = GistRead(), 0
     for file in files:
         if redact(file.url) == file.url:
@@ -370,10 +354,7 @@ def _commit(
 
 
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
-    """Return the span of time in which gists were missed, or None.
-
-    Gists are missed if the list no longer shows them, or if too many polls could not read the list to its end.
-    """
+    """Return the span of time in which gists were missed, or None."""
     before = _owed(leased)
     # The time up to which all gists were read. If an earlier poll left a part of the list unread, this is the start of
     # that part.

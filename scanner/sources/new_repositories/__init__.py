@@ -1,1 +1,1 @@
-"""The source of new public repositories. It lists them by id, and checks each one until somebody has pushed to it."""
+"""The source of new public repositories, which waits for the first push to each of them."""

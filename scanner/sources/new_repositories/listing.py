@@ -1,7 +1,6 @@
-"""Reads GitHub's list of public repositories, which is ordered by id. It does not use the database.
+"""Reads GitHub's list of public repositories, which is ordered by id.
 
-Each poll lists the newest known ids again, because ids may appear out of order. After a pause of the service, the
-newest repositories are listed first. https://docs.github.com/rest/repos/repos#list-public-repositories
+https://docs.github.com/rest/repos/repos#list-public-repositories
 """
 
 from __future__ import annotations
@@ -42,14 +41,14 @@ Span = tuple[int, int]
 
 @dataclass(slots=True)
 class ListPosition:
-    """How far the list of public repositories was read. It is stored from poll to poll.
+    """How far the list of public repositories was read.
 
     Attributes:
         newest: The highest id that was listed. 0 before the first poll.
-        known: Ids that were listed before. A poll that lists them again ignores them.
+        known: Ids that were listed before and are ignored when listed again.
         deep_at: When a poll must next list a larger number of known ids again, in seconds since the epoch.
-        owed: Ranges of ids that must still be listed, the newest last. A range is a pair of ids: it excludes the first
-            id and includes the second.
+        owed: Ranges of ids that must still be listed, the newest last. Each excludes its first id and includes its
+            last.
     """
 
     newest: int = 0
@@ -92,7 +91,7 @@ class Listing:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, now: float) -> None:
-        """List new repositories. Then list some of the older ids that earlier polls have left out.
+        """List new repositories, then some of the older ids that earlier polls have skipped.
 
         Raises:
             GitHubError: A page could not be read. Repositories that were listed before the error stay in `found`.
@@ -138,10 +137,7 @@ class Listing:
         return reached, False
 
     def _jump(self, github: GitHub, reached: int) -> None:
-        """Continue at the newest repository, so that new repositories do not have to wait.
-
-        Later polls list the ids that are skipped.
-        """
+        """Continue at the newest repository. Later polls list the skipped ids."""
         newest = self._newest(github, reached)
         start, self.place.newest = reached, newest
         if newest - start > MAX_OWED_IDS:
@@ -163,10 +159,7 @@ class Listing:
             self.place.owed.append((reached, end))
 
     def _newest(self, github: GitHub, known: int) -> int:
-        """Return the highest id in GitHub's list, at least `known`.
-
-        Find it by bisection: GitHub returns an empty list if all ids are lower than the requested one.
-        """
+        """Return the highest id in GitHub's list, at least `known`."""
         low, high, step = known, known + 1, 1
         while high < MAX_ID and self._has_any(github, high):
             low, step = high, step * 4

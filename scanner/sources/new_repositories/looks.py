@@ -1,7 +1,4 @@
-"""Checks whether new repositories have received their first push. The repositories are requested by their node ids.
-
-One request checks a hundred repositories and costs one GraphQL point.
-"""
+"""Checks by node ids whether new repositories have received their first push."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ MAX_LOOKS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A new repository without a push so far. `looks` is the number of times that r8scan has checked it for a push."""
+    """A new repository without a push. `looks` is the number of checks so far."""
 
     repository_id: int
     node_id: str
@@ -40,7 +37,7 @@ class Waiting:
 
 @dataclass(slots=True)
 class Looks:
-    """The results of one poll that checks whether new repositories have received their first push.
+    """The results of one poll that checks new repositories for their first push.
 
     Attributes:
         pushed: Repositories that have received their first push.
@@ -59,7 +56,7 @@ class Looks:
     counts: Counter[str] = field(default_factory=Counter)
 
     def run(self, github: GitHub, due: Sequence[Waiting]) -> None:
-        """Check whether the repositories that are due have received their first push.
+        """Check the repositories in `due` for their first push.
 
         Raises:
             GitHubError: A query failed. The results of earlier queries are kept.
@@ -81,19 +78,13 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list to which to add the repositories that are missing in GitHub's answer.
-
-        This is `unseen`, `gone` or `failed`, depending on the errors that GitHub reported.
-        """
+        """Return the list for repositories that are missing in GitHub's answer: `unseen`, `gone` or `failed`."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
 
     def write(self, session: Session) -> None:
-        """Store when each repository is checked again.
-
-        Delete the rows of repositories that were pushed to, that are gone, or for which no further check is planned.
-        """
+        """Store when each repository is checked again, and delete the repositories that are not checked again."""
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
         for looks in range(len(LOOKS_AFTER) - 1):
@@ -124,7 +115,7 @@ def due(session: Session) -> list[Waiting]:
 
 
 def wait_for_first_push(session: Session, found: Sequence[ListedRepository]) -> None:
-    """Store new repositories, so that later polls check them for a first push. Do not change stored rows."""
+    """Store new repositories, so that later polls check them for a first push."""
     rows = [{"repository_id": one.id, "node_id": one.node_id} for one in sorted(found, key=lambda one: one.id)]
     if rows:
         statement = insert_or_nothing(session, NewRepository)

@@ -1,4 +1,4 @@
-"""The poll of the list of public repositories. It checks each new repository until somebody has pushed to it."""
+"""The poll of the list of public repositories."""
 
 from __future__ import annotations
 
@@ -39,10 +39,13 @@ def poll(
     vendor: str,
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, list new repositories.
+    """If the poll is due, list new repositories and check earlier ones for a first push.
 
-    Also check whether repositories of earlier polls have received a first push. Repositories that mention `vendor`, the
-    vendor's name, are scanned first. `wait` is the function that sleeps. Return how many items were stored.
+    Return how many items were stored.
+
+    Args:
+        vendor: The vendor's name. Repositories that mention it are scanned first.
+        wait: The function that sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)
@@ -124,10 +127,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the span of time in which repositories were missed, because the ids in `span` will not be listed.
-
-    It begins at the time of the newest repository that earlier polls saw.
-    """
+    """Return the span of time in which repositories with ids in `span` were created and missed."""
     now = datetime.now(UTC)
     # About half of all repository ids are public: https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")

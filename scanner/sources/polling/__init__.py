@@ -1,1 +1,1 @@
-"""Polling of sources: claiming a source for one poll, the report of a poll, and the delay after failures."""
+"""Polling of sources: claims, reports, and delays after failures."""

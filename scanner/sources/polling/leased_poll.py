@@ -1,7 +1,4 @@
-"""Polls under a lease: a worker claims a source when its poll is due, and stores the results at the end.
-
-This module is the same for all sources. Each source has its own code that reads it.
-"""
+"""Polls under a lease: a worker claims a source when its poll is due, and stores the results at the end."""
 
 from __future__ import annotations
 
@@ -61,8 +58,7 @@ class LeasedPoll:
     def budget(self) -> ScanBudget:
         """Return the limit of processor time and bytes for scanning all texts of this poll.
 
-        The limit is zero if the last MAX_POLLS_OVER_TIME polls have exceeded their time limit. The text that makes the
-        polls hang is then counted as unread, and the source continues.
+        The limit is zero if the last MAX_POLLS_OVER_TIME polls have exceeded their time limit.
         """
         budget = ScanBudget.for_poll()
         if self.polls_over_time >= MAX_POLLS_OVER_TIME:
@@ -72,10 +68,7 @@ class LeasedPoll:
 
 @dataclass(frozen=True, slots=True)
 class MissedSpan:
-    """A span of time in which the source missed events.
-
-    `estimated` is an estimate of how many it missed, from the observed rate of events.
-    """
+    """A span of time in which the source missed events. `estimated` is their estimated number."""
 
     from_at: datetime
     until_at: datetime
@@ -93,7 +86,7 @@ def ensure(session: Session, source: str) -> None:
 
 
 def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
-    """Return the sources whose poll is due within MIN_INTERVAL_SECONDS and not running, in the given order."""
+    """Return the sources whose poll is not running and due within MIN_INTERVAL_SECONDS, in the given order."""
     with database.read() as session:
         due = dict(session.execute(_which_are_due()).tuples().all())
     return [source for source in sources if due.get(source, True)]
@@ -101,14 +94,14 @@ def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
 
 @cache
 def _which_are_due() -> Select[str, bool]:
-    """Return the SQL query for `due_sources`. It is built only once, because it runs every second."""
+    """Return the SQL query for `due_sources`."""
     return select(SourceState.source, leases.is_due(SourceState, MIN_INTERVAL_SECONDS))
 
 
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
-    """Claim the source for this worker if its poll is due. Return None if it is not due or another worker polls it.
+    """Claim the source for this worker if its poll is due. Return None if it is not due or is already claimed.
 
-    If the poll is due within MIN_INTERVAL_SECONDS, wait until it is due. `wait` is the function that sleeps.
+    If the poll is due within MIN_INTERVAL_SECONDS, first wait. `wait` is the function that sleeps.
     """
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)
@@ -140,8 +133,7 @@ def run_if_due(
 ) -> PollReport:
     """If the source's poll is due, claim the source and call `work` to poll it, within the poll's time limit.
 
-    Returns:
-        The report of `work`, or an empty report if the poll was not due.
+    Return an empty report if the poll was not due.
     """
     leased = take(database, source, wait)
     if leased is None:
@@ -181,9 +173,8 @@ def end(
         interval: Seconds from the start of this poll to the start of the next one.
         counts: The counts to add to the source's counters.
         newest: The time of the newest item that the source has shown. None: unchanged.
-        missed: A span of time in which the source missed events, if this poll detected one.
-        error: The reason why a part of the poll failed, which `r8scan status` shows. If it has `retry_after`, the next
-            poll is due after that many seconds.
+        missed: A span of time in which the source missed events, or None.
+        error: Why a part of the poll failed, or None. Its `retry_after` delays the next poll.
 
     Raises:
         LeaseLost: Another worker has claimed the source.
@@ -213,7 +204,7 @@ def end(
 
 
 def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
-    """End a failed poll. The next poll follows after the time that GitHub asks for, or after an exponential backoff.
+    """End a failed poll. The next poll follows when GitHub allows it, or after an exponential backoff.
 
     Raises:
         LeaseLost: Another worker has claimed the source.
@@ -236,10 +227,7 @@ def defer(session: Session, leased: LeasedPoll, err: GitHubError) -> None:
 def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) -> bool:
     """End a poll that exceeded its time limit of `seconds`.
 
-    The next poll follows after a delay, which grows with each poll that exceeds its time limit.
-
-    Returns:
-        Whether the poll was ended. False if another worker has claimed the source.
+    Return False if another worker has claimed the source.
     """
     with database.write() as session:
         state = _state(session, leased.source)
@@ -263,10 +251,7 @@ def record_time_limit(database: Database, leased: LeasedPoll, seconds: float) ->
 
 
 def release(database: Database, leased: LeasedPoll) -> None:
-    """Give up the claim of the source because the process is shutting down.
-
-    The source's next poll is due within MIN_INTERVAL_SECONDS.
-    """
+    """Give up the claim of the source, because the process is shutting down."""
     with database.write() as session:
         session.execute(
             update(SourceState)
@@ -277,10 +262,7 @@ def release(database: Database, leased: LeasedPoll) -> None:
 
 
 def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record a span of time in which a source has missed events.
-
-    The missed events may be read later from the event archive or by a rescan of an operator.
-    """
+    """Record a span of time in which a source has missed events."""
     session.add(
         Gap(
             source=source,
@@ -294,11 +276,7 @@ def record_gap(session: Session, source: str, missed: MissedSpan) -> None:
 
 
 def extend_gap(session: Session, source: str, missed: MissedSpan) -> None:
-    """Record a span of missed events.
-
-    If the source's latest recorded span has the same reason and is adjacent, extend it instead. A source that misses
-    many short spans then does not write a row for each.
-    """
+    """Record a span of missed events, or extend the source's latest span if the two are adjacent."""
     statement = (
         select(Gap)
         .where(Gap.source == source, Gap.reason == missed.reason, Gap.filled_at.is_(None))

@@ -7,10 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """The number of items that a poll stored, by kind.
-
-    `error` says why the whole poll or a part of it failed. It is None if nothing failed.
-    """
+    """The number of items that a poll stored, by kind. `error` is the reason of a failure, or None."""
 
     polled: bool = False
     events: int = 0
@@ -19,10 +16,7 @@ class PollReport:
     error: str | None = None
 
     def plus(self, other: PollReport) -> PollReport:
-        """Return the sum of two reports of one source.
-
-        The error of the sum is the error of `other`, the later report.
-        """
+        """Return the sum of two reports of one source, with the error of `other`."""
         return PollReport(
             self.polled or other.polled,
             self.events + other.events,

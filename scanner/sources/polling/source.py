@@ -1,4 +1,4 @@
-"""The interface of a source. Each source's package defines a `Source`, and `scanner.sources.registry` lists it."""
+"""The interface of a source. `scanner.sources.registry` lists the sources."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scanner.sources.polling.report import PollReport
 
 
 class PollContext(Protocol):
-    """The objects that a poll may use, such as the database. A worker process provides them."""
+    """The objects that a poll may use, for example the database."""
 
     @property
     def settings(self) -> Settings: ...
@@ -27,7 +27,7 @@ class PollContext(Protocol):
     def github(self) -> GitHub: ...
     @property
     def github_of_gists(self) -> GitHub:
-        """Return the GitHub client for listing gists, because GitHub does not let an App list gists."""
+        """Return the GitHub client for listing gists. GitHub does not let an App list gists."""
 
     @property
     def detector(self) -> Detector: ...
@@ -36,11 +36,7 @@ class PollContext(Protocol):
 
 
 def github_for_listings(context: PollContext) -> GitHub:
-    """Return the GitHub client for listings of all repositories.
-
-    It uses a personal token if there is one, because GitHub does not document which repositories GraphQL shows to an
-    App.
-    """
+    """Return the GitHub client for listings of all repositories, with a personal token if there is one."""
     personal = context.github_of_gists
     return context.github if isinstance(personal.credential, AppInstallation) else personal
 
@@ -51,10 +47,9 @@ class Source:
 
     Attributes:
         name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
-        poll: The function that polls the source if it is due. It must not wait for anything except answers of the
-            source, because all sources share a thread pool.
-        job_kinds: The kinds of jobs that a poll may queue. The workers for these kinds are woken after the poll.
-        droppable: For each kind of job, the priorities of jobs that load shedding may drop.
+        poll: Polls the source if it is due. It must wait only for answers of the source.
+        job_kinds: The kinds of jobs that a poll may queue.
+        droppable: For each kind of job, the priorities of jobs that may be dropped if too many wait.
     """
 
     name: str

@@ -1,1 +1,1 @@
-"""Reads pushes through the git protocol. Pushes that are likely to contain a token come first."""
+"""Reads pushes through the git protocol, the most likely ones to contain a token first."""

@@ -1,4 +1,4 @@
-"""Reads a push through the REST API's comparison of commits, which is used if the git server answers with an error."""
+"""Reads a push through the REST API's comparison of commits, for when the git server answers with an error."""
 
 from __future__ import annotations
 
@@ -18,11 +18,7 @@ https://docs.github.com/rest/commits/commits#compare-two-commits
 
 
 def _compared(github: GitHub, repository: str, before: str, head: str) -> Comparison:
-    """Return the changes of the push from the REST API.
-
-    If GitHub no longer has the old commit, return the changes of the new commit alone. If the comparison is too large
-    or takes too long, read each commit separately.
-    """
+    """Return the changes of the push, as far as the REST API shows them."""
     try:
         return compare(github, repository, before, head)
     except NotFound as err:
@@ -43,7 +39,7 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
 
     Args:
         github: The GitHub client.
-        before: The id of the old commit. Empty: read `head` alone.
+        before: The id of the old commit. "": read `head` alone.
         head: The id of the new commit.
         context: The detector, and the limits that all documents of the push share.
 

@@ -1,8 +1,4 @@
-"""Queues pushes whose previous commit is not known.
-
-Such pushes come from listings of repositories. A listing shows the time of the latest push, and at best the newest
-commit of the default branch. This module decides in which order the pushes are read.
-"""
+"""Queues pushes from listings of repositories, in the order in which to read them."""
 
 from __future__ import annotations
 
@@ -30,17 +26,16 @@ With more, fewer processes could share the pushes of a poll. With fewer, the que
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredPush:
-    """A push to a public repository, as a listing shows it. Only the repository's name and id are always known.
+    """A push to a public repository, as a listing shows it.
 
     Attributes:
         repository_id: GitHub's id of the repository.
         repository: The owner and the name from GitHub; untrusted, but checked with `is_repository_name`.
         pushed_at: The time of the push by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
-        tip: The newest commit of the default branch when the source saw it, or None. The push may have gone to another
-            branch.
+        tip: The newest commit of the default branch, or None. The push may have gone to another branch.
         created_at: When the repository was created.
-        is_new: Whether the repository was created recently and this is the first push that the source saw.
+        is_new: Whether this is the first push that the source saw of a recently created repository.
         is_fork: Whether the repository is a fork.
         size_kb: Size on GitHub's disk in kilobytes.
         language: The main language by GitHub's name.
@@ -83,10 +78,7 @@ def queue_discovered(session: Session, pushes: Sequence[DiscoveredPush], *, sour
 
 
 def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
-    """Return the push in the form that jobs contain.
-
-    If the push names no commit, the job lists all branches and tags.
-    """
+    """Return the push in the form that jobs contain."""
     ref = f"refs/heads/{found.default_branch}" if found.default_branch and found.tip else ""
     owner = found.owner.lower()
     likelihood = likelihood_of(

@@ -1,21 +1,12 @@
 """Decides what to fetch for a push. It tries four kinds of plan, the most exact and cheapest first.
 
-A plan has commits to fetch and commits to claim. To claim a commit means to tell the server that we have it (git's
-"have"). The server then leaves out all objects that are reachable from this commit. So a plan may claim a commit only
-if its content was read, is counted as unread, or is read by another job.
+To claim a commit means to tell the server that we have it (git's "have"). The server then leaves out all objects that
+are reachable from this commit.
 
-The kinds of plan are tried in this order:
-
-1. remembered: claim the newest commits of each branch that r8scan remembers. The server then sends exactly the new
-   content.
-2. before: if the repository is seen for the first time, claim the commit before the push. The content of this commit
-   was not read, so another job (of the kind "earlier") reads it later.
-3. whole: read a new or small repository completely. In a new repository, read the default branch first. Another job
-   reads the other branches and tags.
-4. boundary: in any other repository, read the newest FIRST_PARENTS commits of the branch, and claim the commit before
-   them. To find this commit, follow only the first parents, because claiming a second parent would hide history that
-   was merged or imported. A date cannot be used as the limit: if the newest commit is older than the date, the server
-   sends the whole history.
+1. remembered: claim the newest commits of each branch that r8scan remembers. The server sends only the new content. 2.
+before: if the repository is seen for the first time, claim the commit before the push. Another job (of the kind
+"earlier") reads that commit later. 3. whole: read a new or small repository completely. 4. boundary: read the newest
+FIRST_PARENTS commits of the branch, and claim the commit before them.
 """
 
 from __future__ import annotations
@@ -54,8 +45,6 @@ _FILTERING_HOSTS: dict[str, bool] = {}
 def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan of what to fetch for the push.
 
-    This may request a list of branches, tags or commits from the server.
-
     Args:
         github: The GitHub client.
         push: The push to read.
@@ -74,7 +63,7 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
-    """Return the plan for a push whose last commit, and the commit before it, are known."""
+    """Return the plan for a push whose old and new commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
         # `head` may be known although it was never read, because a later push was based on it. If all known commits
         # were claimed, the server would then leave out the commits of this push. So claim only `before`.
@@ -86,10 +75,7 @@ def _continued(push: Push, known: RememberedTips | None) -> Plan:
 
 
 def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Return the plan for a push that was found in a listing of repositories.
-
-    A listing shows at most the newest commit of the default branch.
-    """
+    """Return the plan for a push that was found in a listing of repositories."""
     if known is not None:
         if push.head and not known.holds(push.head):
             return Plan([push.head], known.oids, default=push.head, may_miss=["other_refs"])
@@ -111,12 +97,7 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
 
 
 def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
-    """Return the plan for a created branch, tag or repository. Its event names no commit.
-
-    Tell the server that we have the default branch (git's "have"), so that it sends only commits that are not in the
-    default branch. Do not tell it that we have any other branch: if the same push created several branches, the server
-    would leave out commits that they share.
-    """
+    """Return the plan for a created branch, tag or repository. Its event names no commit."""
     refs = _refs(github, push)
     if not refs.oids:
         return Plan([])  # the repository is empty, or its only ref was deleted
@@ -148,11 +129,7 @@ def _whole(refs: Refs) -> Plan:
 
 
 def _changed(refs: Refs, known: RememberedTips) -> Plan:
-    """Return the plan for a repository that was read before: fetch the new commits of all branches and tags.
-
-    Tell the server that we have all commits that are remembered as read. It then leaves out everything that is
-    reachable from them.
-    """
+    """Return the plan for a repository that was read before: fetch only new commits."""
     listed, unread = _listed(refs)
     wants = [oid for oid in listed if not known.holds(oid)]
     default = refs.oids.get(refs.head or "", "")
@@ -160,10 +137,7 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS commits to which branches and tags point.
-
-    Also return the number of branches and tags that are left out, by reason.
-    """
+    """Return at most MAX_WANTS commits of branches and tags, and the number left out by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}
@@ -189,10 +163,7 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the commit at which to stop: the first parent of the oldest commit to read.
-
-    Return None if the branch has no more than FIRST_PARENTS commits, so that the whole branch is read.
-    """
+    """Return the commit at which to stop, or None to read the whole branch."""
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
     )
@@ -217,7 +188,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
 
 
 def _can_filter(github: GitHub, repository: str) -> bool:
-    """Return whether the git server can send commits without trees. Each process asks a host only once."""
+    """Return whether the git server can send commits without trees."""
     if github.web_url not in _FILTERING_HOSTS:
         _FILTERING_HOSTS[github.web_url] = git_protocol.can_filter(github, repository)
     return _FILTERING_HOSTS[github.web_url]

@@ -1,8 +1,6 @@
-"""Estimates how likely a push contains a leaked token, from what is known before the push is read.
+"""Estimates how likely a push contains a leaked token, before the push is read.
 
-Likely pushes are read first and dropped last. Each piece of evidence has a weight and a reason in WEIGHTS. The score is
-the sum of the weights, and ranges of scores are levels of likelihood. r8scan counts pushes read and tokens found at
-each level, so that the weights can be checked.
+The score is the sum of the WEIGHTS of all evidence. Likely pushes are read first and dropped last.
 """
 
 from __future__ import annotations
@@ -59,8 +57,7 @@ class Evidence:
         actor: The account that pushed, or the repository's owner if the account is unknown.
         is_created: Whether the push created a branch, tag or repository.
         is_new: Whether the repository was created within the last day.
-        newest_repository_id: The highest repository id that was seen recently, or 0 if unknown. GitHub assigns ids in
-            order, so a repository with a similar id is new.
+        newest_repository_id: The highest repository id that was seen recently, or 0 if unknown.
         owner_has_leaked: Whether a token of the vendor was found in a repository of this owner.
         owner_has_account: Whether an account in the token store has the same name as the owner.
     """

@@ -19,7 +19,7 @@ READER_PATIENCE_SECONDS = 0.5
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:
-    """Return the latest push of a listed repository. The push records whether the repository mentions `vendor`."""
+    """Return the latest push of a listed repository. `vendor` is the vendor's name."""
     pushed_at, created_at = repository.pushed_at, repository.created_at
     words = f"{repository.name} {repository.description}".lower()
     return DiscoveredPush(
@@ -56,11 +56,7 @@ def scan_texts(
     web_url: str,
     budget: ScanBudget,
 ) -> TextScan:
-    """Scan the names and descriptions of listed repositories.
-
-    First scan all texts joined into one. This rarely finds token candidates or leaves something unread. If it does,
-    scan the texts one by one. Return the token candidates, and counts of what was not read.
-    """
+    """Scan the names and descriptions of listed repositories."""
     scan = TextScan()
     documents = list(_documents(repositories, web_url))
     joined = b"\n\n".join(document.content for document in documents)

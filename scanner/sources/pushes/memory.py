@@ -1,7 +1,4 @@
-"""Stores which commits of each repository were read, in one row for each repository.
-
-A job loads the rows before it reads its pushes, and updates the rows at its end.
-"""
+"""Stores which commits of each repository were read."""
 
 from __future__ import annotations
 
@@ -29,22 +26,19 @@ Key = tuple[str, int]
 
 
 def key_of(push: Push, host: str) -> Key | None:
-    """Return the key under which the repository is stored, or None if its id is unknown.
-
-    A wiki has the same id as its repository, so its key has a different host.
-    """
+    """Return the key under which the repository is stored, or None if its id is unknown."""
     if push.repository_id is None:
         return None
     return f"{host}#wiki" if push.repository.endswith(".wiki") else host, push.repository_id
 
 
 def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
-    """Return which commits of these pushes' repositories were read before, by the key that `key_of` returns."""
+    """Return which commits of these pushes' repositories were read before, by the key from `key_of`."""
     return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
 def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str) -> None:
-    """Record which commits were read, so that later pushes do not fetch them again. Use the caller's transaction."""
+    """Record which commits were read, so that later pushes do not fetch them again."""
     by_key: defaultdict[Key, list[tuple[Push, TipsRead]]] = defaultdict(list)
     for push, tips in read:
         key = key_of(push, host)
@@ -68,9 +62,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Delete expired rows. If more than `max_rows` rows are left, also delete the oldest ones.
-
-    One call deletes a limited number of rows for each of the two reasons.
+    """Delete a limited number of expired rows, and of the oldest rows beyond `max_rows`.
 
     Returns:
         The number of expired rows that were deleted, and the number of rows that were deleted because of `max_rows`.

@@ -1,4 +1,4 @@
-"""Scans the objects of a git pack, and records where in the repository each token candidate was found."""
+"""Scans the objects of a git pack, and records where each token candidate was found."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def read_pack(
         web_url: The URL of GitHub's website.
         context: The detector, and the limits that all documents of the push share.
         limits: Limits of the pack's size and memory.
-        wants: The ids of objects that should be in the pack. `ReadPart.has_wants` says whether it contains any of them.
+        wants: The ids of the requested objects. `ReadPart.has_wants` says whether the pack contains any of them.
     """
     scan = scan_pack(
         context.detector,
@@ -73,10 +73,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """Adds to each token candidate of one object the place in the repository where it was found.
-
-    The object's names are redacted only once for all candidates.
-    """
+    """Adds to each token candidate of one object its place in the repository."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)
@@ -115,10 +112,7 @@ class _Placer:
 
 
 def _published(push: Push, location: Location | None) -> datetime | None:
-    """Return the time of the push, at which the object became public, or None if the time is not known.
-
-    If the push created a branch or tag, return the time of the commit if it is later than the time of the push.
-    """
+    """Return the time at which the object became public, or None if it is unknown."""
     committed = location.committed_at if location else None
     if push.kind == "create" and push.published_at and committed and committed <= datetime.now(UTC):
         return max(push.published_at, committed)

@@ -1,8 +1,4 @@
-"""Repository owners who are more likely to leak a token.
-
-An owner is more likely to leak a token if a token was found in one of the owner's repositories in the last
-LEAKED_WITHIN_DAYS days, or if an account in the token store has the owner's name.
-"""
+"""Repository owners who are more likely than others to leak a token."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 class KnownOwners:
     """Repository owners who have leaked a token before, or have an account in the token store.
 
-    All names are in lower case. r8scan knows the accounts of a remote token store only from incidents.
+    All names are in lower case.
     """
 
     leaked: frozenset[str] = field(default_factory=frozenset)

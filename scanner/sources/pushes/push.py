@@ -1,4 +1,4 @@
-"""The data classes for a queued push and for the result of reading it."""
+"""A queued push, and the result of reading it."""
 
 from __future__ import annotations
 
@@ -21,24 +21,18 @@ from scanner.sources.pushes.tips import TipsRead
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A push, or another range of commits to read. The field `kind` says which of these it is:
-
-    * "push": a push.
-    * "create": a created branch, tag or repository. Its commits are unknown.
-    * "commit": a commit that an operator named. If `before` is known, read everything that is reachable from `head` but
-      not from `before`. Otherwise read the commit's own change first, then the history before it.
-    * "earlier": the history before another push.
-    * "canary": a canary (test token). `head` is the canary's id.
+    """A push, or another range of commits to read.
 
     Attributes:
         repository: The owner and the name, redacted, because names can contain a token.
         repository_id: GitHub's id of the repository, if it is known.
         before: The id of the branch's newest commit before the push. Zeros: unknown or none.
-        head: The id of the last commit. Empty: unknown.
+        head: The id of the last commit, or of the canary (test token). "": unknown.
         ref: The full name of the branch or tag, redacted.
-        ref_type: What was created: "repository", "branch" or "tag". Empty for a push.
+        ref_type: What was created: "repository", "branch" or "tag". "" for a push.
         published_at: The time of the push.
-        kind: "push", "create", "commit", "earlier" or "canary".
+        kind: "push", "create" (a created branch, tag or repository), "commit" (named by an operator), "earlier" (the
+            history before another push) or "canary".
         tries: The number of failed attempts to read the push.
         likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.
@@ -93,7 +87,7 @@ class ScanContext:
         detector: Scans the documents.
         budget: The limit of processor time and bytes.
         limits: The limits of the number of token candidates.
-        known: The function that looks up the candidates that exceed these limits in the token store, or None.
+        known: Looks up the candidates that exceed these limits in the token store, or None.
     """
 
     detector: Detector
@@ -112,9 +106,9 @@ class ReadPart:
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
         bytes: The size of the received git pack in bytes.
-        unknown: The number of candidates that exceed the limits and that the token store does not know.
-        is_over_limit: Whether a size limit was reached. A second request without large objects may then help.
-        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
+        unknown: The number of candidates beyond the limits that the token store does not know.
+        is_over_limit: Whether a size limit was reached.
+        is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
         has_wants: Whether the pack contains any of the wanted objects.
     """
@@ -139,15 +133,14 @@ class PushReading:
         candidates: The token candidates in the push.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
-        plan: The plan of what to ask the server for. None: there was nothing to read.
+        plan: What to ask the server for. None: there was nothing to read.
         objects: The number of objects that were scanned.
         bytes: The number of bytes of git packs that were received.
-        is_cut_off: Whether the answer was cut off, so that a retry may read the rest.
+        is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
-        is_slow: Whether the push took too long for a job of several pushes, so that a slow job must read it.
+        is_slow: Whether the push took so long that it needs a slow job.
         refusal: The error if one of the requests was not sent because of a rate limit, otherwise None.
-        unknown: The number of candidates that exceed the limits and that the token store does not know. They are not
-            recorded.
+        unknown: The number of candidates beyond the limits that the token store does not know.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -179,15 +172,12 @@ class PushReading:
 
     @property
     def tip(self) -> str | None:
-        """Return the last commit that was read, or None if there was nothing to read.
-
-        For a created branch or tag, this is the commit that it points to.
-        """
+        """Return the last commit that was read, or None if there was nothing to read."""
         return next(iter(self.plan.wants), None) if self.plan else None
 
     @property
     def tips(self) -> TipsRead | None:
-        """Return which commits to remember as read, or None if a retry will read the push again."""
+        """Return the commits to remember as read, or None if a retry will read the push again."""
         plan = self.plan
         if plan is None or self.is_slow or self.is_cut_off or self.is_damaged or self.refusal is not None:
             return None

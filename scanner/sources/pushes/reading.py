@@ -1,4 +1,4 @@
-"""Reads one push, or one created branch or tag: fetches the content that it added to the repository, and scans it."""
+"""Reads one push: fetches the content that it added to the repository, and scans it."""
 
 from __future__ import annotations
 
@@ -40,8 +40,6 @@ def read_push(
 ) -> PushReading:
     """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
-    Return what was found.
-
     Args:
         github: The GitHub client.
         detector: Scans the content.
@@ -49,8 +47,7 @@ def read_push(
         known: The commits of the repository that are remembered as read, or None.
         page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
-        token_store: The function that looks up digests in the token store. It is used for token candidates that exceed
-            the limits.
+        token_store: Looks up the digests of token candidates that exceed the limits.
 
     Raises:
         GitHubError: No content of the push could be read.
@@ -90,7 +87,7 @@ class _PushReader:
         self.reading = PushReading()
 
     def read(self, known: RememberedTips | None) -> None:
-        """Plan the requests, and read the answers. `known` are the commits that were read before.
+        """Plan the requests, and read the answers.
 
         Raises:
             GitHubError: No content of the push could be read.
@@ -149,15 +146,7 @@ class _PushReader:
             reading.unread = +reading.unread
 
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
-        """Fetch again after an answer that exceeded the size limit, but ask for less content.
-
-        Ask the server to leave out large files, and count them as unread. Also tell the server that we have (git's
-        "have") every other branch. It then leaves out commits that are in these branches.
-
-        If the other branches contain all wanted commits, the server sends none of them. Then ask once more without
-        naming the other branches. The other branches are never named if an operator named the commit or if the push has
-        the kind "earlier", because they usually contain these commits.
-        """
+        """Fetch again with less content, after an answer that exceeded the size limit."""
         github, push = self._github, self._push
         claims_refs = push.kind not in ("commit", "earlier")
         if refs is None and claims_refs:
@@ -182,11 +171,7 @@ class _PushReader:
 
 
 def _named(github: GitHub, push: Push) -> Push:
-    """Return the push with the name and the id of its repository. Ask GitHub if one of them is missing.
-
-    The name is missing if it contained a token, because then only its redacted form was stored. The id is missing if an
-    operator named the commit.
-    """
+    """Return the push with its repository's name and id. Ask GitHub if one is missing."""
     if is_repository_name(push.repository) and (push.repository_id is not None or push.kind != "commit"):
         return push
     if push.repository_id is None and not is_repository_name(push.repository):
@@ -201,10 +186,7 @@ def _named(github: GitHub, push: Push) -> Push:
 
 
 def _parents(github: GitHub, push: Push) -> list[str]:
-    """Return the ids of the parents of the push's last commit.
-
-    If the REST API fails, return an empty list. The caller then asks git for the commit and its history in one request.
-    """
+    """Return the parents of the push's last commit, or [] if the REST API fails."""
     url = f"{github.api_url}/repos/{push.repository}/commits/{push.head}"
     try:
         _, value = get_json(github, url, params={"per_page": 1}, expected=dict)

@@ -46,9 +46,7 @@ def scan_next(
     state_dir: Path,
     kind: JobKind = JobKind.PUSHES,
 ) -> Response | None:
-    """Run the most urgent job of the kind that is due, and return what was done. Return None if no job is due.
-
-    A push that takes a long time is queued as a `slow_pushes` job, so that no other push waits for it.
+    """Run the most urgent job of the kind that is due. Return None if no job is due.
 
     Args:
         github: The GitHub client.
@@ -86,12 +84,7 @@ def scan_next(
 
 
 class _PageReader:
-    """Reads the pushes of one job. Several threads call `read`.
-
-    Attributes:
-        host: The host of GitHub's website. It is a part of the keys under which repositories are stored.
-        readings: The result of each push that was read.
-    """
+    """Reads the pushes of one job."""
 
     def __init__(
         self,
@@ -113,7 +106,7 @@ class _PageReader:
             self._memory = push_memory.recall(session, pushes, self.host)
 
     def read(self, push: Push) -> ItemOutcome[Push]:
-        """Read one push, unless it was read before. Return its outcome, and store the result in `readings`."""
+        """Read one push, unless it was read before. Several threads call this."""
         key = push_memory.key_of(push, self.host)
         known = self._memory.get(key) if key else None
         if known is not None and _is_read(push, known):
@@ -153,11 +146,7 @@ def _known(database: Database, policy: Policy, digests: Collection[str]) -> Coll
 def _respond(
     database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, state_dir: Path
 ) -> Response:
-    """Respond to the first FIRST_CANDIDATES token candidates of a push, then to all others.
-
-    The candidates from objects with few candidates come first, so that a flood of candidates does not delay a real
-    leak.
-    """
+    """Respond to the first FIRST_CANDIDATES token candidates of a push, then to all others."""
     response = Response()
     for part in filter(None, (candidates[:FIRST_CANDIDATES], candidates[FIRST_CANDIDATES:])):
         response.add(respond_or_keep(database, part, source=source, policy=policy, state_dir=state_dir))
@@ -165,7 +154,7 @@ def _respond(
 
 
 def _is_read(push: Push, known: RememberedTips) -> bool:
-    """Return whether this push was read before. `known` are the commits that are remembered as read."""
+    """Return whether this push was read before."""
     if push.kind == "earlier":
         return known.has_read(push.head)
     if push.kind != "push" or not push.head:
@@ -178,10 +167,7 @@ def _is_read(push: Push, known: RememberedTips) -> bool:
 def _queue_earlier(
     session: Session, job: ClaimedJob, page: Sequence[Push], read_now: Sequence[tuple[Push, PushReading]]
 ) -> None:
-    """Queue a job for older commits that the server left out and that no job has read.
-
-    If only the default branch of a new repository was read, the job also lists its other refs (branches and tags).
-    """
+    """Queue a job for older commits that the server left out and that no job has read."""
     read_here = {(push.repository_id, push.head) for push in page}
     waiting = [
         replace(
@@ -208,7 +194,7 @@ def _queue_earlier(
 
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
-    """Return the outcome of reading a push. The caller then adds what was done about the token candidates."""
+    """Return the outcome of reading a push, without the response to its tokens."""
     # If the request limiter refused a later request of this push, set the error. The push is then queued again.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)

@@ -1,8 +1,6 @@
 """Remembers which commits of a repository were read, as tips (the newest commits of branches and tags).
 
-A commit that is reachable from a remembered tip need not be fetched any more: it was read, is queued, is counted as
-unread, or is older than the first push that r8scan saw. So r8scan may tell a git server that it has (git's "have")
-every remembered tip, and no other commit.
+A remembered tip and its history need not be fetched again.
 """
 
 from __future__ import annotations
@@ -21,13 +19,12 @@ _READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
 
 @dataclass(frozen=True, slots=True)
 class Tip:
-    """A commit or tag to which a ref (a branch or tag) pointed.
+    """A commit or tag to which a branch or tag pointed.
 
     Attributes:
         oid: The object id in hex.
-        is_read: Whether all content that the push added was read. If so, it is not read again.
-        is_superseded: Whether a later push has moved the ref. The tip is kept, so that the earlier push is not read
-            again when a second source shows it.
+        is_read: Whether all content that the push added was read.
+        is_superseded: Whether the branch or tag has moved since then.
         is_default: Whether the default branch pointed to the commit.
     """
 
@@ -43,9 +40,9 @@ class RememberedTips:
 
     Attributes:
         tips: The tips.
-        is_whole: Whether the whole history was read, not only the pushes since the first one that r8scan saw.
+        is_whole: Whether the whole history was read.
         pushed_at: The time of the newest push that r8scan has read.
-        refs_listed_at: When r8scan last compared all refs with the tips.
+        refs_listed_at: When r8scan last compared all branches and tags with the tips.
     """
 
     tips: tuple[Tip, ...] = ()
@@ -58,21 +55,17 @@ class RememberedTips:
         return [tip.oid for tip in self.tips]
 
     def holds(self, oid: str) -> bool:
-        """Return whether the commit is remembered as the newest commit of a branch or tag.
-
-        If so, a git server need not send the commit or its history.
-        """
+        """Return whether the commit is remembered as the newest commit of a branch or tag."""
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether all content was read that the push of this commit added."""
+        """Return whether all content that the push of this commit added was read."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
         """Return whether the push at the time `pushed_at` was read.
 
-        `oid` is the newest commit of the default branch after this push. If `oid` was read, but the push is later than
-        all pushes that were read, the push must have gone to another branch. It then counts as not read.
+        `oid` is the newest commit of the default branch after this push.
         """
         if pushed_at is None or not self.has_read(oid):
             return False
@@ -90,7 +83,7 @@ class TipsRead:
         before: The newest commit of the branch before the push, if it is known.
         default: The newest commit of the default branch, if it is known.
         is_whole: Whether the whole history of the repository has now been read.
-        lists_refs: Whether all refs (branches and tags) were compared with the remembered commits.
+        lists_refs: Whether all branches and tags were compared with the remembered commits.
     """
 
     tips: tuple[str, ...]
@@ -102,9 +95,9 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the remembered tips (newest commits of branches and tags) after one more push was read.
+    """Return the remembered tips after one more push was read.
 
-    Keep the tip of the default branch and at most MAX_OTHER_TIPS other tips.
+    The default branch's tip and at most MAX_OTHER_TIPS other tips are kept.
     """
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
@@ -131,10 +124,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
 
 
 def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
-    """Return the tips (newest commits of branches and tags) that fit into the limit.
-
-    The tip of the default branch is always kept. First drop tips that a later push has replaced, then the oldest tips.
-    """
+    """Return the tips within the limit. The default branch's tip is always kept."""
     excess = len(tips) - 1 - MAX_OTHER_TIPS
     if excess <= 0:
         return tuple(tips)
@@ -144,10 +134,7 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips (newest commits of branches and tags) as bytes for the database.
-
-    Each tip takes one byte of flags and the 20 or 32 bytes of its id.
-    """
+    """Return the tips as bytes for the database."""
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
@@ -157,7 +144,7 @@ def encoded(tips: Iterable[Tip]) -> bytes:
 
 
 def decoded(content: bytes) -> tuple[Tip, ...]:
-    """Return the tips (newest commits of branches and tags) from the bytes that `encoded` returned."""
+    """Return the tips in the bytes that `encoded` returned."""
     tips, position = [], 0
     while position < len(content):
         flags = content[position]

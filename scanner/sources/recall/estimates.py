@@ -1,11 +1,6 @@
-"""Estimates of a source's recall (the share of all pushes that it sees) and of the total number of pushes.
+"""Estimates a source's recall (the share of all pushes that it sees) and the total number of pushes.
 
-The estimates are computed from marks. A mark records that a source has seen a push to one of the sampled repositories.
-
-The total is estimated by capture-recapture, from the pushes that two sources have seen. If the two sources tend to see
-the same pushes, the estimated total is too low and the estimated recall is too high. If they tend to see different
-pushes, the total is too high and the recall is too low. COMMON_BIAS makes the confidence interval of the total wide
-enough for a small tendency to see the same pushes.
+The total is estimated by capture-recapture, from the pushes that two sources have seen.
 """
 
 from __future__ import annotations
@@ -43,10 +38,7 @@ Two listings may show different times for the same push, and nobody has measured
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A push in one of the sampled repositories that a source has seen.
-
-    Times are in seconds since the epoch. `is_new` says whether the repository is new.
-    """
+    """A push in one of the sampled repositories that a source has seen. Times are in seconds since the epoch."""
 
     repository_id: int
     pushed_at: float
@@ -56,11 +48,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """The share of pushes that a source has seen.
-
-    The object has the number of pushes seen, the number of all pushes in the sample, and the bounds of Wilson's 95 %
-    confidence interval of the share.
-    """
+    """The share of pushes that a source has seen, with the bounds of Wilson's 95 % confidence interval."""
 
     seen: int
     marks: int
@@ -78,10 +66,7 @@ class Total:
 
 
 def share_of(seen: int, marks: int) -> Share | None:
-    """Return the share of pushes that were seen, with Wilson's confidence interval, or None if `marks` is 0.
-
-    The interval is accurate for few marks and for shares near 0 and 1.
-    """
+    """Return the share of pushes that were seen, with Wilson's confidence interval, or None if `marks` is 0."""
     if marks <= 0:
         return None
     share, spread = seen / marks, Z * Z / marks
@@ -92,9 +77,6 @@ def share_of(seen: int, marks: int) -> Share | None:
 
 def total_of(first: int, second: int, both: int) -> Total | None:
     """Return Chapman's estimate of the total number of pushes. Return None if it cannot be estimated.
-
-    The confidence interval is computed for the logarithm of the number of unseen pushes. Its lower bound is therefore
-    never below the number of pushes that were seen.
 
     Args:
         first: The number of pushes that the first source saw.
@@ -116,10 +98,9 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 
 
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
-    """Return for each push in `marks` the seconds until the source showed it, or None if the source never did.
+    """Return for each push in `marks` the seconds until the source showed it, or None if it never did.
 
-    `catches` are the pushes that the source has shown. If the source has only shown a later push of the same
-    repository, the time of that later push is used.
+    `catches` are the pushes that the source has shown. A later push of the same repository counts as well.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -141,8 +122,7 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
     Args:
         marks: The pushes that the other sources have seen.
         catches: The pushes that this source has seen.
-        now: The current time in seconds since the epoch. For each delay, only pushes that are older than the delay are
-            counted.
+        now: The current time in seconds since the epoch.
     """
     fair = [mark for mark in marks if mark.seen_at - mark.pushed_at <= MAX_MARK_AGE]
     waited = delays(fair, catches)
@@ -156,10 +136,8 @@ def recall(marks: Sequence[Mark], catches: Sequence[Mark], now: float) -> dict[i
 
 
 def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
-    """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is impossible.
-
-    A push counts as seen by a source only if the source has shown this push, and not just a later push of the same
-    repository.
+    """Estimate the number of all pushes from the pushes that two sources have seen. Return None if that is
+    impossible.
     """
     pushes, listed = _distinct(first), _distinct(second)
     both = sum(_has_near(listed.get(number, ()), at) for number, times in pushes.items() for at in times)
@@ -167,7 +145,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
 
 
 def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
-    """Return the times of the pushes by repository id, in order. Pushes within SAME_PUSH_SECONDS count as one."""
+    """Return the times of the pushes by repository id. Pushes within SAME_PUSH_SECONDS count as one."""
     found: dict[int, list[float]] = {}
     for mark in sorted(marks, key=lambda mark: mark.pushed_at):
         times = found.setdefault(mark.repository_id, [])
@@ -181,7 +159,7 @@ def _has_near(times: Sequence[float], at: float) -> bool:
 
 
 def as_json(shares: Mapping[int, Share]) -> dict[str, list[float]]:
-    """Return the shares as JSON. The keys are the delays in seconds.
+    """Return the shares as JSON, by the delay in seconds.
 
     Each value is a list of four numbers: all pushes, pushes seen, and the bounds of the confidence interval.
     """

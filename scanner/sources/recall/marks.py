@@ -1,7 +1,4 @@
-"""Stores which source saw which pushes, for a sample of the repositories. Each such row is called a mark.
-
-Every source that shows pushes records marks. A task compares the marks of different sources. Marks expire after a day.
-"""
+"""Stores which source saw which pushes, for a sample of the repositories."""
 
 from __future__ import annotations
 
@@ -50,10 +47,7 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
 
 
 def measure(session: Session) -> None:
-    """Measure and store the recall of each source.
-
-    A source's recall is the share that it has seen of the pushes shown by all other sources.
-    """
+    """Measure and store the recall of each source."""
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: defaultdict[str, list[Mark]] = defaultdict(list)
     columns = (PushMark.source, PushMark.repository_id, PushMark.pushed_at, PushMark.seen_at, PushMark.is_new)
@@ -82,10 +76,7 @@ def purge_expired(session: Session) -> None:
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of pushes a day, and the lower and upper bound of its confidence interval.
-
-    Return an empty list if there is no estimate.
-    """
+    """Return the estimated number of pushes a day and its confidence interval, or [] without an estimate."""
     first, second = (
         [mark for mark in found.get(source, ()) if now - mark.pushed_at <= DAY_SECONDS] for source in TOTAL_SOURCES
     )

@@ -1,1 +1,1 @@
-"""The source that searches repositories by push time. It sees nearly every push once GitHub's index contains it."""
+"""The source that searches repositories by the time of their latest push."""

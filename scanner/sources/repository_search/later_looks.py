@@ -1,7 +1,4 @@
-"""Stores ranges of push times (windows) that repository search will search again.
-
-Each row has the ids of the repositories that the searches have found, and the time of the next search.
-"""
+"""Stores ranges of push times that repository search will search again."""
 
 from __future__ import annotations
 
@@ -36,10 +33,7 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, search: SearchRun) -> None:
-    """Store when the ranges of push times in this run are searched again.
-
-    Delete ranges for which no further search is planned.
-    """
+    """Store when the ranges of push times in this run are searched again, or delete them."""
     for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

@@ -1,7 +1,5 @@
 """The source that polls repository search. Each search is limited to a window (a range of push times).
 
-Each window is searched when GitHub's index should contain its pushes, and again later for pushes that were indexed
-late.
 https://docs.github.com/search-github/searching-on-github/searching-for-repositories#search-by-when-a-repository-was-created-or-last-updated
 """
 
@@ -122,10 +120,7 @@ def _commit(
 
 
 def _interval(search: SearchRun, began: float, now: float) -> float:
-    """Return the seconds from the start of this run to the start of the next one.
-
-    The interval keeps the polls within GitHub's limit of CPU time.
-    """
+    """Return the seconds from the start of this run to the start of the next one."""
     idle = min(search.idle_seconds(now), MAX_IDLE_SECONDS)
     if isinstance(search.error, Unavailable | Malformed) and not search.counts["requests"]:
         idle = MAX_IDLE_SECONDS  # only the REST search works, so do not try GraphQL again immediately
@@ -134,7 +129,7 @@ def _interval(search: SearchRun, began: float, now: float) -> float:
 
 
 def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: SearchRun | None = None) -> PollReport:
-    """End a failed poll. After a rate limit, also store which push times are still to be searched."""
+    """End a failed poll, and store which push times are still to be searched."""
     with database.write() as session:
         if search is not None and isinstance(error, RateLimited):
             for missed in search.missed:
@@ -148,10 +143,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without the time that GitHub asks to wait.
-
-    The error comes from either GraphQL or REST. They have separate quotas, so the other one need not wait.
-    """
+    """Return the error without the time that GitHub asks to wait."""
     return None if error is None else GitHubError(error.reason, str(error))
 
 

@@ -1,7 +1,4 @@
-"""Reads all search results for one span (range of push times), page by page.
-
-If GitHub reports more repositories than it shows, the span is read again.
-"""
+"""Reads all search results for one range of push times, page by page."""
 
 from __future__ import annotations
 
@@ -33,16 +30,15 @@ PROBED_SECONDS = 3600
 
 @dataclass(slots=True)
 class WindowReading:
-    """The result of searching one span (range of push times).
+    """The result of searching one range of push times.
 
     Attributes:
         found: The repositories that GitHub showed, by id.
         total: The number of repositories that GitHub reports.
         short: How many of the reported repositories GitHub did not show.
-        is_too_wide: Whether GitHub has more results than it can show, so that the span must be split. The rest was not
-            read.
+        is_too_wide: Whether GitHub has more results than it can show, so that the range must be split.
         seconds: The sum of GitHub's response times in seconds.
-        is_incomplete: Whether GitHub called one of the latest answers incomplete. `total` may then be too low.
+        is_incomplete: Whether GitHub called an answer incomplete. `total` may then be too low.
         page_size: The number of results to request in one page.
         counts: Counters by name.
     """
@@ -58,10 +54,7 @@ class WindowReading:
 
     @property
     def is_short(self) -> bool:
-        """Return whether more repositories are missing than new pushes can explain.
-
-        A repository leaves the range of push times when somebody pushes to it again.
-        """
+        """Return whether more repositories are missing than new pushes can explain."""
         return self.short > SHORT_SHARE * self.total
 
     def add(self, page: Page) -> None:
@@ -76,10 +69,7 @@ class WindowReading:
         self.counts.update({f"graphql_{kind.lower()}": count for kind, count in page.errors.items()})
 
     def add_page(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> Page:
-        """Read one page of results, add it, and return it.
-
-        If GitHub reports that the page costs too much, request smaller pages from then on.
-        """
+        """Read one page of results, add it, and return it."""
         try:
             page = repositories.search(github, words(span), after, newest_first=newest_first, size=self.page_size)
         except Unavailable as err:
@@ -96,10 +86,7 @@ class WindowReading:
         return page
 
     def add_pages(self, github: GitHub, span: Span, after: str | None, *, newest_first: bool = False) -> None:
-        """Read and add the pages of results after the cursor `after`.
-
-        If `after` is empty, begin with the first page. If `after` is None, there are no more pages to read.
-        """
+        """Read and add the pages after the cursor `after`. "" stands for the first page, None for no page."""
         for _ in range(MAX_RESULTS // SMALL_PAGE):
             if after is None:
                 return
@@ -107,10 +94,10 @@ class WindowReading:
 
 
 def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
-    """Read the first page of results of a span (range of push times).
+    """Read the first page of results of a range of push times.
 
     Returns:
-        The reading, including GitHub's total number of results, and the cursor of the next page.
+        The result so far, and the cursor of the next page.
 
     Raises:
         GitHubError: The page could not be read.
@@ -120,7 +107,7 @@ def count(github: GitHub, span: Span) -> tuple[WindowReading, str | None]:
 
 
 def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | None = None) -> WindowReading:
-    """Read all results of a span (range of push times) by GraphQL.
+    """Read all results of a range of push times by GraphQL.
 
     Args:
         github: The GitHub client.
@@ -128,7 +115,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
         begun: The result of `count`, if the first page was already read.
 
     Raises:
-        GitHubError: A page could not be read. The whole span then counts as not read.
+        GitHubError: A page could not be read. The whole range then counts as not read.
     """
     reading, after = begun or count(github, span)
     if reading.total > MAX_RESULTS and span[1] - span[0] + 1 > MIN_WIDTH:
@@ -153,9 +140,7 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
 
 
 def read_by_rest(github: GitHub, span: Span) -> WindowReading:
-    """Read all results of a span (range of push times) by the REST search, which has a separate quota.
-
-    If results are missing, or if GitHub called an answer incomplete, read them once more.
+    """Read all results of a range of push times by the REST search, which has a separate quota.
 
     Raises:
         GitHubError: A page could not be read.
@@ -188,5 +173,5 @@ def newest(github: GitHub, now: float) -> tuple[datetime | None, Page]:
 
 
 def words(span: Span) -> str:
-    """Return the search terms for repositories whose latest push is in `span`, a range of push times."""
+    """Return the search terms for repositories whose latest push is in the range of push times."""
     return repositories.pushed_between(datetime.fromtimestamp(span[0], UTC), datetime.fromtimestamp(span[1], UTC))

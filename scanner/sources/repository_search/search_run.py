@@ -1,7 +1,4 @@
-"""One run of repository search: searches ranges of push times, the most urgent first.
-
-A run has limits of requests and time. This module sends requests but does not use the database.
-"""
+"""One run of repository search: searches ranges of push times, the most urgent first."""
 
 from __future__ import annotations
 
@@ -52,7 +49,7 @@ NODE_POINTS_A_SECOND = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A range of push times (window) that was searched before and is due to be searched again.
+    """A range of push times (window) that is due to be searched again.
 
     Attributes:
         span: The range of push times.
@@ -80,13 +77,11 @@ class SearchRun:
         due: Windows that are due to be searched again.
         found: The repositories that no earlier search of the same window has found.
         first: The windows that were searched for the first time, each with its number and result.
-        again: The windows that were searched again. Each comes with the number of repositories that GitHub reports, and
-            with the ids of all repositories that its searches have found.
-        missed: Ranges of push times whose repositories were not all seen. Either the range will not be searched any
-            more, or GitHub did not show all of its repositories.
+        again: The windows that were searched again, each with GitHub's total and the ids of all found repositories.
+        missed: Ranges of push times whose repositories were not all seen.
         counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
-        seconds: The sum of GitHub's response times in seconds. GitHub limits the CPU time of requests.
+        seconds: The sum of GitHub's response times in seconds.
         has_done_anything: Whether at least one request succeeded.
     """
 
@@ -105,9 +100,8 @@ class SearchRun:
     _began: float = 0.0
 
     def run(self) -> None:
-        """Search all windows (ranges of push times) that are due, within the limits of a run.
-
-        Store an error in `error` instead of raising it.
+        """Search all windows that are due, within the limits of a run. Store an error in `error` instead of
+        raising it.
         """
         self._began = now = self.clock()
         is_after_pause = self.plan.is_after_pause(now)
@@ -161,7 +155,7 @@ class SearchRun:
             self._compare(window, found)
 
     def _take(self, window: Span, found: WindowReading) -> None:
-        """Store the result of the first search of a window (range of push times), and update the plan."""
+        """Store the result of the first search of a window, and update the plan."""
         self.found += found.found.values()
         self.first.append((window, self.plan.windows, found))
         self.plan.looked(window, found.total)
@@ -203,11 +197,7 @@ class SearchRun:
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
-        """Store the result of a later search of a window (range of push times).
-
-        If repositories are still missing after the last search, record this. Repositories are missing if GitHub reports
-        more than it shows, or if the window has far fewer repositories than usual.
-        """
+        """Store the result of a later search of a window."""
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
             return
@@ -243,7 +233,7 @@ class SearchRun:
             self._miss(window, found.short, "results_not_shown")
 
     def _probe(self, now: float) -> None:
-        """Measure how old the newest entry of GitHub's search index is, at most once every PROBE_SECONDS."""
+        """Measure the age of the search index's newest entry, at most once every PROBE_SECONDS."""
         if now < self.plan.probe_at <= now + PROBE_SECONDS:
             return
         newest, page = reading.newest(self.github, now)
@@ -257,10 +247,7 @@ class SearchRun:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Compare how many repositories GraphQL and the REST search report for a window (range of push times).
-
-        GitHub does not document which repositories GraphQL shows to an App. It may show only a part.
-        """
+        """Compare how many repositories GraphQL and the REST search report for a window."""
         if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
             return
         self.plan.compare_at = self.clock() + COMPARE_AGAIN_SECONDS
@@ -287,11 +274,7 @@ class SearchRun:
         return Forbidden("graphql_shows_a_part", message)
 
     def _is_over_budget(self) -> bool:
-        """Return whether the next window (range of push times) must be searched by REST instead of GraphQL.
-
-        While GraphQL shows only a part of the repositories, all windows are searched by REST. If there are not enough
-        GraphQL points until the quota's reset, some of the windows are searched by REST.
-        """
+        """Return whether the next window must be searched by REST instead of GraphQL."""
         pace = self.github.gate.seconds_a_request("graphql")
         if self.plan.is_partial and self.clock() < self.plan.compare_at:
             return True
@@ -304,7 +287,7 @@ class SearchRun:
         return True
 
     def _is_paid_for(self) -> bool:
-        """Return whether enough GraphQL points are left for all searches until the quota is reset."""
+        """Return whether enough GraphQL points are left for all searches until the quota's reset."""
         pace = self.github.gate.seconds_a_request("graphql")
         return not pace or 1 / pace > SPARE * self.plan.points_a_second() + NODE_POINTS_A_SECOND
 

@@ -1,7 +1,7 @@
-"""The plan of which push times to search next, computed from the results so far.
+"""Plans which push times to search next.
 
-A window is a range of push times that one search covers, in whole seconds since the epoch. Both ends are included. Each
-window is searched several times. In names of this code, a "look" is one of these searches.
+A window is a range of push times that one search covers, in whole seconds since the epoch, both ends included. A "look"
+is one of several searches of a window.
 """
 
 from __future__ import annotations
@@ -92,29 +92,21 @@ class Plan:
     Attributes:
         until: All windows up to this second were searched or are in `behind`.
         width: The width of the next window in seconds.
-        settle: Seconds from a window's end to its first search. It is at least `learned`, and longer than `lag`.
-        learned: The seconds after which GitHub's index probably contains nearly all pushes of a window. Later searches
-            of windows show whether this is enough.
+        settle: Seconds from a window's end to its first search.
+        learned: The seconds after which GitHub's index probably contains nearly all pushes of a window.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
-        rate: The usual number of repositories with a push in one second (a smoothed average). 0 before the first
-            window.
-        late: For each repeated search of a window (the second, the third and so on), the share of its results that no
-            earlier search of the window had found (a smoothed average).
-        behind: Push times that were not searched in time, oldest first. A run searches them after the windows that are
-            due.
+        rate: The smoothed average number of repositories with a push in one second. 0 before the first window.
+        late: For each repeated search, the smoothed average share of results that no earlier search had found.
+        behind: Push times that were not searched in time, oldest first.
         behind_width: The width in seconds of the next window that is taken from `behind`.
-        behind_rate: The usual number of repositories per second in windows that were searched more than
-            LONG_PAUSE_SECONDS late (a smoothed average). 0 before the first of these windows.
+        behind_rate: Like `rate`, for windows that were searched more than LONG_PAUSE_SECONDS late.
         probe_at: When the age of the index's newest entry is measured next.
         windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
-        checked: Push times before this second need no comparison any more. Either a comparison has shown that GraphQL
-            shows all repositories, or the REST search reads them.
-        compared: The two counts of the latest comparison: by GraphQL and by the REST search, for the same window.
-        is_partial: Whether GraphQL shows only a part of the repositories to this credential, so that the REST search is
-            used.
-        debt: A sum that grows by a fraction with each window while there are not enough GraphQL points. When it reaches
-            1, the REST search reads one window, and 1 is subtracted.
+        checked: Push times before this second need no comparison any more.
+        compared: The counts of the latest comparison: by GraphQL, then by the REST search.
+        is_partial: Whether GraphQL shows only a part of the repositories to this credential.
+        debt: Grows by a fraction with each window while GraphQL points are short. At 1, REST reads one window.
     """
 
     until: int
@@ -165,9 +157,8 @@ class Plan:
         }
 
     def leave_behind(self, now: float) -> list[Span]:
-        """Move windows (ranges of push times) that were not searched in time to the list `behind`.
-
-        Remove ranges that are too old from this list, and return them. All other ranges in the list are searched later.
+        """Move windows that were not searched in time to the list `behind`. Return the ranges that are too old to
+        search.
         """
         newest = int(now - self.settle)
         if newest - self.until > MAX_LAG_SECONDS:
@@ -188,60 +179,44 @@ class Plan:
         return given_up
 
     def is_after_pause(self, now: float) -> bool:
-        """Return whether the last search was so long ago that the usual rate of pushes may no longer be valid."""
+        """Return whether the last search was so long ago that the usual rate of pushes may have changed."""
         return now - self.settle - self.until > LONG_PAUSE_SECONDS
 
     def expect_less(self) -> None:
-        """Lower the usual rate of pushes after a pause of the service.
-
-        If the lowered rate is too low, later searches raise it.
-        """
+        """Lower the usual rate of pushes after a pause of the service."""
         self.rate *= LESS_AFTER_PAUSE
 
     def next_window(self, now: float) -> Span | None:
-        """Return the next window (range of push times) to search for the first time.
-
-        Return None as long as GitHub's index may not contain the pushes of this window.
-        """
+        """Return the next window to search for the first time, or None if it is too early."""
         end = self.until + self.width - 1
         return (self.until, end) if end + 1 + self.settle <= now else None
 
     def due_in(self, now: float) -> float:
-        """Return the seconds until a window (range of push times) is due to be searched for the first time."""
+        """Return the seconds until a window is due to be searched for the first time."""
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window (range of push times) to the list `behind`, because there are not enough GraphQL points for it.
-
-        The REST search reads the window later.
-        """
+        """Move a window to the list `behind`, because there are not enough GraphQL points for it."""
         self.behind.append(window)
         self.until = window[1] + 1
 
     def skip_to_rest(self, window: Span) -> None:
-        """Let the REST search read this window (range of push times), because GraphQL does not show all repositories.
-
-        GraphQL may already have missed repositories since the last comparison with the REST search. So the REST search
-        also reads the push times since that comparison.
-        """
+        """Let the REST search read this window and all push times since the last comparison with GraphQL."""
         self.is_partial = True
         self.behind.append((min(max(self.checked, window[1] - MAX_BEHIND_WIDTH), window[0]), window[1]))
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window (range of push times) of the list `behind`, or None if the list is empty.
-
-        The window stays in the list until `caught_up` is called.
-        """
+        """Return the newest window of the list `behind`, or None if the list is empty."""
         if not self.behind:
             return None
         start, end = self.behind[-1]
         return max(start, end - self.behind_width + 1), end
 
     def caught_up(self, window: Span, total: int, now: float) -> None:
-        """Remove a window (range of push times) from the list `behind`, because it has now been searched.
+        """Remove a window from the list `behind`, because it has been searched.
 
-        The window must be the end of the newest range in the list, as `next_behind` returned it.
+        The window must be the result of `next_behind`.
         """
         seconds = window[1] - window[0] + 1
         self.behind_width = int(min(max(WANTED_RESULTS * seconds / max(total, 1), MIN_WIDTH), MAX_BEHIND_WIDTH))
@@ -256,10 +231,7 @@ class Plan:
             self.behind_rate *= LESS_AFTER_PAUSE  # the next window may be from a time of day with fewer pushes
 
     def is_too_wide(self, window: Span, total: int) -> bool:
-        """Return whether the window (range of push times) has too many results to be read.
-
-        If so, make the next window narrower.
-        """
+        """Return whether the window has too many results. If so, make the next window narrower."""
         seconds = window[1] - window[0] + 1
         if total <= MAX_RESULTS or seconds <= MIN_WIDTH:
             return False
@@ -271,10 +243,7 @@ class Plan:
         return True
 
     def looked(self, window: Span, total: int) -> None:
-        """Update the plan after the first search of a window (range of push times), which found `total` repositories.
-
-        Choose the next window's width by the observed rate.
-        """
+        """Update the plan after the first search of a window, which found `total` repositories."""
         seconds = window[1] - window[0] + 1
         self.until, self.windows = window[1] + 1, self.windows + 1
         now_rate = total / seconds
@@ -282,42 +251,33 @@ class Plan:
         self.width = int(min(max(WANTED_RESULTS / max(self.rate, now_rate, 0.1), MIN_WIDTH), MAX_WIDTH))
 
     def is_thin(self, window: Span, total: int) -> bool:
-        """Return whether a search found far fewer repositories than usual, so that GitHub's index may be incomplete."""
+        """Return whether a search found far fewer repositories than usual."""
         return is_fewer(total, self.expected(window))
 
     def expected(self, window: Span) -> float:
-        """Return how many repositories the usual rate of pushes predicts for the window (range of push times)."""
+        """Return how many repositories the usual rate of pushes predicts for the window."""
         return self.rate * (window[1] - window[0] + 1)
 
     def expected_behind(self, window: Span, now: float) -> float:
-        """Return how many repositories a search should find for a window (range of push times) that was left for later.
-
-        For a window long ago, use `behind_rate`, because the present rate may differ from the rate at that time.
-        """
+        """Return how many repositories to expect in a window that was not searched in time."""
         is_old = now - window[1] > LONG_PAUSE_SECONDS
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether to read all results of a repeated search, even if GitHub reports no more results than before.
+        """Return whether to read all results of a repeated search, even without additional results.
 
         Args:
             look: The number of the search of this window, from 0 for the second search.
-            number: The number of the window (range of push times).
+            number: The number of the window.
         """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether the window with this number is in the sample.
-
-        The sample is used to measure how many repositories only a repeated search finds.
-        """
+        """Return whether the window with this number is in the sample, whose repeated searches are always read."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Update the plan after a repeated search of a window.
-
-        `share` is the share of the window's results that no earlier search has found.
-        """
+        """Update the plan after a repeated search, with the share of results that no earlier search has found."""
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -328,13 +288,10 @@ class Plan:
         self._settle_again()
 
     def probed(self, lag: float, rate: float) -> None:
-        """Update the plan with a measurement of how far GitHub's search index lags behind.
-
-        The first search of each window then waits longer than this lag.
+        """Update the plan with the lag of GitHub's search index.
 
         Args:
-            lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low, as on a self-hosted
-                GitHub. The age then only shows when the last push happened.
+            lag: The age of the index's newest entry in seconds. It is ignored if `rate` is low.
             rate: The number of pushes a second in the last hour.
         """
         if rate >= MIN_PROBED_RATE:
@@ -353,12 +310,12 @@ class Plan:
 
 
 def is_fewer(total: int, usual: float) -> bool:
-    """Return whether `total` is so much smaller than the usual number that this cannot be chance."""
+    """Return whether `total` is too far below the usual number to be chance."""
     return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
 
 
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
-    """Return the new smoothed rate of pushes after a search that observed `rate`.
+    """Return the new smoothed rate of pushes after a search.
 
     Args:
         before: The smoothed rate before this search.

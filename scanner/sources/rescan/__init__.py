@@ -1,1 +1,1 @@
-"""Rescans of repositories, owners, gists and hours of the event archive. Operators request them."""
+"""Rescans that operators request: of repositories, owners, gists and hours of the event archive."""

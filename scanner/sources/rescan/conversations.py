@@ -1,7 +1,6 @@
-"""Reads conversations for a rescan, page by page: issues, pull requests, comments, reviews and releases.
+"""Reads issues, pull requests, comments, reviews and releases for a rescan: https://docs.github.com/rest/issues
 
-The lists are described at https://docs.github.com/rest/issues and related pages. The REST API cannot list discussions,
-so discussions are not read.
+The REST API cannot list discussions, so they are not read.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ MAX_REVIEW_PAGES = 10
 
 @dataclass(frozen=True, slots=True)
 class ConversationList:
-    """A list that the REST API offers: its path below the repository or gist, and the kind of its entries."""
+    """A list of the REST API: its path below the repository or gist, and the kind of its entries."""
 
     path: str
     kind: PlaceKind
@@ -51,15 +50,12 @@ OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_commen
 
 
 def reader(name: str) -> Callable[[Work], Response]:
-    """Return the function that reads the list with this name, such as `issues`. The function is a step of a rescan."""
+    """Return the function that reads the list with this name, for example "issues"."""
     return _read_reviews if name == "reviews" else lambda work: _read(work, name, CONVERSATION_LISTS[name])
 
 
 def _read(work: Work, name: str, listing: ConversationList) -> Response:
-    """Read every page of the list, beginning where an earlier attempt stopped.
-
-    Respond to the tokens on each page before requesting the next page.
-    """
+    """Read and respond to every page of the list, from the position of an earlier attempt."""
     base, address = _base(work, name)
     page, total = int(work.at.get("page", 1)), Response()
     while page <= MAX_PAGES:
@@ -79,10 +75,7 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """Read the reviews of each pull request separately, because GitHub has no list of all reviews of a repository.
-
-    Each pull request costs a request, so the position is saved after each one.
-    """
+    """Read the reviews of each pull request separately."""
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
     done = int(work.at.get("index", 0))
@@ -133,10 +126,7 @@ def _base(work: Work, name: str) -> tuple[Place, str]:
 
 
 def _scan_all(work: Work, entries: Sequence[Any], kind: PlaceKind, base: Place) -> list[Candidate]:
-    """Scan the entries of one page and return their token candidates.
-
-    The entries share one limit of processor time and bytes.
-    """
+    """Scan the entries of one page and return their token candidates."""
     budget, limits = ScanBudget.for_page(), CandidateLimits()
     candidates: list[Candidate] = []
     for entry in entries:

@@ -36,10 +36,7 @@ Each hundred of them costs a request to git.
 
 
 def read_repository(work: Work) -> Response:
-    """Clone the repository and scan all of its objects. Return what was done about the tokens found.
-
-    Also fetch and scan commits that are unreachable because of force pushes.
-    """
+    """Clone the repository and scan all its objects, including commits before force pushes."""
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
@@ -56,7 +53,7 @@ def read_repository(work: Work) -> Response:
 
 
 def read_wiki(work: Work) -> Response:
-    """Scan the git history of the repository's wiki. Return what was done about the tokens found.
+    """Scan the git history of the repository's wiki.
 
     Raises:
         NotFound: The repository has no wiki.
@@ -73,9 +70,7 @@ def read_wiki(work: Work) -> Response:
 
 
 def read_gist(work: Work) -> Response:
-    """Clone a gist from the URL that GitHub gives for it, and scan its history.
-
-    Return what was done about the tokens found.
+    """Clone a gist and scan its history.
 
     Raises:
         GitHubError: The gist could not be read.
@@ -126,17 +121,14 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The token candidates in a git history, and its newest commits.
-
-    `tips` has the ids to which branches and tags point, HEAD's first. It is empty unless the whole history was read.
-    """
+    """The token candidates in a git history, and the ids of its branches and tags."""
 
     candidates: list[Candidate]
     tips: list[str]
 
 
 def _remember(work: Work, name: str, repository_id: int, found: _History) -> None:
-    """Record that the whole repository was read, so that later only new content is read."""
+    """Record that the whole repository was read."""
     if not found.tips:
         return
     head = found.tips[0]
@@ -152,8 +144,8 @@ def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
     Args:
         work: The step.
         url: The address to clone.
-        tips: The ids of further commits to fetch, because perhaps no branch or tag contains them.
-        base: The place of the repository. It is stored with objects that could not be read.
+        tips: The ids of further commits to fetch.
+        base: The place of the repository.
 
     Raises:
         MirrorStopped: The job was cancelled or taken over.
@@ -196,10 +188,7 @@ def _not_read(part: UnreadPart, base: Place) -> NotRead:
 
 
 def _activity_tips(work: Work, name: str) -> tuple[str, ...]:
-    """Return commits to which branches once pointed, according to GitHub's list of the repository's activity.
-
-    Perhaps no branch or tag contains these commits any more.
-    """
+    """Return commits to which branches once pointed, according to the repository's activity list."""
     found: dict[str, None] = {}
     url: str | None = f"{work.github.api_url}/repos/{name}/activity?per_page=100"
     pages = 0
@@ -253,7 +242,7 @@ def _in_gist(found: Place, base: Place) -> Place:
 
 
 def _placed(candidate: Candidate, base: Place, web_url: str, name: str, step: str) -> Candidate:
-    """Return the token candidate with the public URL of its place. `candidate` has only a path and a commit."""
+    """Return the token candidate with the public URL of its place."""
     found = candidate.place
     kind: PlaceKind = found.kind
     if step == "wiki":

@@ -1,7 +1,4 @@
-"""Queues the jobs for rescans that an operator requests.
-
-These jobs are more urgent than all other jobs of their kind.
-"""
+"""Queues the jobs for rescans that an operator requests. They are the most urgent of their kind."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ class QueuedJob:
 
 
 def queue(session: Session, target: Target) -> QueuedJob:
-    """Queue an urgent job that reads the target, and return it. If such a job is already waiting, make it urgent."""
+    """Queue an urgent job that reads the target. If such a job is already waiting, make it urgent."""
     job = _job_of(target)
     job_id = jobs.enqueue_urgent(
         session, job.kind, job.target, source=SOURCE, priority=PRIORITY, dedupe_key=job.dedupe_key

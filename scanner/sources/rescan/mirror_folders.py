@@ -1,8 +1,4 @@
-"""Private folders for clones in the state folder. Each folder is removed after its use.
-
-After a crash, the next worker removes abandoned folders. A lock on each folder shows whether the process that uses it
-is still alive.
-"""
+"""Private folders for clones of repositories. Each folder is removed after its use, or after a crash."""
 
 from __future__ import annotations
 
@@ -20,10 +16,7 @@ FOLDER = "mirrors"
 
 @contextmanager
 def mirror_folder(state_dir: Path, job_id: int) -> Iterator[Path]:
-    """Yield a path at which a repository can be cloned. Nothing exists at this path yet.
-
-    The clone is removed when the `with` block ends.
-    """
+    """Yield a path at which a repository can be cloned. The clone is removed when the `with` block ends."""
     root = state_dir / FOLDER
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -57,10 +50,7 @@ def remove_abandoned(state_dir: Path) -> int:
 
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
-    """Lock the root folder while a folder for a clone is created and locked.
-
-    Otherwise another process could delete the new folder as abandoned before its lock exists.
-    """
+    """Lock the root folder while a folder for a clone is created and locked."""
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

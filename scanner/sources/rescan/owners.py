@@ -22,12 +22,12 @@ CHILD_PRIORITY = 20
 
 
 def queue_repositories(work: Work) -> Response:
-    """Queue a job for each repository of the owner. Return an empty response, because no content is read."""
+    """Queue a job for each repository of the owner."""
     return _queue(work, "repos", "repositories", _job_of_repository)
 
 
 def queue_gists(work: Work) -> Response:
-    """Queue a job for each gist of the owner. Return an empty response, because no content is read."""
+    """Queue a job for each gist of the owner."""
     return _queue(work, "gists", "gists", _job_of_gist)
 
 
@@ -52,12 +52,12 @@ def gist_job(gist_id: str) -> NewJob:
 
 
 def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | None]) -> Response:
-    """Queue a job for each entry of a list of the REST API, page by page.
+    """Queue a job for each entry of a list of the REST API.
 
     Args:
         work: The step in progress.
         path: The last part of the list's URL.
-        name: The kind of entry, which is part of the names of counters.
+        name: The kind of entry, for the names of counters.
         job_of: Returns the job of an entry, or None for a malformed entry.
     """
     owner = str(work.job.target["owner"])

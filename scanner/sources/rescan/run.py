@@ -1,7 +1,4 @@
-"""Runs long jobs: scans of whole repositories, of gists, of all repositories of an owner, and of hours of past events.
-
-A job consists of steps. A worker executes one step at a time. After a crash, another worker resumes the step.
-"""
+"""Runs long jobs, for example scans of whole repositories, step by step."""
 
 from __future__ import annotations
 
@@ -77,7 +74,7 @@ KINDS = tuple(STEPS)
 def rescan_next(
     database: Database, github: GitHub, detector: Detector, policy: Policy, *, settings: Settings
 ) -> Response | None:
-    """Run one step of the most urgent job that is due, and return what was done. Return None if no job is due.
+    """Run one step of the most urgent job that is due. Return None if no job is due.
 
     Args:
         github: The GitHub client. The steps leave the share RESERVE of the request quota to polling.

@@ -1,7 +1,4 @@
-"""The data and functions that every step of a rescan uses.
-
-They keep a step's job, counters and position, and respond to the tokens that the step finds.
-"""
+"""The data and functions that all steps of a rescan use."""
 
 from __future__ import annotations
 
@@ -33,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """Raised if a step has to wait `retry_after` seconds for a reason other than an error from GitHub."""
+    """Raised if a step has to wait `retry_after` seconds, and not because of an error from GitHub."""
 
 
 @dataclass
@@ -45,8 +42,7 @@ class Work:
         keeping: The worker's claim of the job. Progress extends its deadline.
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
-        counts_there: The counters when the step reached `at`. A retry continues with them, so that nothing is counted
-            twice.
+        counts_there: The counters at the position `at`, with which a retry continues.
         not_read: Documents and objects that this attempt could not read completely.
         found: The tokens that this and earlier steps have found.
     """
@@ -73,14 +69,11 @@ class Work:
 
     @property
     def lost(self) -> threading.Event:
-        """Return an event that is set when the step must stop.
-
-        This happens if the job was cancelled, claimed by another worker, or is over its time limit.
-        """
+        """Return an event that is set when the step must stop, for example because the job was cancelled."""
         return self.keeping.lost
 
     def respond(self, candidates: Sequence[Candidate]) -> Response:
-        """Look up the token candidates that the step found, and respond to the real tokens. Return what was done."""
+        """Look up the token candidates that the step found, and disable the real tokens."""
         if not candidates:
             return Response()
         response = respond_or_keep(
@@ -94,19 +87,19 @@ class Work:
         return response
 
     def leave_unread(self, *documents: NotRead | None) -> None:
-        """Add documents that were not read completely to the list for operators. Skip None."""
+        """Add documents that were not read completely to the list for operators. None is ignored."""
         room = MAX_ROWS_PER_JOB - len(self.not_read)
         self.not_read += [document for document in documents if document is not None][:room]
 
     def reached(self, at: Mapping[str, Any]) -> None:
-        """Set the position up to which the step has read. The caller must then store it in the database."""
+        """Set the position up to which the step has read, without storing it in the database."""
         if dict(at) != dict(self.at):
             self.keeping.progressed()
         self.at = dict(at)
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """Store the position up to which the step has read. After a crash, the next attempt continues from there.
+        """Store the position up to which the step has read, at which the next attempt continues.
 
         Raises:
             LeaseLost: The job was cancelled, or another worker has claimed it.
@@ -115,11 +108,7 @@ class Work:
         jobs.checkpoint(self.database, self.job, self._progress("reading", 0, 0))
 
     def report(self, phase: str, done: int, total: int) -> None:
-        """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS.
-
-        This does not reset the count of failures. Otherwise a step that always kills its worker would be retried for
-        ever.
-        """
+        """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS."""
         if (phase, done) != self._reached:
             # A step that reports the same number again and again is hung, so only a new number extends the deadline.
             self._reached = (phase, done)

@@ -1,4 +1,4 @@
-"""Stores jobs for the pushes and repositories in GitHub's public events, and the ids of events that were read."""
+"""Queues jobs for GitHub's public events, and remembers the events that were read."""
 
 from __future__ import annotations
 
@@ -38,17 +38,14 @@ def enqueue_found(
     priority: int | None = None,
     archive_hour: datetime | None = None,
 ) -> int:
-    """Queue jobs for the pushes and repositories that were found, in the caller's transaction.
+    """Queue jobs for the pushes and repositories, in the caller's transaction. Return the number of jobs.
 
     Args:
         session: The caller's transaction.
         found: The pushes and repositories.
         source: The name of the source that found the events.
-        priority: The priority of all jobs. None: a push that more likely contains a token has a higher priority.
+        priority: The priority of all jobs. None: the more likely a push contains a token, the higher its priority.
         archive_hour: The start of the hour of the archive's file, if the events come from the archive.
-
-    Returns:
-        The number of queued jobs.
     """
     count = 0
     if archive_hour is None:
@@ -91,17 +88,14 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return fields for a job's target that say from which events the job comes.
-
-    If the job is dropped, the archive can queue these events again.
-    """
+    """Return fields of a job's target that name the events of the job."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
 
 
 def remember_events(session: Session, events: Sequence[Event]) -> None:
-    """Store the ids of the events, so that they are not queued again when the archive contains them."""
+    """Store the ids of the events, so that the archive does not queue them again."""
     rows = [{"id": event_id} for event_id in sorted({event.id for event in events})]
     if rows:
         statement = insert_or_nothing(session, SeenEvent).values(seen_at=db_now())
@@ -109,7 +103,7 @@ def remember_events(session: Session, events: Sequence[Event]) -> None:
 
 
 def forget_events(session: Session, ids: Collection[str]) -> None:
-    """Delete the ids of these events, because their jobs were dropped. The archive may then queue them again."""
+    """Delete the ids of these events, so that the archive may queue them again."""
     ordered = sorted(ids)
     for start in range(0, len(ordered), IDS_A_STATEMENT):
         listed = SeenEvent.id.in_(ordered[start : start + IDS_A_STATEMENT])

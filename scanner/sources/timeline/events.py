@@ -1,6 +1,5 @@
-"""Parses public events of GitHub into pushes to read, repositories to read whole, and texts to scan.
+"""Parses GitHub's public events into pushes and repositories to read, and texts to scan.
 
-GitHub changes fields without notice, so every field is checked, and unusable events are counted by reason. Event types:
 https://docs.github.com/rest/using-the-rest-api/github-event-types
 """
 
@@ -61,10 +60,7 @@ _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A public event of GitHub. `created_at` is None if it is missing or malformed.
-
-    Ids do not show the order of events.
-    """
+    """A public event of GitHub. `created_at` is None if it is missing or malformed."""
 
     id: str
     type: str
@@ -95,7 +91,7 @@ class Found:
 
 
 def parse_event(value: Any) -> Event | None:
-    """Return the event in decoded JSON, or None if it has no usable id or type."""
+    """Return the event in a JSON value, or None if it has no usable id or type."""
     if not isinstance(value, dict):
         return None
     event_id, event_type = value.get("id"), value.get("type")
@@ -126,10 +122,9 @@ def read_events(
     Args:
         events: The events, from the timeline or the archive.
         web_url: The URL of GitHub's website, for links to the texts.
-        api_url: The URL of the API, from which jobs can fetch the texts again. Empty: the texts cannot be fetched
-            again.
+        api_url: The URL of the API, from which jobs can fetch the texts again. "": not possible.
         owners: Repository owners who have an account at the vendor or have leaked a token before.
-        vendor: The vendor's name. A repository that mentions it is more likely to contain a token. Empty: ignore this.
+        vendor: The vendor's name, which makes a token more likely. "": unknown.
     """
     reader = _EventReader(web_url, api_url, owners or KnownOwners(), vendor.lower(), _newest_repository_id(events))
     for event in events:
@@ -149,16 +144,13 @@ def parse_time(value: Any) -> datetime | None:
 
 
 def _newest_repository_id(events: Sequence[Event]) -> int:
-    """Return the second highest repository id in the events, or 0 if there is none.
-
-    The highest id is not used, so that a single forged id has no effect.
-    """
+    """Return the second highest repository id in the events, or 0 if there is none."""
     ids = sorted(event.repository_id for event in events if event.repository_id is not None)
     return ids[-2] if len(ids) > 1 else 0
 
 
 class _EventReader:
-    """Reads events one by one, and collects their pushes, repositories and texts in `found`."""
+    """Reads events one by one, and collects their pushes, repositories and texts."""
 
     def __init__(self, web_url: str, api_url: str, owners: KnownOwners, vendor: str, newest_repository_id: int) -> None:
         self._web_url, self._api_url = web_url, api_url
@@ -222,10 +214,7 @@ class _EventReader:
         self._add_push(event, push)
 
     def _read_wiki(self, event: Event) -> None:
-        """Add a push to the repository's wiki, which is a separate git repository.
-
-        The event does not contain the wiki's text, so the wiki is read with git.
-        """
+        """Add a push to the repository's wiki, which is a separate git repository."""
         if not is_repository_name(f"{event.repository}.wiki"):
             self.found.counts["unusable_wiki"] += 1
             return
@@ -264,11 +253,7 @@ class _EventReader:
         return likelihood_of(evidence)
 
     def _documents(self, event: Event) -> Iterator[Document]:
-        """Yield all texts of the event.
-
-        First yield the texts of objects that have a web page, such as issues. Then yield all other texts. Their links
-        lead to the repository.
-        """
+        """Yield all texts of the event, first those with their own web page."""
         own_objects = _TEXT_OBJECTS.get(event.type, {})
         for key, kind in own_objects.items():
             part = _mapping(event.payload.get(key))
@@ -321,23 +306,20 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the URL of the web page for a part of an event, such as an issue.
-
-    If the URL does not belong to this GitHub, return the URL of the repository's page.
-    """
+    """Return the web page of a part of an event, or by default the repository's page."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
 
 def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
-    """Return the URL in this GitHub's API for a part of an event, such as an issue. Return "" if there is none."""
+    """Return the API's URL for a part of an event, or "" if there is none."""
     url = _string(part.get("url"))
     is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
     return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
 
 
 def _plain_id(value: str) -> str:
-    """Return an event's id in the form that is stored. An id that is too long or not ASCII is replaced by its hash."""
+    """Return the event's id, or a hash of it if it is too long or not ASCII."""
     if len(value) <= 64 and value.isascii() and value.isprintable():
         return value
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,8 +1,7 @@
-"""Polls the pages of GitHub's public events. A set of known ids shows which events are new.
+"""Polls the pages of GitHub's public events: https://docs.github.com/rest/activity/events
 
-Since May 2025, GitHub has served pushes on page 1 only, and issues, comments and reviews on pages 2 and 3. This module
-treats them as two lists, each with its own interval and its own spans of missed events.
-https://docs.github.com/rest/activity/events
+Since May 2025, page 1 has had only pushes, and pages 2 and 3 issues, comments and reviews. They are treated as two
+lists.
 """
 
 from __future__ import annotations
@@ -95,7 +94,7 @@ class EventList:
     Attributes:
         times: The times of the events, in order.
         overlaps: Whether an earlier poll has seen one of the events.
-        was_known: Whether there are earlier polls to compare with.
+        was_known: Whether there are earlier polls.
     """
 
     times: list[datetime] = field(default_factory=list)
@@ -104,10 +103,7 @@ class EventList:
 
     @property
     def has_gap(self) -> bool:
-        """Return whether events between the last poll and this one may be missing.
-
-        This is the case if the two polls have no event in common.
-        """
+        """Return whether events between the last poll and this one may be missing."""
         return self.was_known and bool(self.times) and not self.overlaps
 
     def add(self, events: Sequence[Event], known: Collection[str]) -> None:
@@ -152,7 +148,7 @@ class TimelinePoll:
 def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> TimelinePoll:
     """Read page 1 of GitHub's public events, and pages 2 and 3 if they are due.
 
-    If page 2 or 3 fails, put the error into the result, and let the next poll read the page.
+    If page 2 or 3 fails, the result contains the error.
 
     Args:
         github: The GitHub client.
@@ -234,10 +230,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the time of the answer by GitHub's clock, because the times of the events are by the same clock.
-
-    If GitHub's clock differs too much from our clock, return the time by our clock.
-    """
+    """Return the time of the answer by GitHub's clock, or by ours if they differ too much."""
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 

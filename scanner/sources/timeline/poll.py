@@ -1,8 +1,7 @@
-"""The source that polls GitHub's public events. A poll reads up to three pages.
+"""The source that polls GitHub's public events.
 
-It stores jobs for the pushes in these events, and token candidates from the texts. GitHub shows about 300 events in no
-strict order, and their ids do not show the time. So a poll records a gap (a span of missed events) if it has no event
-in common with earlier polls. A list without recent events counts as stale.
+GitHub shows about 300 events in no strict order. If a poll has no event in common with earlier polls, events were
+missed.
 """
 
 from __future__ import annotations
@@ -94,8 +93,7 @@ def poll(
         github: The GitHub client.
         detector: Scans the texts.
         state_dir: The folder in which the results are saved if the database is unavailable.
-        seconds: The seconds between two polls of page 1, if GitHub has agreed to a shorter interval. None: the interval
-            in GitHub's header X-Poll-Interval.
+        seconds: The seconds between two polls of page 1. None: the interval in GitHub's header X-Poll-Interval.
         vendor: The vendor's name. Repositories that mention it are read first.
         wait: The function that sleeps.
         canaries: Returns events with canaries (test tokens), which are read like other events.
@@ -151,10 +149,7 @@ def _poll(
 
 
 def _owners(database: Database, events: Sequence[Event]) -> KnownOwners:
-    """Return which owners of the events' repositories are known to leak tokens or to have an account of the vendor.
-
-    If the database is unavailable, return no owners, so that the poll continues and can save the events in files.
-    """
+    """Return which owners are known to leak tokens or to have an account of the vendor."""
     try:
         with database.read() as session:
             return known_owners(session, {event.repository.partition("/")[0] for event in events})
@@ -170,7 +165,7 @@ class _ScannedTexts:
 
     Attributes:
         candidates: The token candidates in the texts.
-        to_fetch: Texts that took too long to scan. Jobs fetch them again.
+        to_fetch: Texts that took too long to scan and that jobs will fetch again.
         not_read: Texts that were not read completely and cannot be fetched again.
         counts: Counters of what was not read, by reason.
     """
@@ -182,7 +177,7 @@ class _ScannedTexts:
 
 
 def _scan(detector: Detector, documents: Iterable[Document]) -> _ScannedTexts:
-    """Scan the texts of one poll. If a text takes too long, stop scanning it, and let a job fetch and scan it again."""
+    """Scan the texts of one poll. Leave texts that take too long to jobs."""
     texts = _ScannedTexts()
     budget = ScanBudget.for_poll()
     for document in documents:
@@ -246,10 +241,7 @@ def _commit(
 
 
 def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedTexts) -> PollReport:
-    """Store the new events' ids, the jobs for their pushes, and the token candidates from their texts.
-
-    Return how many of each were stored.
-    """
+    """Store the new events' ids, the jobs for their pushes, and the token candidates."""
     remember_events(session, polled.events)
     unread_contents.record(session, texts.not_read, source=SOURCE)
     job_count = enqueue_found(session, found)
@@ -262,10 +254,7 @@ def _take(session: Session, polled: TimelinePoll, found: Found, texts: _ScannedT
 
 
 def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | None:
-    """Return the span of time between the newest event of earlier polls and the oldest event of this poll.
-
-    The events in this span were missed. Outliers are ignored. Return None if the polls have an event in common.
-    """
+    """Return the span of missed events before this poll, or None."""
     usual = _usual(polled.times)
     if not polled.has_gap or leased.newest_seen_at is None or not usual:
         return None
@@ -276,7 +265,7 @@ def _missed(leased: LeasedPoll, polled: EventList, reason: str) -> MissedSpan | 
 
 
 def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
-    """Return the times without outliers. GitHub serves some events hours late, and some clocks are wrong."""
+    """Return the times without outliers."""
     if not ordered:
         return ordered
     low, high = ordered[len(ordered) // 4], ordered[-1 - len(ordered) // 4]
@@ -288,7 +277,7 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
     """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER.
 
     Args:
-        known: The time of the newest event ever seen. It is used if GitHub only answers that the list has not changed.
+        known: The time of the newest event ever seen.
         polled: The result of the poll.
         usual: The times of the list's events, without outliers.
     """
@@ -297,7 +286,7 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether r8scan has already seen an event that is much newer than this list of events."""
+    """Return whether r8scan has already seen an event much newer than this list."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -313,7 +302,7 @@ def _newest(before: datetime | None, times: Iterable[datetime | None], now: date
 
 
 def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
-    """Save the results in files, because the database is unavailable and GitHub will not show the events again."""
+    """Save the results in files, because the database is unavailable."""
     spool.save(
         state_dir,
         "poll",
@@ -330,10 +319,7 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events, several times if GitHub allows short intervals.
-
-    Stop after MIN_INTERVAL_SECONDS, when the scheduler starts the next poll.
-    """
+    """Poll GitHub's public events for MIN_INTERVAL_SECONDS, several times if GitHub allows it."""
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()

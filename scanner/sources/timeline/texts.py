@@ -1,4 +1,4 @@
-"""Collects all strings in decoded JSON, within limits of depth and size."""
+"""Collects all strings in a JSON value, within limits of depth and size."""
 
 from __future__ import annotations
 
@@ -23,11 +23,7 @@ class Texts(NamedTuple):
 
 
 def strings_of(value: Mapping[str, Any]) -> Texts:
-    """Return every string inside the value.
-
-    The main text (such as an issue's body) comes first, so that a line number in the joined strings is also the line
-    number in the main text. If a limit is reached, `Texts.over` counts it as `event_too_deep` or `event_too_large`.
-    """
+    """Return every string inside the value, the main text (for example an issue's body) first."""
     strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
     over = Counter[str]()
     # Iterators keep the work within the limit, even if the value contains a list of a million items.
