@@ -42,6 +42,7 @@ def configuration(settings: Settings) -> Configuration:
         token_store=settings.token_store_url or "own tables",
         sources=settings.polled_sources,
         database=database(settings),
+        is_one_machine=settings.redis_url.get_secret_value() == "embedded",
     )
 
 

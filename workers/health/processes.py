@@ -66,11 +66,12 @@ def _causes(
     # The web server does not search for tokens. If only the web server runs, the service is not running.
     workers = [one for one in processes if one.role != WEB]
     is_running = any(one.silent_seconds <= SILENT_SECONDS for one in workers)
-    is_embedded = settings.redis_url.get_secret_value() == "embedded"
+    configuration = machine.configuration(settings)
+    is_embedded = configuration.is_one_machine
     if not is_running and (is_embedded or not workers):
-        return [_not_running(workers)]
+        return [_not_running(workers, configuration.how_to_start)]
     if reason := broker_state.broker_problem(settings):
-        todo = "start r8scan run" if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
+        todo = configuration.how_to_start if is_embedded else "bring it back, or correct R8SCAN_REDIS_URL"
         verb = "is full" if "maxmemory" in reason else "does not answer"
         todo = "make room in it, or raise its maxmemory" if verb == "is full" else todo
         redis_away = Problem(Kind.REDIS_AWAY, f"Redis {verb} ({reason})", todo)
@@ -128,12 +129,12 @@ def _is_forgotten(one: ProcessRow, processes: Sequence[ProcessRow]) -> bool:
     )
 
 
-def _not_running(workers: Sequence[ProcessRow]) -> Problem:
+def _not_running(workers: Sequence[ProcessRow], todo: str) -> Problem:
     newest = min(workers, key=lambda one: one.silent_seconds, default=None)
     if newest is None:  # a process deletes its row when it ends normally
-        return Problem(Kind.NOT_RUNNING, "no worker runs", "start r8scan run")
+        return Problem(Kind.NOT_RUNNING, "no worker runs", todo)
     sentence = f"no worker runs, the last was seen {span(newest.silent_seconds)} ago"
-    return Problem(Kind.NOT_RUNNING, sentence, "start r8scan run", newest.seen_at)
+    return Problem(Kind.NOT_RUNNING, sentence, todo, newest.seen_at)
 
 
 def _clocks(processes: Sequence[ProcessRow]) -> Iterator[Problem]:

@@ -250,6 +250,13 @@ class Configuration:
     sources: tuple[str, ...]
     database: str = ""
     """The path of the database's file, or the address of its server without a password."""
+    is_one_machine: bool = True
+    """Whether `r8scan run` runs the whole service with its embedded Redis. Otherwise, services or containers run it."""
+
+    @property
+    def how_to_start(self) -> str:
+        """Return the advice for an operator whose service does not run, or not completely."""
+        return "start r8scan run" if self.is_one_machine else "start its service or container"
 
 
 @dataclass

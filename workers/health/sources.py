@@ -139,8 +139,8 @@ def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iter
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
         return
-    # After the start of the service, a source's first poll may take minutes.
-    since = last if last is not None or began is None else began
+    # The service may have just started after a long pause, and a source's first poll may take minutes.
+    since = max((at for at in (last, began) if at is not None), default=None)
     is_silent = (since is None or now - since > SILENT_AFTER) and state.next_poll_at <= now
     if is_silent:
         yield _silent(name, last)

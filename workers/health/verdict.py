@@ -27,11 +27,11 @@ OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
 """Problems that are named as the cause only if all processes run."""
 WHY_NOT_POLLED = (
     Kind.CREDENTIAL_REJECTED,
-    Kind.REQUESTS_LIMITED,
     Kind.HOST_FAILS,
     Kind.SOURCE_ERROR,
     Kind.SOURCE_SILENT,
     Kind.STALLED,
+    Kind.REQUESTS_LIMITED,
 )
 """Problems that can prevent all polling, the most likely cause first."""
 NEEDED = {
@@ -41,7 +41,6 @@ NEEDED = {
     "notifying": "nobody is notified, because no responder runs",
 }
 """What does not happen while no worker consumes a queue."""
-START = "start r8scan run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +82,19 @@ def _cause(found: Overview) -> str | None:
     stopper = next((kinds[kind] for kind in STOPPERS if kind in kinds), None)
     if stopper is not None and stopper.kind not in OF_TOKENS:
         return f"{stopper.sentence}; {stopper.todo}"
+    start = found.configuration.how_to_start
     # Leave out the web server and beat (the scheduler), because they do not search for tokens.
     workers = [one for one in found.processes if one.role not in (WEB, BEAT)]
     silent = min((one.silent_seconds for one in workers), default=None)
     if silent is None:
-        return f"no worker runs; {START}"
+        return f"no worker runs; {start}"
     if silent > SILENT_SECONDS:
-        return f"no worker runs, the last was seen {span(silent)} ago; {START}"
+        return f"no worker runs, the last was seen {span(silent)} ago; {start}"
     if not is_alive(found.processes, BEAT):
-        return f"no source is polled, because beat does not run; {START}"
+        return f"no source is polled, because beat does not run; {start}"
     missing = next((words for queue, words in NEEDED.items() if not has_consumer(found.processes, queue)), None)
     if missing:
-        return f"{missing}; {START}"
+        return f"{missing}; {start}"
     if stopper is not None:
         return f"{stopper.sentence}; {stopper.todo}"
     if not any(one.is_on for one in found.sources):

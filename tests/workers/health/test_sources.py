@@ -92,3 +92,18 @@ def test_a_service_of_which_no_poll_has_ended_has_a_problem_a_minute_after_its_s
     with database.write() as session:
         session.execute(update(SourceState).values(error="api.github.com cannot be reached"))
     assert told(70) == [], "the error is a problem of its own"
+
+
+def test_a_service_that_starts_after_a_pause_has_ten_minutes_for_the_poll_of_each_source(
+    database: Database, tmp_path: Path
+) -> None:
+    def told(seconds: float) -> list[str]:
+        with database.write() as session:
+            seen(session, age_seconds=seconds)
+        found = overview(database, load_settings(state_dir=tmp_path, sources=["gists"]))
+        return [one.sentence for one in found.problems if one.kind == Kind.SOURCE_SILENT]
+
+    with database.write() as session:
+        session.add(SourceState(source="gists", cursor={}, next_poll_at=db_now(-7200), last_success_at=db_now(-7200)))
+    assert told(5) == []
+    assert told(700) == ["gists: not polled for more than 10 minutes"]

@@ -67,6 +67,12 @@ def test_a_missing_role_without_which_leaks_stay_public_is_the_cause(role: str, 
         assert verdict(found).sentence == f"NOT WORKING: {words}; start r8scan run"
 
 
+def test_a_service_of_several_machines_is_not_started_by_a_command_for_one_machine() -> None:
+    found = service(without="poller")
+    found.configuration = replace(found.configuration, is_one_machine=False)
+    assert verdict(found).sentence.endswith("because no poller runs; start its service or container")
+
+
 def test_without_a_rescanner_new_leaks_are_still_disabled() -> None:
     assert verdict(service("rescanner")).works
 
