@@ -31,6 +31,7 @@ COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
 """A source in `COMPLETE_SOURCES` should show this share of pushes within this time, measured with at least `MIN_MARKS`.
 """
+RETRIED = "it is tried again with growing delays"
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
 """If no source was polled within this time after the start, this is a problem."""
@@ -132,12 +133,11 @@ def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iter
     name, last = state.source, state.last_success_at
     # `stalled.py` reports polls that were stopped at their time limit.
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
-        todo = "it is tried again with growing delays"
         sentence, separator, advice = state.error.partition(": ")
         if separator:  # the text after the colon says what to do
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", advice, last, name)
         else:
-            yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", todo, last, name)
+            yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", RETRIED, last, name)
         return
     # The service may have just started after a long pause, and a source's first poll may take minutes.
     since = max((at for at in (last, began) if at is not None), default=None)

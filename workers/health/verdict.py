@@ -9,7 +9,7 @@ from scanner.records.states import EnforceMode
 from workers.health.problems import DECISIONS, Kind, counted, span
 from workers.health.processes import SILENT_SECONDS, has_consumer, is_alive, polling_since
 from workers.health.rows import Overview
-from workers.health.sources import FIRST_POLL_WITHIN
+from workers.health.sources import FIRST_POLL_WITHIN, RETRIED
 from workers.queues import BEAT, WEB
 
 STOPPERS = (
@@ -129,8 +129,11 @@ def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
 
 def _why_not_polled(found: Overview, age: timedelta) -> str:
     sentence = f"no source could be polled for {span(age)}"
-    by_kind = {one.kind: one for one in reversed(found.problems)}
-    problem = next((by_kind[kind] for kind in WHY_NOT_POLLED if kind in by_kind), None)
+    causes = [one for one in found.problems if one.kind in WHY_NOT_POLLED]
+    # Prefer a source that was polled before, or that is tried again. Another one may only lack a setting.
+    problem = min(
+        causes, key=lambda one: (WHY_NOT_POLLED.index(one.kind), one.since is None, one.todo != RETRIED), default=None
+    )
     return f"{sentence}: {problem.sentence}; {problem.todo}" if problem else f"{sentence}; run r8scan doctor"
 
 

@@ -116,6 +116,11 @@ def test_a_service_that_has_polled_no_source_is_starting_for_a_minute_and_then_n
     assert said.sentence == (
         "NOT WORKING: no source could be polled for 61 s: gists: api.github.com cannot be reached; it is tried again"
     )
+    setting = Problem(
+        Kind.SOURCE_ERROR, "code_search: it needs a credential", "set GITHUB_TOKEN", subject="code_search"
+    )
+    polled = replace(fails, since=NOW)
+    assert "gists: api.github.com" in verdict(unpolled(61, setting, polled)).sentence, "it was polled before"
     rejected = Problem(Kind.CREDENTIAL_REJECTED, "GitHub rejects the credential x", "replace it")
     assert "for 61 s: GitHub rejects the credential x; replace it" in verdict(unpolled(61, fails, rejected)).sentence
 
