@@ -76,9 +76,7 @@ class DeepReader(Protocol):
         """
 
     def read_pack(self, content: bytes, request: PackRequest) -> PackAnswer:
-        """Return the tokens in the objects of a git pack. The answer has a `failure` if the whole pack cannot be
-        scanned.
-        """
+        """Return the tokens in a git pack. The answer has a `failure` if the whole pack cannot be scanned."""
 
 
 class InProcessReader:

@@ -164,7 +164,7 @@ class Detector:
             if reading.unread and reading.seconds >= left.seconds:
                 reading = replace(reading, unread={**reading.unread, SPENT: 1})
         if reading.unread and not reading.findings:
-            # Reading the content completely failed or did not begin. Return at least the tokens in plain text.
+            # The content was not read in depth. Return at least the tokens in plain text.
             reading = replace(reading, findings=tuple(located(fallback_tokens(content), content)))
         return reading
 
@@ -187,8 +187,7 @@ class Detector:
 
     @staticmethod
     def suspects(batch: bytes) -> list[int]:
-        """Return the sorted offsets at which a token or a long base64 text may begin, in several contents that are
-        joined.
+        """Return the sorted offsets at which a token or a long base64 text may begin in several joined contents.
 
         Offsets in containers, UTF-16 and UTF-32 are not found.
         """

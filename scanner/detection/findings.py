@@ -89,9 +89,7 @@ def located(
 
 
 def distinct(findings: list[Finding]) -> list[Finding]:
-    """Return the findings without duplicates. Of two equal tokens that overlap, keep the one with the simpler
-    encoding.
-    """
+    """Return the findings without duplicates. If two equal tokens overlap, keep the simpler encoding."""
     if len(findings) < 2:
         return findings
     ordered = sorted(findings, key=lambda found: (found.members, found.token, found.start, len(found.encoding)))

@@ -57,8 +57,7 @@ class AnnouncementPage:
 
 
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
-    """Add announcements of disabled tokens in the caller's transaction, except for incidents that were announced
-    before.
+    """Add announcements of disabled tokens, except for incidents that were announced before.
 
     Returns:
         The number of new announcements.

@@ -23,7 +23,7 @@ class AuditBroken(Exception):
 
 @dataclass(slots=True)
 class VerifiedChain:
-    """The result of a successful verification: how many entries were verified, erased or deleted, and the newest
+    """The result of a successful verification: the numbers of verified, erased and deleted entries, and the newest
     entry.
     """
 

@@ -58,8 +58,8 @@ class Brake(Base):
 
 
 class UsageHour(Base):
-    """How often, and from where, one token was used in one hour (UTC). `unkept` counts the values beyond each list's
-    limit.
+    """How often, and from where, one token was used in one hour (UTC). `unkept` counts what is left out of the
+    lists.
     """
 
     __tablename__ = "usage_hours"

@@ -292,9 +292,7 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job and its child jobs, except those that others also asked for. Return the ids of the cancelled
-    jobs.
-    """
+    """Cancel a job and its child jobs, except those that others also asked for. Return the cancelled jobs' ids."""
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
         select(ScanJob.id)

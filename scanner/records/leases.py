@@ -1,6 +1,4 @@
-"""Leases: a worker claims a database row for a limited time. After another worker claims the row, the first cannot
-write.
-"""
+"""Leases: a worker claims a database row for a limited time, and may write the row until another worker claims it."""
 
 from __future__ import annotations
 

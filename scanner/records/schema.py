@@ -22,8 +22,7 @@ _LOCK_ASKED_EVERY_SECONDS = 0.1
 
 
 def upgrade(database: Database) -> tuple[str | None, str]:
-    """Upgrade the database to the newest revision. Return the old revision (None for an empty database) and the new
-    one.
+    """Upgrade the database to the newest revision, and return the old one (None for an empty database) and the new one.
 
     Raises:
         WrongVersion: A newer version of r8scan has upgraded the database.

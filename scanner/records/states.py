@@ -44,54 +44,54 @@ class Cause(StrEnum):
     """Why a token is disabled."""
 
     PUBLIC_REPOSITORY = "public_repository"
-    """It was found in a public place of any kind."""
+    """The token was found in a public place."""
     COMPROMISE_SIGNS = "compromise_signs"
-    """Someone reported it, or a rule about its usage matched."""
+    """Someone reported the token, or a usage rule matched."""
     OPERATOR = "operator"
-    """An operator disabled it on the command line. Only announcements have this cause."""
+    """An operator disabled the token on the command line. Only announcements have this cause."""
     CANARY = "canary"
-    """It is a canary token: r8scan made it and planted it to test itself. It is no leak, and no statistic counts it."""
+    """The token is a canary, which r8scan planted to test itself. No statistic counts it."""
 
 
 class CanaryWay(StrEnum):
     """How a canary token is planted. This determines which source can find the token."""
 
     TEXTS = "texts"
-    """In the texts of the next poll of public events. This tests the reader, the look-up and the token store."""
+    """The canary is added to the texts of the next poll of public events."""
     PUSHES = "pushes"
-    """In the queue of pushes. This tests the queue, the reader of packs and the token store."""
+    """The canary is put into the queue of pushes."""
     FILES = "files"
-    """In the queue of files, which gists and code search fill. This tests the queue, the reader and the token store."""
+    """The canary is put into the queue of files, which gists and code search fill."""
     REPOSITORY = "repository"
-    """In a public repository on GitHub. This tests the whole service with the sources that show pushes."""
+    """The canary is pushed to a public repository on GitHub."""
     GIST = "gist"
-    """In a public gist on GitHub. This tests the whole service with the source of gists."""
+    """The canary is published in a gist on GitHub."""
 
 
 class CanaryState(StrEnum):
     """The state of a canary token: it is planted, it has ended, or it could not be planted."""
 
     PLANTED = "planted"
-    """It was not disabled yet."""
+    """The canary was not disabled yet."""
     ENDED = "ended"
-    """r8scan has decided about it. The column `decision` says how."""
+    """r8scan has decided about the canary. The column `decision` says how."""
     FAILED = "failed"
-    """It could not be planted; the column `error` says why."""
+    """The canary could not be planted. The column `error` says why."""
 
 
 class ReportState(StrEnum):
     """The state of a report: it is recorded, it waits for the token store or the operator, or it is decided."""
 
     RECEIVED = "received"
-    """It is recorded, and nothing was done yet."""
+    """The report is recorded, and nothing was done yet."""
     UNKNOWN = "unknown"
     """The token store has not known the token so far. r8scan will ask again."""
     HELD = "held"
-    """It waits until an operator opens the brake."""
+    """The report waits until an operator opens the brake."""
     SETTLED = "settled"
-    """It is decided; the column `decision` says what was done."""
+    """The report is decided. The column `decision` says what was done."""
     REJECTED = "rejected"
-    """An operator decided not to act on it."""
+    """An operator decided not to act on the report."""
 
 
 class RequestedAction(StrEnum):
@@ -108,16 +108,16 @@ class SightingState(StrEnum):
     UNCHECKED = "unchecked"
     """The token store was not asked yet."""
     UNKNOWN = "unknown"
-    """The token store has not known it so far."""
+    """The token store has not known the candidate so far."""
 
 
 class NotificationState(StrEnum):
     """The state of a message in the outbox: pending, frozen (its content is final), sent or failed."""
 
     PENDING = "pending"
-    """Further incidents may be added to it. At most one message per channel and merge key is pending."""
+    """Further incidents may be added to the message."""
     FROZEN = "frozen"
-    """It was claimed for delivery, so its content no longer changes."""
+    """The message was claimed for delivery, so its content no longer changes."""
     SENT = "sent"
     FAILED = "failed"
 
@@ -194,18 +194,18 @@ class JobState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     PARTIAL = "partial"
-    """It is done, but something could not be read. The job's counts say what."""
+    """The job is done, but something could not be read. The job's counts say what."""
     FAILED = "failed"
     CANCELLED = "cancelled"
     DROPPED = "dropped"
-    """It was never begun, because the queue was too long."""
+    """The job was never begun, because the queue was too long."""
 
 
 class Role(StrEnum):
     """What a console user may do."""
 
     VIEWER = "viewer"
-    """Reads every page and changes nothing."""
+    """A viewer reads every page and changes nothing."""
     OPERATOR = "operator"
 
 

@@ -57,9 +57,7 @@ def of_job(session: Session, job_id: int) -> list[UnreadContent]:
 
 
 def purge(database: Database, *, keep_days: int = RETENTION_DAYS, max_rows: int = MAX_ROWS) -> int:
-    """Delete records older than `keep_days`, and the oldest ones beyond `max_rows`. Return the number of deleted
-    records.
-    """
+    """Delete records older than `keep_days`, and the oldest ones beyond `max_rows`. Return how many were deleted."""
     with database.write() as session:
         old = select(UnreadContent.id).where(UnreadContent.seen_at < db_now(-keep_days * 86400.0)).limit(ROWS_PER_PURGE)
         over = select(UnreadContent.id).order_by(UnreadContent.id.desc()).offset(max_rows).limit(ROWS_PER_PURGE)

@@ -304,7 +304,7 @@ def _begins_rar(head: bytes) -> bool:
     if head[6:7] == b"\0":
         # In RAR version 4, the header begins with half of a checksum over the next eleven bytes.
         return head[9:10] == b"\x73" and zlib.crc32(head[9:20]) & 0xFFFF == int.from_bytes(head[7:9], "little")
-    # In RAR version 5, a checksum precedes the header, whose first byte is the number of its other bytes.
+    # In RAR version 5, a checksum precedes the header. The first byte of the header is the number of the other bytes.
     size = head[12] if len(head) > 12 else 0
     return (
         head[6:8] == b"\x01\0"

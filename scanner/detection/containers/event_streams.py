@@ -1,6 +1,4 @@
-"""Reader of saved event streams, such as the answers of chat models: `text/event-stream`, one JSON object per line, or
-an array of JSON objects.
-"""
+"""Reader of saved event streams, such as the answers of chat models."""
 
 from __future__ import annotations
 

@@ -19,9 +19,7 @@ def has_chunks(content: bytes) -> bool:
 
 
 def chunked_members(container: Container) -> Iterator[Member]:
-    """Yield each body that was sent in chunks, with its chunks joined. Then yield other compressed streams in the
-    content.
-    """
+    """Yield each body that was sent in chunks, with its chunks joined. Then yield other compressed streams."""
     content, meter = whole(container), container.meter
     begin = done = 0
     others: list[bytes] = []

@@ -164,9 +164,7 @@ def snappy_members(container: Container) -> Iterator[Member]:
 
 
 def _snappy_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
-    """Yield the decompressed chunks of a Snappy stream:
-    https://github.com/google/snappy/blob/main/framing_format.txt.
-    """
+    """Yield the decompressed chunks of a Snappy stream, a format defined by `framing_format.txt` of Snappy."""
     while head := read_up_to(stream, 4):
         kind, size = head[0], int.from_bytes(head[1:], "little")
         if len(head) < 4:

@@ -24,9 +24,7 @@ OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:
-    """Return a stream that undoes the filters of `stream` in order, or None if a filter is unknown or there are too
-    many.
-    """
+    """Return a stream that undoes the filters of `stream`, or None if a filter is unknown or there are too many."""
     if len(filters) > _MAX_FILTERS:
         return None
     for name in filters:

@@ -15,7 +15,7 @@ from scanner.detection.patterns.token_formats import min_token_length
 _TOKEN = re.compile(rb"\((?:[^()\\]++|\\.)*+\)?|<[0-9A-Fa-f\s]*+>?|ET\b", re.DOTALL)
 _OPEN, _OPEN_HEX = b"(<"
 _STRINGS_A_STEP = 1000
-"""The work is counted after each of this many strings."""
+"""The work is counted once for this many strings."""
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|\r\n|.)", re.DOTALL)
 _ESCAPED = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f", b"\n": b"", b"\r": b"", b"\r\n": b""}
 _NO_HEX = re.compile(rb"\s+")

@@ -26,9 +26,7 @@ _NAMES = (b"path", b"GNU.sparse.name")
 
 
 def tar_members(container: Container) -> Iterator[Member]:
-    """Yield every file and the target of every link in a tar archive, in order. Damaged parts are skipped and
-    counted.
-    """
+    """Yield every file and the target of every link in a tar archive. Damaged parts are skipped and counted."""
     yield from _Archive(container).members()
 
 

@@ -63,7 +63,7 @@ def _from_decimal_list(numbers: bytes) -> bytes:
 
 
 def _literal(quote: bytes) -> _Writing:
-    """Return how bytes are written in string literals with this quotation mark."""
+    """Return the pattern and the decoder for string literals with this quotation mark."""
     # The joint between two string literals, for example in `"a" "b"` or `"a" + "b"`.
     joint = rb"%b\s{0,40}+\+?\\?\s{0,40}+b?%b" % (quote, quote)
     escape = re.compile(rb"\\(?:x([0-9A-Fa-f]{2})|([0-7]{1,3})|\r?\n|(.))|" + joint, re.DOTALL)
@@ -93,7 +93,7 @@ _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
 def _writing_at(content: bytes, begin: int) -> _Writing | None:
-    """Return how the text at offset `begin` is written, or None if that is unknown."""
+    """Return the pattern and the decoder for the text at offset `begin`, or None."""
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING

@@ -94,9 +94,7 @@ class _Block:
 
 
 def line_start(content: bytes, start: int) -> int:
-    """Return the offset at which the line around `start` begins. For a very long line, return an offset before
-    `start`.
-    """
+    """Return the offset at which the line around `start` begins. In a very long line, return a nearer offset."""
     newline = content.rfind(b"\n", max(0, start - MAX_LINE), start)
     return newline + 1 if newline >= 0 or start < MAX_LINE else start - MAX_LINE // 2
 

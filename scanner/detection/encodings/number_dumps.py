@@ -1,6 +1,4 @@
-"""Decoder of dumps that show each byte as a character or as an octal, decimal or binary number: `od`, `hexdump` and
-`xxd -b`.
-"""
+"""Decoder of dumps that show bytes as characters or as octal, decimal or binary numbers, such as `od` and `xxd -b`."""
 
 from __future__ import annotations
 

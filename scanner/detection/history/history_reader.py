@@ -81,9 +81,7 @@ class ObjectList:
             self.unreadable += 1
 
     def drop_largest(self, most: int) -> list[tuple[str, ObjectType]]:
-        """Drop the largest objects so that at most `most` bytes remain. Return the ids and types of the dropped
-        objects.
-        """
+        """Drop the largest objects so that at most `most` bytes remain. Return the dropped objects' ids and types."""
         if sum(self.sizes) <= most:
             return []
         order = sorted(range(len(self)), key=self.sizes.__getitem__)

@@ -1,6 +1,4 @@
-"""The refs (branches, tags and others) of an untrusted repository: their object ids, and names that may contain a
-token.
-"""
+"""The refs (branches, tags and others) of an untrusted repository, and the names of refs that may contain a token."""
 
 from __future__ import annotations
 

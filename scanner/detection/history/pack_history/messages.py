@@ -79,9 +79,7 @@ class Frame(NamedTuple):
 
     @property
     def counts(self) -> tuple[int, int]:
-        """The two numbers of a COUNTS message (objects and bytes) or of a DONE message (unspent bytes and damaged
-        places).
-        """
+        """The two numbers of a COUNTS message (objects, bytes) or of a DONE message (unspent bytes, damaged places)."""
         one, other = _COUNTS.unpack(self.payload)
         return one, other
 

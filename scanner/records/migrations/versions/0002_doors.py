@@ -1,6 +1,4 @@
-"""Creates the tables of the sources: budgets, circuit breakers, gaps, counters, and the objects that were already
-read.
-"""
+"""Creates the tables of the sources: budgets, circuit breakers, gaps, counters, and objects that were read."""
 
 from __future__ import annotations
 

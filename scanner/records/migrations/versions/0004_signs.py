@@ -1,6 +1,4 @@
-"""Creates the tables of reports, the disable quota, hourly usage and public request rates. Adds evidence to
-incidents.
-"""
+"""Creates the tables of reports, the disable quota, usage and request rates. Adds evidence to incidents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Creates tables for ranges of time that repository search will search again, and for new repositories without a
-push.
-"""
+"""Creates tables for time ranges that repository search will search again, and for new repositories."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Replaces the table of pushes by a table with one row for each repository: the newest commits (tips) that were
-read.
-"""
+"""Replaces the table of pushes by a table of the newest commits (tips) that were read in each repository."""
 
 from __future__ import annotations
 
