@@ -17,7 +17,8 @@ class Limits:
     Attributes:
         depth: Nested layers of archives, compression and long base64 or hex texts (`container_depth`).
         expanded_bytes: Bytes that are decompressed and decoded (`expanded_bytes`).
-        ratio: The same bytes for each byte of the document, after the first `ratio_floor` bytes (`expansion_ratio`).
+        ratio: The same limit as a multiple of the document's size (`expansion_ratio`). The first `ratio_floor` bytes do
+            not count.
         entries: Files in archives, compressed streams, and git objects (`entries`).
         seconds: Seconds for opening and decoding (`seconds`).
         member_bytes: The size of the largest part of a container in memory (`member_size`).

@@ -135,7 +135,7 @@ class _Archive:
             self._meter.note("encrypted")
             return
         if entry.flags & 1:
-            # Some Android packages set the flag for encryption although nothing is encrypted. The checksum shows that.
+            # Some Android packages set the encryption flag although nothing is encrypted. A right checksum shows this.
             plain = self._plain_in_spite_of_flag(entry)
             if plain is None:
                 self._meter.note("encrypted")

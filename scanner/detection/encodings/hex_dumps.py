@@ -50,7 +50,7 @@ _WORDS = tuple(
     (size // 2, regex.compile(rb"(?:(?:0x)?%b{%d}[ \t]++)*+(?:(?:0x)?%b{%d})?+" % (_DIGITS, size, _DIGITS, size)))
     for size in (4, 8, 16)
 )
-"""The bytes per word, and the pattern of a line of such words: of 16, 32 and 64 bits."""
+"""For words of 16, 32 and 64 bits: the bytes per word, and the pattern of a line."""
 
 
 @derived_from_formats
@@ -111,8 +111,8 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # The token begins inside the offset, so the dump has no offsets: read the lines again. A zero may be a real
-    # offset's last digit.
+    # The token seems to begin inside an offset, so the dump has no offsets. Read the lines again. A zero may belong to
+    # a real offset.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 

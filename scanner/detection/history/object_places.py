@@ -122,8 +122,8 @@ def _reached(repository: Repository, places: ObjectPlaces, deadline: Deadline) -
             else:
                 yield commit, text
     except GitError:
-        # A missing parent commit is no problem, because `_listed` yields all commits. So only lateness makes the result
-        # incomplete.
+        # A parent commit may be missing, but `_listed` yields all commits. So the result is incomplete only if the time
+        # is over.
         places.is_complete = places.is_complete and not deadline.is_over
 
 

@@ -187,7 +187,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: byt
     for at, count in times.items():
         for kind in _kinds(automaton.cores[at]):
             counts[kind] += count
-    # Cores inside other cores count where they occur.
+    # A core inside another core counts only where it occurs.
     covering = {at for at in times if automaton.covered[at]}
     for at, start, _ in found if covering else ():
         if at in covering:

@@ -13,7 +13,7 @@ Kind = Literal["token", "characters", "hex", "list", "wide", "base64", "wide_bas
 _BEFORE_VALUE = b"\"' =\n/:"
 """The bytes that may precede a value, for example in an assignment."""
 WHOLE_DUMP_OFFSET = b"00000010"
-"""The second offset in the dumps of programs that show 16 bytes in each line, with eight digits before each line."""
+"""The second offset in dumps that show 16 bytes in each line after an offset of eight digits."""
 DUMP_OFFSETS = {
     b"0000020 ": (16,),
     b"0000016 ": (16,),
@@ -23,17 +23,14 @@ DUMP_OFFSETS = {
     b"00000008:": (8,),
     b"00000004:": (4,),
 }
-"""The second offset in the dumps of `od` (octal or decimal), `hexdump` and `xxd -b`, and the possible numbers of bytes
-in a line.
+"""The possible second offsets in the dumps of `od`, `hexdump` and `xxd -b`, each with the numbers of bytes in a line.
 """
 ESCAPED_MAGICS = (
     *(b"\\x%b\\x%b" % digits for digits in ((b"1f", b"8b"), (b"1F", b"8B"))),
     *(b"0x%b,%b0x%b" % (one, gap, two) for gap in (b"", b" ") for one, two in ((b"1f", b"8b"), (b"1F", b"8B"))),
     *(b"x\\x9c", b"x\\x9C"),
 )
-"""The first bytes of gzip and zlib in string literals and lists of numbers, as `go-bindata` and web servers of
-microcontrollers write them.
-"""
+"""The first bytes of gzip and zlib in string literals and lists of numbers, such as `0x1f, 0x8b`."""
 LISTED_MAGICS = (b"31, 139, 8", b"31,139,8", b"31 139 8", b"31, -117, 8", b"31,-117,8")
 """The first bytes of gzip in lists of decimal numbers. Java writes bytes as numbers from -128 to 127."""
 _PLAIN_BYTES = 4
