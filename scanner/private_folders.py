@@ -70,11 +70,6 @@ def make_private(folder: Path) -> None:
 def _tighten(folder: int, budget: int, *, everything: bool) -> int:
     """Make the entries of a private folder private.
 
-    Args:
-        folder: The file descriptor of the folder.
-        budget: The number of entries that may still be checked.
-        everything: Also enter folders that are already private.
-
     Returns:
         How many entries may still be checked after this call.
     """

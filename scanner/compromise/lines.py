@@ -10,7 +10,6 @@ def numbered_lines(file: TextIO, max_length: int) -> Iterator[tuple[int, str | N
     """Yield the number (from 1) and the text of each line that is not blank.
 
     Args:
-        file: The stream.
         max_length: The maximum number of characters. For a longer line, None is yielded instead of its text.
     """
     number = 0

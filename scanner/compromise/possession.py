@@ -54,7 +54,6 @@ def record(
     """Record reports of found tokens in one transaction. Malformed tokens are left out.
 
     Args:
-        digester: Computes the digests of tokens.
         found: At least one token.
         client: The client's IP address.
         web_url: The web address of the watched GitHub. Only links to this website stay clickable.

@@ -89,10 +89,7 @@ def new_report(
     """Return a new report about the token, with checked fields.
 
     Args:
-        subject: The token.
         sign: The kind of evidence, for example "abuse_report".
-        note: A text for the operator, or None.
-        reporter: The name of the reporter.
         key: The reporter's idempotency key. Without a key, reports with the same sign and note count as one.
         redacted: Redacts the note. For many reports, pass `SharedRedaction.redact` to limit the total time.
 
@@ -156,7 +153,6 @@ def read_lines(
 
     Args:
         file: The lines. Open it with errors="surrogateescape", so that invalid UTF-8 affects only its own line.
-        digester: Computes the digests of tokens.
         else_find: Finds tokens in a line that is neither a token nor a digest.
     """
     for number, line in numbered_lines(file, MAX_LINE_LENGTH):

@@ -66,8 +66,6 @@ def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute
     """Decide on those of the given reports that are undecided. Return the number of reports for each decision.
 
     Args:
-        ids: The ids of the reports.
-        policy: The operator's policy.
         per_minute: How many tokens reports and usage rules may disable in one minute.
     """
     total = Settled()
@@ -128,11 +126,7 @@ class _LiveReport:
 
 
 def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveReport]:
-    """Return the next decided reports whose token was not disabled, ordered by id.
-
-    Args:
-        after: Return only reports with a greater id.
-    """
+    """Return the next decided reports whose token was not disabled, ordered by id."""
     changed = policy.access.live_only(Report.digest, even_protected=Report.decision != Decision.PROTECTED)
     statement = (
         select(func.min(Report.id), Report.digest, Report.decision)

@@ -60,8 +60,6 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
     """Add the sums to the stored usage, and record a report for each usage rule that matches.
 
     Args:
-        sums: The sums by token and hour.
-        rules: The usage rules.
         batch: An idempotency key of 64 hex digits, or "". Tokens that an earlier call with this key stored are left
             out.
     """

@@ -41,7 +41,6 @@ class UsageRecord:
     """One use of a token. `network`, `country`, `agent` and `listed` are "" if there is none.
 
     Attributes:
-        digest: the digest of the token.
         hour: the start of the hour (UTC) of the use.
         network: the /24 or /48 network of the client.
         country: the two-letter code of the client's country.
@@ -90,8 +89,6 @@ class RecordReader:
     """A fast parser of usage records. Use one for each batch.
 
     Args:
-        digester: Computes the digests of tokens.
-        networks: The operator's list of networks.
         now: The current time, with a time zone. Records from more than `MAX_AGE` before or more than `MAX_FUTURE` after
             it are refused.
     """

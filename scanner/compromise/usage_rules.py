@@ -73,7 +73,6 @@ class RuleHit:
     Attributes:
         sign: what the rule observed, for example "usage_burst".
         mode: what the operator wants, for example "flag" or "disable".
-        note: a sentence for the operator.
         evidence: the observed numbers, as JSON.
     """
 

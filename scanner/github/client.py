@@ -159,14 +159,9 @@ def get_json(
     """Request an address of the REST API. Retry after temporary failures.
 
     Args:
-        github: The client.
-        url: The address.
-        params: Query parameters.
         etag: The ETag of an earlier response. GitHub answers with status 304 if nothing has changed since then.
         accept: The media type to ask for.
         expected: The type that the JSON value must have.
-        clock: Measures seconds for the deadline.
-        attempts: The maximum number of attempts.
 
     Returns:
         The response and its JSON value. The value is None for status 304.

@@ -27,7 +27,6 @@ class ChangedText:
     """The added and unchanged lines of a changed file.
 
     Attributes:
-        text: The lines.
         lines: For each line of `text`, its line number in the file, from 1.
     """
 

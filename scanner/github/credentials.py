@@ -70,8 +70,6 @@ class AppInstallation:
     """The credential of an installation of a GitHub App. Threads can share it.
 
     Args:
-        app_id: The App's id.
-        installation_id: The id of the installation.
         private_key: The App's private key in PEM form.
         exchange: Sends a signed JWT and the installation's id to GitHub. Returns a token and its expiry date.
     """

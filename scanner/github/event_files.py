@@ -55,13 +55,7 @@ def opened(
 
 
 def _inflated(chunks: Iterator[bytes], deadline: float, clock: Callable[[], float]) -> Iterator[bytes]:
-    """Yield the decompressed content of a gzip file.
-
-    Args:
-        chunks: The compressed content, which may consist of several gzip streams.
-        deadline: When to give up, by `clock`.
-        clock: Returns the time in seconds.
-    """
+    """Yield the decompressed content of a gzip file."""
     inflater = zlib.decompressobj(31)
     size = 0
     for chunk in chunks:

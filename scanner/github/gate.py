@@ -181,9 +181,6 @@ class RequestGate:
         """Record what a response says about the host and the quota.
 
         Args:
-            host: The request's host.
-            resource: The quota that the request counts against.
-            response: GitHub's response.
             body: The beginning of the response's body if GitHub refused the request, otherwise empty.
             is_whole: Whether the body was read to its end. If not, the response is not yet a success.
             is_retry: Whether the request is a retry. A failed retry does not count as another failure.
@@ -216,7 +213,6 @@ class RequestGate:
 
         Args:
             host: The host to which git sent the requests.
-            resource: The quota that the requests count against.
             err: The error, or None if the command succeeded.
         """
         if isinstance(err, RateLimited):
@@ -269,11 +265,7 @@ class RequestGate:
         return (budget.resets_at - now) / max(budget.remaining, 1)
 
     def _probe(self, circuit: Circuit, now: float) -> None:
-        """Allow one test request to a failing host every OPEN_SECONDS.
-
-        Raises:
-            Unavailable: The request is not allowed.
-        """
+        """Allow one test request to a failing host every OPEN_SECONDS."""
         if now < circuit.open_until <= now + MAX_WAIT_SECONDS:
             raise _left_alone(circuit, circuit.open_until - now)
         taken = replace(circuit, open_until=now + OPEN_SECONDS)

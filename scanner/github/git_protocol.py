@@ -122,7 +122,6 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefi
     """Return the branches and tags of a repository, up to MAX_REFS, and the default branch.
 
     Args:
-        github: The client.
         repository: Owner and name.
         hash_name: "sha1" or "sha256".
         prefix: Return only HEAD and the refs whose full names begin with this text.
@@ -168,7 +167,6 @@ def fetch(
     """Fetch, in one request, a pack of all objects that are reachable from `wants` but not from `haves`.
 
     Args:
-        github: The client.
         repository: Owner and name.
         wants: Ids of the commits or tags to fetch; at least one.
         haves: Ids of commits whose objects are already known.

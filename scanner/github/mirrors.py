@@ -174,8 +174,6 @@ def fetch_commits(
     Args:
         github: The client whose credential and quotas are used.
         url: The repository's current address.
-        folder: The folder of the copied repository.
-        oids: The ids of the commits.
         limit_bytes: Maximum size of the folder.
         stop: Set by another thread to stop the fetching.
         on_progress: Called with the number of commits done so far and the number of all commits.
@@ -228,9 +226,6 @@ def _waited(err: GitHubError, stop: threading.Event, patience: float) -> float:
 
     Returns:
         The seconds until the rate limit ends, even if the function did not wait.
-
-    Raises:
-        MirrorStopped: `stop` was set.
     """
     seconds = err.retry_after or SECONDARY_LIMIT_SECONDS
     if seconds <= patience and stop.wait(seconds):
@@ -346,13 +341,7 @@ def _size(folder: Path) -> int:
 
 
 def _error(text: bytes, status: int, *, has_credential: bool) -> GitHubError:
-    """Return the exception for a failed git command, without git's possibly hostile messages.
-
-    Args:
-        text: The error output of git.
-        status: The exit status of git.
-        has_credential: Whether git had a credential to send.
-    """
+    """Return the exception for a failed git command, without git's possibly hostile messages."""
     lower = text.lower()
     is_forbidden = b"returned error: 403" in lower
     is_limited = b"remote error" in lower and git_protocol.is_limit(lower.decode("ascii", "replace"))

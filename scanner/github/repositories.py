@@ -70,7 +70,6 @@ class Page:
     """One page of a list of repositories.
 
     Attributes:
-        repositories: The usable entries.
         total: The number of all results according to GitHub, or 0 if it is unknown.
         after: The cursor, page number or address of the next page. None on the last page.
         is_whole: False if GitHub reported that results were left out.

@@ -111,11 +111,9 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
     """Return the rate after a process has reserved `count` time slots for its requests.
 
     Args:
-        rate: The rate before the reservation.
         now: The time in seconds since the epoch.
         count: The number of slots to reserve.
         sent: The number of requests that the process has sent since it last changed the stored rate.
-        bounds: Limits of the rate.
     """
     rate = _measured(replace(rate, asked=rate.asked + sent), now, bounds)
     begins = first_slot(rate, now)
@@ -133,7 +131,6 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
     The rate is lowered at most once in HALVE_PAUSE_SECONDS.
 
     Args:
-        rate: The rate before the refusal.
         now: The time in seconds since the epoch.
         sent: The number of requests that the process has sent since it last changed the stored rate.
     """

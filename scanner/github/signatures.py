@@ -185,11 +185,7 @@ class PublicKeys:
         return ended
 
     def _wait_for(self, ended: threading.Event) -> None:
-        """Wait until the keys have been fetched, at most WAIT_SECONDS.
-
-        Raises:
-            KeysUnavailable: MAX_WAITING other alerts are already waiting.
-        """
+        """Wait until the keys have been fetched, at most WAIT_SECONDS."""
         if ended.is_set():
             return
         if not self._places.acquire(blocking=False):

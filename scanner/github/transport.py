@@ -153,9 +153,7 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
     """Yield the decompressed content of a gzip stream.
 
     Args:
-        chunks: The compressed content.
         host: The host that sent the content, for error messages.
-        clock: Returns the time in seconds.
 
     Raises:
         Unavailable: The stream is damaged, breaks off, or yields no content for SILENT_SECONDS.

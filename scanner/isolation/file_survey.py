@@ -115,9 +115,6 @@ def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
     Returns:
         For each path, whether the file certainly contains no token. In addition, the total size of these files in
         bytes.
-
-    Raises:
-        OSError: The process has ended, or its answer is malformed.
     """
     assert child.stdin is not None  # noqa: S101 - it was asked for
     assert child.stdout is not None  # noqa: S101 - it was asked for

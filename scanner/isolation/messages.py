@@ -52,8 +52,6 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
     """Send a document to a confined process, which will find the tokens in it.
 
     Args:
-        connection: The socket to the process.
-        content: The document.
         name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
@@ -87,8 +85,6 @@ def send_answer(connection: socket.socket, reading: DeepReading, *, retires: boo
     """Send the result of reading a document to the service process.
 
     Args:
-        connection: The socket to the service process.
-        reading: The result.
         retires: Whether the confined process will end after this answer.
     """
     value = {

@@ -98,8 +98,6 @@ def send_scan(connection: socket.socket, scan: PackScan[Finding], seconds: float
     """Send the result of scanning a git pack to the service process.
 
     Args:
-        connection: The socket to the service process.
-        scan: The result.
         seconds: The processor seconds that the scan took.
         retires: Whether the confined process will end after this answer.
     """
@@ -128,7 +126,6 @@ def receive_pack_answer(connection: socket.socket, wait: Callable[[], None]) -> 
     """Receive the result of scanning a git pack.
 
     Args:
-        connection: The socket to the process.
         wait: Returns when something can be received. It raises an exception if the process takes too long.
 
     Returns:

@@ -220,10 +220,6 @@ class ReaderPool:
     ) -> T | _Failure:
         """Let a confined process handle one request, and kill it if it takes too long.
 
-        Args:
-            converse: Sends the request and receives the answer. Returns the answer, and whether the process then ends.
-            seconds: Processor seconds that the work may take.
-
         Returns:
             The answer, or the reason why there is no answer.
         """
@@ -246,11 +242,7 @@ class ReaderPool:
             self._give_back(reader, keeps=keeps)
 
     def _taken(self) -> _Reader:
-        """Return an idle confined process, or start a new one.
-
-        Raises:
-            ReadersUnavailable: no process can be started.
-        """
+        """Return an idle confined process, or start a new one."""
         for _ in range(MAX_STARTS):
             with self._lock:
                 if self._idle:
@@ -314,11 +306,7 @@ class _ForkServer:
             raise ReadersUnavailable("the process that starts readers ended, or does not answer")
 
     def fork(self) -> _Reader:
-        """Start a confined process and return it.
-
-        Raises:
-            OSError: The fork server has ended.
-        """
+        """Start a confined process and return it."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         with theirs:
             try:

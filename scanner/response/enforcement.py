@@ -19,7 +19,6 @@ def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy
     Args:
         session: The transaction that also records the incidents.
         confirmed: Tokens with their incidents. A token must not occur twice.
-        policy: The operator's policy.
 
     Returns:
         The action taken for each token, in the same order.

@@ -113,11 +113,7 @@ def finish(database: Database, policy: Policy, store: RemoteStore, ids: Collecti
 def _finish_group(
     database: Database, policy: Policy, store: RemoteStore, ids: Sequence[uuid.UUID], deadline: float
 ) -> Response:
-    """Claim one group of incidents, disable their tokens, and record what was done.
-
-    Raises:
-        StoreUnavailable: The token store could not be reached for any of the tokens. All incidents are due again later.
-    """
+    """Claim one group of incidents, disable their tokens, and record what was done."""
     claimed = _claim(database, ids)
     if not claimed:
         return Response()
@@ -142,9 +138,6 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
-
-    Raises:
-        StoreUnavailable: The first look-ups of single tokens failed as well.
     """
     try:
         return store.look_up(digests)
@@ -204,11 +197,7 @@ def _defer(database: Database, results: Sequence[_CallResult]) -> None:
 def _disable_all(
     store: RemoteStore, policy: Policy, claimed: Sequence[_ClaimedIncident], found: LookUp, deadline: float
 ) -> list[_CallResult]:
-    """Disable the incidents' tokens in the token store, in several threads. Return the answers.
-
-    Raises:
-        StoreUnavailable: No call succeeded.
-    """
+    """Disable the incidents' tokens in the token store, in several threads. Return the answers."""
     errors: list[StoreUnavailable] = []
 
     def call(incident: Incident) -> Disabled | None:

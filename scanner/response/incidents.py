@@ -98,11 +98,6 @@ def close_reenabled(session: Session, reenabled: Collection[Incident]) -> None:
 def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], source: str) -> dict[str, PlaceRows]:
     """Return the public places of each token that are not recorded in any of its incidents yet.
 
-    Args:
-        session: The transaction that records the places.
-        found: The token candidates that were found, by digest.
-        source: The source that found the candidates.
-
     Returns:
         For each digest of `found`, a dict of its new places by `place_key`. It is empty if there is no new place.
     """

@@ -63,8 +63,6 @@ class _Batch:
     """The data that all decisions of one call of `respond_to_reports` share.
 
     Attributes:
-        session: the transaction.
-        now: the time of the transaction.
         open_incidents: the locked open incidents, by digest.
         canaries: the digests of r8scan's own test tokens.
         entries: the new audit entries.
@@ -103,9 +101,6 @@ def respond_to_reports(
     Pass each report only once: a second decision could disable a token that an operator has since enabled.
 
     Args:
-        session: The caller's transaction.
-        reports: The recorded reports.
-        policy: The operator's policy.
         may_disable: Called before a token is disabled. If it returns False, the token stays enabled and its incident is
             `held`.
         asked: The token store's answer from before the transaction (`policy.access.ask`).

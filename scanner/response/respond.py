@@ -194,11 +194,6 @@ def respond_within(
     """Look the token candidates up and disable the real tokens, inside the caller's writing transaction.
 
     Args:
-        session: The caller's transaction.
-        candidates: The candidates to look up.
-        source: The source that found the candidates.
-        policy: The operator's policy.
-        cause: Why the tokens are disabled.
         asked: The token store's answer from before the transaction (`policy.access.ask`).
     """
     by_digest: dict[str, list[Candidate]] = defaultdict(list)
@@ -231,12 +226,7 @@ def _decide(
     policy: Policy,
     cause: Cause,
 ) -> Response:
-    """Record the new public places, disable the tokens, and queue the notifications.
-
-    Args:
-        records: The tokens that the token store knows, by digest.
-        found: The token candidates, by digest.
-    """
+    """Record the new public places, disable the tokens, and queue the notifications."""
     response = Response()
     existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)

@@ -39,12 +39,6 @@ def respond_to(
 
     A repeated call changes nothing. If the database is unavailable, its error is raised. If a remote token store is
     unavailable, the candidates are stored and looked up later.
-
-    Args:
-        candidates: The candidates to look up.
-        source: The source that found the candidates.
-        policy: The operator's policy.
-        cause: Why the tokens are disabled.
     """
     return path_of(policy).respond(database, candidates, source=source, policy=policy, cause=cause)
 

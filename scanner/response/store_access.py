@@ -76,8 +76,6 @@ class StoreAccess(Protocol):
 
         Args:
             session: The writing transaction.
-            digests: The digests to look up.
-            asked: The answer of `ask`.
         """
 
     def disable(self, session: Session, reasons: Mapping[str, str]) -> dict[str, TakenAction]:
@@ -85,7 +83,6 @@ class StoreAccess(Protocol):
 
         Args:
             session: The writing transaction.
-            reasons: The reason for each digest.
 
         Returns:
             The action taken for each digest.
@@ -97,7 +94,6 @@ class StoreAccess(Protocol):
         """Return SQL conditions for tokens that still work. For a remote token store, there are no conditions.
 
         Args:
-            digest: The SQL expression for the token's digest.
             even_protected: An SQL condition for tokens that count as live even while they are protected.
         """
 

@@ -36,11 +36,7 @@ class Variables(PydanticBaseSettingsSource):
         return self.env_vars.get(f"{PREFIX}{field_name}".lower()), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        """Return the text of each setting that is set, by the setting's name.
-
-        Raises:
-            SettingsError: A secret has a line break or another control character.
-        """
+        """Return the text of each setting that is set, by the setting's name."""
         fields = self.settings_cls.model_fields.items()
         values = ((name, self.get_field_value(field, name)[0]) for name, field in fields)
         given = {name: value for name, value in values if value is not None}

@@ -65,11 +65,7 @@ def dotenv_names() -> set[str]:
 
 
 def _check_names(in_file: Mapping[str, str | None]) -> None:
-    """Check that all variables with the prefix of settings are known settings.
-
-    Raises:
-        SettingsError: A variable is not a setting.
-    """
+    """Check that all variables with the prefix of settings are known settings."""
     fields = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
     known = fields | {f"{PREFIX}{name}_FILE" for name in SECRETS}
     names = {*os.environ, *in_file}
@@ -78,11 +74,7 @@ def _check_names(in_file: Mapping[str, str | None]) -> None:
 
 
 def _dotenv() -> Path | None:
-    """Return the path of the working folder's `.env`, or None if there is none.
-
-    Raises:
-        SettingsError: Another user can write to the file, or it cannot be read.
-    """
+    """Return the path of the working folder's `.env`, or None if there is none."""
     path = Path(DOTENV)
     try:
         if not path.exists():

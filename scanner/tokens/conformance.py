@@ -88,14 +88,7 @@ def check(
 
 
 def _rules(checked: _Check, strangers: _NamedRule, *, has_known: bool, may_disable: bool) -> list[_NamedRule]:
-    """Return the names and functions of the rules that can be checked, in order.
-
-    Args:
-        checked: Has a method for each rule.
-        strangers: The rule that the store refuses clients without r8scan's secret or certificate.
-        has_known: Whether the digest of a token in the store is known.
-        may_disable: Whether this token may be disabled.
-    """
+    """Return the names and functions of the rules that can be checked, in order."""
     rules: list[_NamedRule] = [
         ("the store answers and accepts the secret", checked.takes_the_secret),
         strangers,

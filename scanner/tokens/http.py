@@ -164,12 +164,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Return the look-up in the store's JSON answer. Malformed records are in `not_checked`.
-
-    Args:
-        value: The JSON answer.
-        asked: The digests that the token store was asked about.
-    """
+    """Return the look-up in the store's JSON answer. Malformed records are in `not_checked`."""
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
         raise _wrong("`tokens` and `not_checked` must be lists")

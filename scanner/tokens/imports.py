@@ -48,7 +48,6 @@ def read_rows(file: TextIO, digester: Digester) -> Iterator[tuple[int, ImportedT
 
     Args:
         file: The list. Open it with errors="surrogateescape", so that invalid UTF-8 affects only its own row.
-        digester: Computes the digest of a token.
     """
     first = file.readline(MAX_LINE_LENGTH)
     if first.lstrip("\ufeff \t").startswith("{"):
@@ -63,7 +62,6 @@ def token_of(fields: Mapping[str, Any], digester: Digester) -> ImportedToken:
     Args:
         fields: The row's values by column: `token` or `sha256`, and optionally `email` (addresses separated by
             semicolons), `account`, `name` and `hint` (the token's first and last characters).
-        digester: Computes the digest of a token.
 
     Raises:
         BadRow: The row is invalid.

@@ -40,8 +40,6 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     """Return the records of the tokens with these digests, by digest. Unknown digests are left out.
 
     Args:
-        session: The caller's transaction.
-        digests: The digests of the tokens.
         lock: Whether to lock the rows of these tokens.
     """
     found: dict[str, TokenRecord] = {}
@@ -152,7 +150,6 @@ def is_live(digest: SQLColumnExpression[str], *, even_protected: ColumnElement[b
     """Return the SQL condition that a token with this digest exists and is not disabled.
 
     Args:
-        digest: The SQL expression of the digest.
         even_protected: An SQL condition for tokens that count as live even while they are protected.
     """
     unprotected = or_(ApiToken.protected_at.is_(None), even_protected)

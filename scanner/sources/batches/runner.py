@@ -64,11 +64,8 @@ class ItemOutcome(Generic[T]):
     """The result of reading one item.
 
     Attributes:
-        item: The item.
         counts: Counters of what was read or left out, by name.
         not_read: Documents of the item that were not read completely.
-        response: What was done about the token candidates in the item.
-        error: Why the item could not be read, or None.
         is_partial: Whether a part of the item was not read.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the content was corrupt. The item is then retried once.
@@ -105,9 +102,6 @@ def work(
     If the job has failed twice, split it into one job for each item instead.
 
     Args:
-        database: The database.
-        job: The claimed job.
-        items: The items of the job.
         read: Reads one item. Several threads call it.
         threads: The number of items that are read in parallel.
         on_close: Called with the outcomes of the items, in the transaction that closes the job.

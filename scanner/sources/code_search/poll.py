@@ -58,7 +58,6 @@ class Results:
         hits: The files whose fragments contain token candidates, with these candidates.
         candidates: All token candidates in fragments and files.
         read: The files that were fetched and read completely, with their candidates.
-        counts: Counters by name.
         budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
 
@@ -134,14 +133,7 @@ def poll(
     queries: Sequence[str],
     wait: Callable[[float], None] = time.sleep,
 ) -> PollReport:
-    """If the poll is due, send the next search request and store what it found. Return how many items were stored.
-
-    Args:
-        github: The GitHub client.
-        detector: Scans the results.
-        queries: The search queries.
-        wait: The function that sleeps.
-    """
+    """If the poll is due, send the next search request and store what it found. Return how many items were stored."""
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda leased: _poll(database, github, detector, queries, leased)
     )

@@ -62,9 +62,6 @@ class Round:
 
     Attributes:
         waiting: The shards (queries with a range of file sizes) with pages to request, the next one first.
-        started_at: When the round began.
-        requests: The number of requests so far.
-        results: The number of received results.
         expected: The total number of results, according to GitHub's answers.
         unreachable: The number of results that GitHub does not show.
         incomplete: The number of pages that were incomplete in every attempt.
@@ -118,7 +115,6 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
     """Return the state of the search after GitHub has answered the request for the first waiting shard.
 
     Args:
-        current: The state before the answer.
         found: The number of results in the answer.
         total: GitHub's total of results for the shard.
         is_incomplete: Whether GitHub says that the answer is incomplete.

@@ -51,7 +51,6 @@ class RemoteFile:
         limit: Maximum size in bytes.
         accept: The media type to request.
         key: A key that files with the same content share, for example ("blob", id) with a git blob id. None if unknown.
-        tries: The number of failed attempts to read the file.
     """
 
     url: str
@@ -94,9 +93,7 @@ def enqueue(session: Session, files: Sequence[RemoteFile], *, source: str, prior
     """Queue jobs for the files, in the caller's transaction. Return the number of jobs.
 
     Args:
-        session: The caller's transaction.
         files: The files. Their URLs must not contain tokens.
-        source: The name of the source that found the files.
         priority: Jobs with a lower number are claimed first.
     """
     count = 0
@@ -162,8 +159,6 @@ def scan_next(
 
     Args:
         github: The GitHub client. The job leaves the share RESERVE of the request quota to other work.
-        detector: Scans the files.
-        policy: The operator's policy.
         threads: The number of files that are read in parallel.
         state_dir: The folder in which token candidates are kept while the database is unavailable.
         kind: `files` or `slow_files`.

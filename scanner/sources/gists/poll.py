@@ -100,11 +100,9 @@ class GistPoll:
         fresh: The gists that are new or changed.
         versions: The id and the time of change of every listed gist, the newest first.
         times: The times of change of the listed gists.
-        counts: Counters by name.
         overlaps: Whether the poll reached gists that earlier polls have read.
         owed: The part of the list that this poll could not read, or None.
         passed_over: The number of gists on pages that the poll skipped because they have nothing new.
-        error: Why a page after the first could not be read, or None.
     """
 
     fresh: list[Mapping[str, Any]] = field(default_factory=list)
@@ -140,7 +138,6 @@ class GistRead:
     Attributes:
         candidates: The token candidates in the texts of gists.
         files: The files that are still to be fetched.
-        counts: Counters by name.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -195,7 +192,6 @@ def list_new(
     If a page after the first fails, the result contains the error.
 
     Args:
-        github: The GitHub client.
         known: The versions (id and time of change) that earlier polls have read.
         newest_seen_at: The time of the newest change that earlier polls have read.
         owed: The part of the list that an earlier poll could not read. If given, read to the end of the list.
@@ -254,8 +250,6 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 
     Args:
         gist: The gist's entry in the list; untrusted.
-        web_url: The URL of the website.
-        detector: Scans the texts.
         budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
     read = GistRead()

@@ -82,7 +82,6 @@ class Listing:
         place: The position in the list. The poll updates it.
         found: Repositories that were not listed before.
         given_up: Ranges of ids that will not be listed, because more than MAX_OWED_IDS are left.
-        counts: Counters by name.
     """
 
     place: ListPosition

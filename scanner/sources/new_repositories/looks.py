@@ -45,7 +45,6 @@ class Looks:
         unseen: Repositories that are not in GitHub's answer, because the query cost too much.
         failed: Repositories that are not in GitHub's answer because of an error at GitHub.
         gone: Repositories that are no longer public.
-        counts: Counters by name.
     """
 
     pushed: list[ListedRepository] = field(default_factory=list)

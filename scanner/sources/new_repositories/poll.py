@@ -45,7 +45,6 @@ def poll(
 
     Args:
         vendor: The vendor's name. Repositories that mention it are scanned first.
-        wait: The function that sleeps.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, lease)

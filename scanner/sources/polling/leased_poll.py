@@ -42,8 +42,6 @@ class LeasedPoll:
     """The right of one worker to poll a source once.
 
     Attributes:
-        lease: The worker's claim of the source.
-        source: The source's name.
         cursor: The position at which the previous poll stopped, as JSON.
         newest_seen_at: The time of the newest item that the source has ever shown.
         polls_over_time: The number of consecutive polls before this one that exceeded their time limit.
@@ -167,8 +165,6 @@ def end(
     """End a successful poll, in the transaction that stores its results.
 
     Args:
-        session: The caller's transaction.
-        leased: The poll, as `take` returned it.
         cursor: The position in the source at which the next poll begins, as JSON.
         interval: Seconds from the start of this poll to the start of the next one.
         counts: The counts to add to the source's counters.

@@ -38,10 +38,8 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
     """Scan what the REST API shows between two commits.
 
     Args:
-        github: The GitHub client.
         before: The id of the old commit. "": read `head` alone.
         head: The id of the new commit.
-        context: The detector, and the limits that all documents of the push share.
 
     Returns:
         The token candidates with their places. `unread` also counts what the comparison does not show.

@@ -46,8 +46,6 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan of what to fetch for the push.
 
     Args:
-        github: The GitHub client.
-        push: The push to read.
         known: The commits of the repository that are remembered as read, or None.
 
     Raises:

@@ -42,7 +42,6 @@ class TextScan:
     """The result of scanning the names and descriptions of repositories.
 
     Attributes:
-        candidates: The token candidates in the texts.
         unread: Counts of what was not read, by reason. Each reason begins with `unread_`.
     """
 

@@ -29,11 +29,7 @@ def read_pack(
     """Scan every object of the git pack. Return the token candidates with their places in the repository.
 
     Args:
-        pack: The pack as it was received.
         push: The push that the pack was fetched for.
-        web_url: The URL of GitHub's website.
-        context: The detector, and the limits that all documents of the push share.
-        limits: Limits of the pack's size and memory.
         wants: The ids of the requested objects. `ReadPart.has_wants` says whether the pack contains any of them.
     """
     scan = scan_pack(

@@ -25,16 +25,12 @@ class Push:
 
     Attributes:
         repository: The owner and the name, redacted, because names can contain a token.
-        repository_id: GitHub's id of the repository, if it is known.
         before: The id of the branch's newest commit before the push. Zeros: unknown or none.
         head: The id of the last commit, or of the canary (test token). "": unknown.
         ref: The full name of the branch or tag, redacted.
         ref_type: What was created: "repository", "branch" or "tag". "" for a push.
-        published_at: The time of the push.
         kind: "push", "create" (a created branch, tag or repository), "commit" (named by an operator), "earlier" (the
             history before another push) or "canary".
-        tries: The number of failed attempts to read the push.
-        likelihood: The likelihood that the push contains a leaked token.
         is_new: Whether the repository was created recently.
         size_kb: The repository's size on GitHub's disk in kilobytes, if it is known.
     """
@@ -84,8 +80,6 @@ class ScanContext:
     """The detector, and the limits that all documents of one push share.
 
     Attributes:
-        detector: Scans the documents.
-        budget: The limit of processor time and bytes.
         limits: The limits of the number of token candidates.
         known: Looks up the candidates that exceed these limits in the token store, or None.
     """
@@ -101,7 +95,6 @@ class ReadPart:
     """What was found in one answer to a request for a push.
 
     Attributes:
-        candidates: The token candidates in the content.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         objects: The number of objects that were scanned.
@@ -130,7 +123,6 @@ class PushReading:
     """The result of reading a push.
 
     Attributes:
-        candidates: The token candidates in the push.
         unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         plan: What to ask the server for. None: there was nothing to read.

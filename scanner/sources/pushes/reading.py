@@ -41,9 +41,6 @@ def read_push(
     """Read the push by the git protocol, or by the REST API if the git server answers with an error.
 
     Args:
-        github: The GitHub client.
-        detector: Scans the content.
-        limits: Limits of the size and the memory of a git pack.
         known: The commits of the repository that are remembered as read, or None.
         page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
@@ -72,10 +69,6 @@ class _PushReader:
     """Reads one push. `reading` collects what is found in all answers.
 
     Args:
-        github: The GitHub client.
-        push: The push, with the name of its repository.
-        context: The detector, and the limits that all documents of the push share.
-        limits: Limits of each git pack's size and memory.
         is_first_look: Whether to stop early if the push takes a long time.
     """
 
@@ -87,11 +80,7 @@ class _PushReader:
         self.reading = PushReading()
 
     def read(self, known: RememberedTips | None) -> None:
-        """Plan the requests, and read the answers.
-
-        Raises:
-            GitHubError: No content of the push could be read.
-        """
+        """Plan the requests, and read the answers."""
         push, reading = self._push, self.reading
         if push.kind == "push" and push.head and not push.head.strip("0"):
             return  # deleting a branch or tag adds no content

@@ -49,10 +49,6 @@ def scan_next(
     """Run the most urgent job of the kind that is due. Return None if no job is due.
 
     Args:
-        github: The GitHub client.
-        detector: Scans the content.
-        policy: The operator's policy.
-        limits: Limits of each git pack's size and memory.
         threads: The number of pushes that are read in parallel.
         state_dir: The folder in which token candidates are kept while the database is unavailable.
         kind: `pushes` or `slow_pushes`.

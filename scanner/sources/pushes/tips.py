@@ -39,7 +39,6 @@ class RememberedTips:
     """The remembered tips (newest commits of branches and tags) of one repository, the newest first.
 
     Attributes:
-        tips: The tips.
         is_whole: Whether the whole history was read.
         pushed_at: The time of the newest push that r8scan has read.
         refs_listed_at: When r8scan last compared all branches and tags with the tips.

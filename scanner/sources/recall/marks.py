@@ -32,8 +32,6 @@ def record(session: Session, source: str, pushes: Iterable[tuple[int | None, dat
     """Record that a source has seen these pushes. Pushes to repositories outside the sample are ignored.
 
     Args:
-        session: The caller's transaction.
-        source: The name of the source that saw the pushes.
         pushes: For each push the repository's id, the time of the push, and whether the repository is new.
     """
     rows = {

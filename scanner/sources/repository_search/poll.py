@@ -51,11 +51,7 @@ def poll(
     """If the poll is due, search for repositories with new pushes, and queue jobs that read the pushes.
 
     Args:
-        github: The GitHub client.
-        detector: Scans names and descriptions.
         vendor: The vendor's name. Repositories that mention it are read first.
-        wait: The function that sleeps.
-        clock: Returns seconds since the epoch.
     """
     return leased_poll.run_if_due(
         database, SOURCE, wait, lambda lease: _poll(database, github, detector, vendor, clock, lease)

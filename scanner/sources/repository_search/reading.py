@@ -40,7 +40,6 @@ class WindowReading:
         seconds: The sum of GitHub's response times in seconds.
         is_incomplete: Whether GitHub called an answer incomplete. `total` may then be too low.
         page_size: The number of results to request in one page.
-        counts: Counters by name.
     """
 
     found: dict[int, ListedRepository] = field(default_factory=dict)
@@ -110,8 +109,6 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     """Read all results of a range of push times by GraphQL.
 
     Args:
-        github: The GitHub client.
-        span: The range of push times.
         begun: The result of `count`, if the first page was already read.
 
     Raises:

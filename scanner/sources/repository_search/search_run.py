@@ -52,7 +52,6 @@ class Look:
     """A range of push times (window) that is due to be searched again.
 
     Attributes:
-        span: The range of push times.
         number: The number of the window, counted from the first window of the source.
         look: The number of the search, from 0 for the second search of the window.
         total: The number of repositories that GitHub reported at the latest search.
@@ -71,15 +70,12 @@ class SearchRun:
     """A run of repository search and its results. A window is a range of push times that one search covers.
 
     Attributes:
-        github: The GitHub client.
         plan: Which push times to search next. The run updates it.
-        clock: Returns seconds since the epoch.
         due: Windows that are due to be searched again.
         found: The repositories that no earlier search of the same window has found.
         first: The windows that were searched for the first time, each with its number and result.
         again: The windows that were searched again, each with GitHub's total and the ids of all found repositories.
         missed: Ranges of push times whose repositories were not all seen.
-        counts: Counters by name.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
         seconds: The sum of GitHub's response times in seconds.
         has_done_anything: Whether at least one request succeeded.

@@ -315,13 +315,6 @@ def is_fewer(total: int, usual: float) -> bool:
 
 
 def _smoothed(before: float, rate: float, *, is_thin: bool, steps: float = 1.0) -> float:
-    """Return the new smoothed rate of pushes after a search.
-
-    Args:
-        before: The smoothed rate before this search.
-        rate: The rate that the search observed.
-        is_thin: Whether the search found far fewer repositories than usual.
-        steps: The weight of the observation: the searched width divided by MAX_WIDTH.
-    """
+    """Return the new smoothed rate of pushes after a search."""
     weight = 1 - (1 - (_THIN_SMOOTHING if is_thin else _SMOOTHING)) ** steps
     return before + weight * (rate - before) if before else rate

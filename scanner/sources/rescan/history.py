@@ -97,11 +97,7 @@ def repository_of(github: GitHub, target: Any) -> tuple[str, int]:
 
 
 def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
-    """Return the repository's current name, its id, and GitHub's JSON description of it.
-
-    Raises:
-        GitHubError: GitHub does not show the repository.
-    """
+    """Return the repository's current name, its id, and GitHub's JSON description of it."""
     name, repository_id = str(target["repository"]), target.get("repository_id")
     if repository_id is None and not is_repository_name(name):
         raise NotFound("unusable_repository_name", "the repository has no usable name")
@@ -139,18 +135,7 @@ def _remember(work: Work, name: str, repository_id: int, found: _History) -> Non
 
 
 def _scan(work: Work, url: str, tips: tuple[str, ...], base: Place) -> _History:
-    """Clone the repository, fetch commits that no branch or tag contains, and scan every object.
-
-    Args:
-        work: The step.
-        url: The address to clone.
-        tips: The ids of further commits to fetch.
-        base: The place of the repository.
-
-    Raises:
-        MirrorStopped: The job was cancelled or taken over.
-        GitHubError: The repository could not be read.
-    """
+    """Clone the repository, fetch commits that no branch or tag contains, and scan every object."""
     with mirror_folder(work.settings.state_dir, work.job.id) as mirror:
         work.report("cloning", 0, 0)
         mirrors.clone(

@@ -42,7 +42,6 @@ def queue_hours(session: Session, hours: Sequence[datetime], *, again: bool = Fa
     """Queue the jobs that read these hours of the event archive.
 
     Args:
-        session: The caller's transaction.
         hours: The starts of the hours.
         again: Whether to read hours again that were read completely.
 

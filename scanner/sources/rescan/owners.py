@@ -52,14 +52,7 @@ def gist_job(gist_id: str) -> NewJob:
 
 
 def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | None]) -> Response:
-    """Queue a job for each entry of a list of the REST API.
-
-    Args:
-        work: The step in progress.
-        path: The last part of the list's URL.
-        name: The kind of entry, for the names of counters.
-        job_of: Returns the job of an entry, or None for a malformed entry.
-    """
+    """Queue a job for each entry of a list of the REST API."""
     owner = str(work.job.target["owner"])
     if not is_owner(owner):
         raise NotFound("unusable_owner", "this is not a valid owner name")

@@ -78,8 +78,6 @@ def rescan_next(
 
     Args:
         github: The GitHub client. The steps leave the share RESERVE of the request quota to polling.
-        detector: Scans the content.
-        policy: The operator's policy.
     """
     remove_abandoned(settings.state_dir)
     job = jobs.claim_next(database, *KINDS)
@@ -95,12 +93,7 @@ def rescan_next(
 def _work(
     database: Database, github: GitHub, detector: Detector, policy: Policy, job: ClaimedJob, settings: Settings
 ) -> Response:
-    """Run the current step of the job and record its result.
-
-    Raises:
-        LeaseLost: The job was cancelled, or another worker has claimed it.
-        MirrorStopped: A clone was stopped because the job was cancelled or claimed by another worker.
-    """
+    """Run the current step of the job and record its result."""
     counts = Counter({key: int(value) for key, value in job.progress.get("counts", {}).items()})
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]

@@ -38,7 +38,6 @@ class Work:
     """A step in progress.
 
     Attributes:
-        counts: The job's counters.
         keeping: The worker's claim of the job. Progress extends its deadline.
         step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.

@@ -41,9 +41,6 @@ def enqueue_found(
     """Queue jobs for the pushes and repositories, in the caller's transaction. Return the number of jobs.
 
     Args:
-        session: The caller's transaction.
-        found: The pushes and repositories.
-        source: The name of the source that found the events.
         priority: The priority of all jobs. None: the more likely a push contains a token, the higher its priority.
         archive_hour: The start of the hour of the archive's file, if the events come from the archive.
     """

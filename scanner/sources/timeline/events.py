@@ -120,7 +120,6 @@ def read_events(
     """Return the pushes, repositories and texts in the events.
 
     Args:
-        events: The events, from the timeline or the archive.
         web_url: The URL of GitHub's website, for links to the texts.
         api_url: The URL of the API, from which jobs can fetch the texts again. "": not possible.
         owners: Repository owners who have an account at the vendor or have leaked a token before.

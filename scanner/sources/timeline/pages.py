@@ -43,7 +43,6 @@ class Cursor:
 
     Attributes:
         known_ids: The ids of events that were seen, the most recently seen first.
-        etags: The ETags of the pages, by page number.
         owed_pages: The numbers of pages that could not be read. The next poll reads them.
         credential: The label of the credential for which GitHub issued the ETags.
         is_stale: Whether GitHub served an outdated list.
@@ -116,13 +115,10 @@ class TimelinePoll:
     """The result of one poll of GitHub's public events.
 
     Attributes:
-        events: The new events.
-        cursor: The data for the next poll.
         interval: The seconds between polls that GitHub asks for.
         counts: Counters of requests and events.
         pushes: The times of the events with a type in `PUSH_TYPES`, and whether earlier polls saw some of them.
         texts: The times of all other events, and whether earlier polls saw some of them.
-        error: Why a page after the first could not be read, or None.
         at: The time by GitHub's clock.
     """
 
@@ -151,7 +147,6 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     If page 2 or 3 fails, the result contains the error.
 
     Args:
-        github: The GitHub client.
         cursor: The data that the previous poll stored.
         now: The current time in seconds since the epoch. None: the system's time.
 

@@ -90,12 +90,9 @@ def poll(
     If the database becomes unavailable during the poll, save the results in files.
 
     Args:
-        github: The GitHub client.
-        detector: Scans the texts.
         state_dir: The folder in which the results are saved if the database is unavailable.
         seconds: The seconds between two polls of page 1. None: the interval in GitHub's header X-Poll-Interval.
         vendor: The vendor's name. Repositories that mention it are read first.
-        wait: The function that sleeps.
         canaries: Returns events with canaries (test tokens), which are read like other events.
     """
     return leased_poll.run_if_due(
@@ -164,7 +161,6 @@ class _ScannedTexts:
     """The result of scanning the texts of the events of one poll.
 
     Attributes:
-        candidates: The token candidates in the texts.
         to_fetch: Texts that took too long to scan and that jobs will fetch again.
         not_read: Texts that were not read completely and cannot be fetched again.
         counts: Counters of what was not read, by reason.
@@ -274,13 +270,7 @@ def _usual(ordered: Sequence[datetime]) -> Sequence[datetime]:
 
 
 def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[datetime]) -> bool:
-    """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER.
-
-    Args:
-        known: The time of the newest event ever seen.
-        polled: The result of the poll.
-        usual: The times of the list's events, without outliers.
-    """
+    """Return whether GitHub serves an outdated list, whose newest event is older than STALE_AFTER."""
     newest = usual[-1] if usual else known
     return newest is not None and polled.at - newest > STALE_AFTER
 
