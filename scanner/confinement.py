@@ -19,12 +19,9 @@ from dataclasses import dataclass
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 120
-"""Processor time of a confined process over its whole life.
-
-The kernel then kills the process. The pool of processes normally replaces a process long before this.
-"""
+"""Processor time of a confined process over its whole life, after which the kernel kills it."""
 HISTORY_CPU_SECONDS = 6 * 3600
-"""Processor time of one process that reads a history. The limit of elapsed time is the same."""
+"""Processor time of a process that reads a git history."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
 """The id of the user and group to which a confined process changes if root has started it."""
@@ -43,7 +40,7 @@ _LANDLOCK_FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5
 """The rights over files that each version of Landlock can withhold: reading, writing, executing, creating, and more."""
 _LANDLOCK_WRITE_FILE = 0b10
 _LANDLOCK_READING = 0b1101
-"""The rights to execute and read files and to list folders. A process that reads files keeps these rights."""
+"""The rights to execute and read files and to list folders."""
 _LANDLOCK_NETWORK_RIGHTS = {4: 0b11}
 """The network rights that each version of Landlock can withhold: TCP bind and connect."""
 _LANDLOCK_SCOPES = {6: 0b11}

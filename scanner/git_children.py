@@ -15,7 +15,7 @@ from typing import IO, Any
 from scanner.child_processes import die_with_parent
 
 KILL_SECONDS = 30.0
-"""A killed process that has not ended after this time is stuck in the kernel. Waiting longer would hang the caller."""
+"""After this time, a killed process that has not ended is not waited for any longer."""
 
 _SETTINGS = {
     # Settings that keep git from running other programs, such as hooks and credential helpers.
@@ -74,16 +74,10 @@ class ProcessLimits:
 
 
 READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
-"""Limits for commands that read objects and write nothing.
-
-To apply a delta, git needs the base object, the delta and the result in memory.
-"""
+"""Limits for commands that read objects and write nothing."""
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
-"""Limits for clone, fetch and unbundle.
-
-`index-pack` needs about 100 bytes of memory for each object. The caller limits the use of the disk.
-"""
+"""Limits for clone, fetch and unbundle."""
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -9,10 +9,7 @@ from pathlib import Path
 
 PRIVATE_UMASK = 0o077
 MAX_TIGHTENED = 100_000
-"""Limit of the entries whose modes are checked at a start.
-
-The mode of the state folder itself protects further entries.
-"""
+"""Limit of the entries whose permissions are checked at a start."""
 _OPEN_TO_OTHERS = 0o077
 _WRITABLE_BY_OTHERS = 0o022
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

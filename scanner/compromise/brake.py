@@ -24,10 +24,7 @@ _ROW = 1
 WINDOW_SECONDS = 60
 ROWS_PER_STATEMENT = 500
 MAX_HELD_GROUPS = 20
-"""The operator sees at most this many groups of waiting reports.
-
-In a flood of reports, each one may have a different note and so form its own group.
-"""
+"""The operator sees at most this many groups of waiting reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,7 @@ from pathlib import Path
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
 IPV6_CUSTOMER_PREFIX = 64
-"""A provider assigns at least a /64 network to one customer.
-
-So requests are counted for /64 networks and not for single IPv6 addresses.
-"""
+"""The prefix length of IPv6 networks in which requests are counted: a provider assigns at least a /64 to a customer."""
 MAX_ADDRESS_LENGTH = 64
 MAX_LINE_LENGTH = 1024
 MAX_NETWORKS = 500_000

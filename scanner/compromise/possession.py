@@ -23,15 +23,12 @@ SIGN = "found_token"
 REPORTER = "possession"
 MAX_PER_CLIENT_PER_MINUTE = 10
 MAX_OVERALL_PER_MINUTE = 240
-"""The limit of requests from all networks to all processes together.
-
-Each process admits fewer: see `workers.web.reports`.
-"""
+"""The limit of requests from all networks to all processes together."""
 MAX_URL_LENGTH = 2048
 MAX_TOKENS = 1000
-"""The limit of tokens in one request. GitHub's endpoint for revoking credentials has the same limit."""
+"""The limit of tokens in one request, the same as in GitHub's endpoint for revoking credentials."""
 MAX_URL_DECODINGS = 3
-"""How often a URL is percent-decoded to find a token in it. A URL with more layers of encoding is not kept."""
+"""A URL is percent-decoded this many times to find a token in it."""
 
 _URL = re.compile(r"https://[!-\[\]-~]+")
 

@@ -25,7 +25,7 @@ MAX_NOTE_LENGTH = 500
 MAX_LINE_LENGTH = 1024
 MAX_KEY_LENGTH = 200
 NAMED = 3
-"""An audit entry about many reports contains at most this many of their different signs, and as many of their notes."""
+"""An audit entry about many reports names at most this many kinds of evidence, and this many notes."""
 ROWS_PER_STATEMENT = 200
 UNKNOWN_RETENTION_DAYS = 30
 SETTLED_RETENTION_DAYS = 400
@@ -140,10 +140,7 @@ def idempotency_key(key: Any, default: str) -> str:
 
 
 Subjects = list[tuple[Subject, str]]
-"""The reported tokens in a line of input.
-
-Each comes with its encoding, or with `digest` if the line contains a digest.
-"""
+"""The reported tokens in a line. Each comes with its encoding, or with "digest" if the line contains a digest."""
 
 
 def read_lines(

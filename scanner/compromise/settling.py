@@ -28,7 +28,7 @@ REPORTS_PER_TRANSACTION = 200
 RECHECK_SECONDS = 6 * 3600
 """An unknown token is looked up again after this time."""
 ASK_AGAIN_SECONDS = 15
-"""Time after which a report is decided again, if the token store was unavailable for the first decision."""
+"""If the token store is unavailable, a report is decided again after this time."""
 UNDECIDED_STATES = (ReportState.RECEIVED, ReportState.UNKNOWN)
 UNSETTLED = {Decision.UNKNOWN: ReportState.UNKNOWN, Decision.HELD: ReportState.HELD}
 """Decisions that are not final, each with the state that the report then has."""

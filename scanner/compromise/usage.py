@@ -24,7 +24,7 @@ TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
 BATCH_RETENTION_DAYS = 90
 PREFIX_LENGTH = 8
-"""The position of a batch is this many hex digits of a digest. They are too few to identify a token."""
+"""The position of a batch is this many hex digits of a digest, too few to identify a token."""
 
 Sums = dict[str, dict[datetime, HourSum]]
 """Sums by digest and hour."""

@@ -18,16 +18,13 @@ from scanner.detection.redaction import SharedRedaction
 MAX_LINE_LENGTH = 8 * 1024
 MAX_AGENT_LENGTH = 120
 MAX_KNOWN_AGENTS = 1_000
-"""A reader keeps at most this many user agents in redacted form. A frequent user agent is then redacted only once."""
+"""A reader keeps at most this many user agents in redacted form."""
 MAX_AGE = timedelta(days=7)
 MAX_FUTURE = timedelta(minutes=10)
-"""How far the clock of a reporter may be ahead."""
+"""How far the clock of a reporter may be ahead of ours."""
 
 MAX_SET_SIZES = {"networks": 64, "countries": 32, "agents": 16, "listed_networks": 16}
-"""At most this many different values are kept for one hour of a token's usage.
-
-Records with further values are counted as unkept.
-"""
+"""The maximum number of different values that are kept for one hour of a token's usage."""
 
 _COUNTRY = re.compile(r"[A-Za-z0-9]{2}")
 

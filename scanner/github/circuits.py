@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 FAILURES_TO_OPEN = 10
-"""After this many consecutive failures of a host, its circuit opens. All attempts of one call count as one failure."""
+"""After this many consecutive failures of a host, its circuit opens."""

@@ -36,12 +36,9 @@ ACCEPT = "application/vnd.github+json"
 MAX_JSON_BYTES = 32 * 1024 * 1024
 MAX_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
-"""The deadline for receiving one whole answer."""
+"""The deadline for receiving a whole answer."""
 TRIES, TRY_SECONDS = 3, 10.0
-"""TRIES is the maximum number of attempts for a GET request with transient failures.
-
-No attempt begins later than TRY_SECONDS after the first attempt.
-"""
+"""A GET request is attempted at most TRIES times. No attempt begins later than TRY_SECONDS after the first."""
 SLOWEST_PACE = 5.0
 """If the quota allows only one request in more than this many seconds, failed requests are not retried."""
 PASSING = ("connection", "cut_off", "http_502", "http_503", "http_504")

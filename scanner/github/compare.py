@@ -17,7 +17,7 @@ from scanner.github.urls import is_repository_name
 MAX_FILES = 300
 MAX_COMMITS = 250
 MAX_SINGLE = 20
-"""At most this many commits are read one by one if GitHub cannot compare two commits. Each of them costs a request."""
+"""At most this many commits are read one by one if GitHub cannot compare two commits."""
 
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+(\d+)(?:,\d+)? @@")
 

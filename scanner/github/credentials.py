@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from scanner.github.errors import BadCredential
 
 JWT_SECONDS = 540
-"""Lifetime of the JWT. GitHub accepts at most ten minutes, and clocks differ."""
+"""Lifetime of the JWT, for which GitHub accepts at most ten minutes."""
 CLOCK_SKEW_SECONDS = 60
 RENEW_BEFORE_SECONDS = 300.0
 BAD_KEY_SECONDS = 600.0

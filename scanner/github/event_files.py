@@ -20,7 +20,7 @@ from scanner.github.transport import beginning
 
 MAX_LINE_LENGTH = 16 * 1024 * 1024
 MAX_FILE_BYTES = 64 * 1024**3
-"""Limit of a file's inflated size. An hour has about 0.5 GB."""
+"""Limit of a file's decompressed size. An hour has about 0.5 GB."""
 MAX_SECONDS = 3 * 3600.0
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _SLICE = 1 << 20

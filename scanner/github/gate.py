@@ -24,15 +24,11 @@ from scanner.github.rate_limit import (
 from scanner.github.request_rate import RateBounds, RateLedger, RateLimiter
 
 OPEN_SECONDS = 60.0
-"""An open circuit lets one request through in each period of this length, to find out whether the host answers again.
-"""
+"""While a host is failing, one request in this time tests whether it answers again."""
 REJECTED_SECONDS = 60.0
-"""No request is sent for this long with a credential that GitHub has rejected."""
+"""For this time, no request is sent with a credential that GitHub has rejected."""
 SHARE_SECONDS = 1.0
-"""The gate reads the ledger at most once in this time.
-
-It also writes ordinary changes of a budget at most once in this time.
-"""
+"""The gate reads the ledger, and writes ordinary changes to it, at most once in this time."""
 
 T = TypeVar("T")
 

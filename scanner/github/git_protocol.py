@@ -28,20 +28,12 @@ MAX_REDIRECTS = 5
 AGENT = b"agent=r8scan"
 
 PAUSE_SECONDS = HALVE_PAUSE_SECONDS
-"""No git request is sent for this long after a refusal, unless GitHub tells how long to wait.
-
-The pause may be shorter than the minute that the REST API asks for, because the request rate is halved as well. It is
-halved again if GitHub still refuses after the pause.
-"""
+"""No git request is sent for this long after a refusal, unless GitHub tells how long to wait."""
 EDGE_MESSAGE = "x-github-edge-message"
-"""GitHub sends this header if it refuses a request before the request reaches git.
-
-An unusable answer with this header means a rate limit.
-"""
+"""GitHub sends this header if a rate limit stops a request before it reaches git."""
 
 _LIMIT = re.compile(r"temporarily limiting|rate limit|was rate-limited|too many requests", re.IGNORECASE)
-"""Phrases of an ERR line (status 200) that mean a rate limit: https://github.com/orgs/community/discussions/206581.
-Each phrase has a blank, so that a repository's name in an error message cannot match it."""
+"""Phrases of an ERR line that mean a rate limit: https://github.com/orgs/community/discussions/206581"""
 _LENGTH = re.compile(rb"[0-9a-fA-F]{4}")
 _OBJECT_ID = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 

@@ -22,9 +22,9 @@ from scanner.github.rate_limit import seconds_to_wait
 
 RESOURCE = "graphql"
 LIMIT_TYPES = ("RATE_LIMITED", "RATE_LIMIT", "SECONDARY_RATE_LIMITED")
-"""Error types of the hourly limit of points and of the secondary limits."""
+"""Error types that mean a rate limit."""
 HEAVY_TYPES = ("RESOURCE_LIMITS_EXCEEDED", "MAX_NODE_LIMIT_EXCEEDED")
-"""Error types of a query that costs GitHub too much. The same query for fewer results may succeed."""
+"""Error types of a query that costs GitHub too much."""
 MAX_ERRORS = 1000
 
 _TYPE = re.compile(r"[A-Z_]{1,64}")

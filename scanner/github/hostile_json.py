@@ -7,11 +7,11 @@ import re
 from typing import Any
 
 MAX_LEVELS = 100
-"""Limit of nesting. No answer of GitHub is as deep, and Python's parser stops at about 1,000."""
+"""Limit of nesting. Python's parser stops at about 1,000 levels."""
 MAX_DIGITS = 1000
 """Limit of the digits of a whole number. Python refuses to convert more than 4,300."""
 MAX_BRACKETS = 4_000_000
-"""Limit of the brackets of one body. A page of 100 events has about 10,000. This many take about two seconds."""
+"""Limit of the brackets of one body, which take about two seconds."""
 
 # Matches up to the next bracket that is outside a string. A match that ends with a quote has found an unclosed string.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)

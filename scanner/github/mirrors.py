@@ -39,17 +39,11 @@ MAX_ANSWER_BYTES = 16 << 20
 """Limit of git's answer to a list of object ids. Each id takes about 80 bytes."""
 COMMITS_A_FETCH = 100
 MAX_FETCHES = 500
-"""At most this many git commands fetch commits by their ids into one copied repository.
-
-Each commit that is gone costs about fifteen commands.
-"""
+"""At most this many git commands fetch commits by their ids into one copied repository."""
 MAX_WAIT_SECONDS = 1800.0
-"""The copying of one repository waits at most this long for rate limits, in total.
-
-If its job were queued again instead, the clone would have to start from the beginning.
-"""
+"""The copying of one repository waits at most this long for rate limits, in total."""
 GONE = ("not_our_ref", "not_found", "blocked")
-"""If fetching a single commit fails for one of these reasons, the commit is no longer public."""
+"""Reasons of errors that mean that a commit is no longer public."""
 FORBIDDEN_SECONDS = 600.0
 """Seconds to wait after a 403 without text, because it may be a rate limit."""
 

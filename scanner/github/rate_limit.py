@@ -13,9 +13,9 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 SECONDARY_LIMIT_SECONDS = 60.0
-"""How long to wait after a rate limit if GitHub gives no time. GitHub's documentation asks for at least one minute."""
+"""How long to wait after a rate limit if GitHub does not say."""
 MAX_WAIT_SECONDS = 3600.0
-"""No rate limit of GitHub lasts longer than this. A longer waiting time comes from a wrong header or a wrong clock."""
+"""The longest time to wait for a rate limit."""
 MAX_RESOURCE_NAME_LENGTH = 32
 
 

@@ -16,38 +16,24 @@ from typing import Protocol
 from scanner.github.errors import RateLimited
 
 MIN_PER_SECOND = 0.2
-"""The lowest rate. With one request in five seconds, the limiter still notices soon that GitHub accepts more."""
+"""The lowest rate, with which the limiter still notices soon that GitHub accepts more."""
 STEP_PER_SECOND = 1.0
-"""The rate rises by this much after each counting period in which it was used up.
-
-From 5 to 66 requests a second takes an hour.
-"""
+"""The rate rises by this much after each counting period in which it was used up."""
 WINDOW_SECONDS = 60.0
 USED_UP_SHARE = 0.8
-"""The rate rises only if the workers used at least this share of it.
-
-If they send fewer requests, the answers do not show whether GitHub accepts a higher rate.
-"""
+"""The rate rises only if the workers used at least this share of it."""
 HALVE_PAUSE_SECONDS = 20.0
-"""After the rate was halved, refusals do not halve it again for this time, because the refused requests may have been
-sent before.
-"""
+"""The rate is halved at most once in this time."""
 MIN_OBSERVED_PER_SECOND = 1.0
-"""The rate is lowered to half of the observed rate, which counts as at least this.
-
-Otherwise a refusal after a quiet time would lower the rate to nearly zero.
-"""
+"""The rate is lowered to half of the observed rate, which counts as at least this."""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
-"""A process reserves slots for half a second at once, so that one database write serves several requests."""
+"""A process reserves slots for half a second at once, but at most MAX_RESERVED."""
 UNUSED_SECONDS = 1.0
-"""A slot that is not used within this time is lost. Otherwise a burst of requests would follow each pause."""
+"""A slot that is not used within this time is lost."""
 MAX_WAIT_SECONDS = 30.0
-"""A request waits at most this long for its slot. If the wait would be longer, its job is queued again."""
+"""A request waits at most this long for its slot."""
 BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
-"""Many answers that break off in one counting period count as one refusal.
-
-There must be at least this many of them, and they must be at least this share of the period's requests.
-"""
+"""The rate is halved if at least this many answers, and this share of all answers, of one counting period break off."""
 
 _log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ T = TypeVar("T")
 
 PAGE_SIZE = 100
 MAX_RESULTS = 1000
-"""GitHub returns at most this many results of one query. A query with more has to be split."""
+"""GitHub returns at most this many results of one query."""
 MAX_FILE_BYTES = 384 * 1024
-"""GitHub's index omits larger files."""
+"""GitHub's search index omits larger files."""
 WITH_FRAGMENTS = "application/vnd.github.text-match+json"
 
 _API = pygithub.Github()

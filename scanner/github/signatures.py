@@ -18,13 +18,13 @@ from scanner.github.errors import GitHubError
 
 KEYS_PATH = "meta/public_keys/secret_scanning"
 KEPT_SECONDS = 3600.0
-"""Keys are fetched again after an hour. Until a fetch succeeds, the old keys stay valid."""
+"""Keys are fetched again after this time."""
 REFETCH_SECONDS = 30.0
-"""An unknown key id triggers a fetch at most this often, because anybody can send one."""
+"""An unknown key id causes a fetch at most once in this time, because anybody can send one."""
 WAIT_SECONDS = 10.0
-"""An alert waits this long for a fetch of the keys. GitHub abandons an alert after 30 seconds."""
+"""An alert waits at most this long for the keys. GitHub abandons an alert after 30 seconds."""
 MAX_WAITING = 2
-"""At most this many alerts wait for keys. Each occupies a thread, and anybody can send an unknown key id."""
+"""At most this many alerts wait for keys. Each occupies a thread."""
 MAX_KEYS = 100
 MAX_ID_LENGTH = 128
 MAX_SIGNATURE_LENGTH = 1024

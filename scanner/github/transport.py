@@ -15,15 +15,9 @@ from scanner.github.gate import RequestGate
 
 Origin = tuple[str, str, int | None]
 REFUSAL_BYTES, REFUSAL_SECONDS = 4096, 10.0
-"""At most this much of an error response's body is read, for at most this long.
-
-This is enough to recognize a rate limit.
-"""
+"""At most this much of an error response's body is read, for at most this long."""
 SILENT_SECONDS = 60.0
-"""A compressed body may yield no content for this long.
-
-Callers cannot check their own deadlines during this time, because they check them only when they get content.
-"""
+"""A compressed body may yield no content for this long."""
 _SLICE = 1 << 16
 
 

@@ -23,12 +23,9 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.detection.prefilter import CLEAN, plain_only
 
 MAX_FILE_BYTES = 1 << 18
-"""Larger files are left to the process that scans.
-
-To search them takes longer than to open them, so that opening them in parallel would save little time.
-"""
+"""Larger files are left to the process that scans."""
 MEMORY_BYTES = 400 << 20
-"""RLIMIT_DATA of one process."""
+"""The maximum memory of one process, without mapped files (RLIMIT_DATA)."""
 FILES_A_REQUEST = 512
 
 CLEAN_FILE, NEEDS_LOOK = b"\0", b"\1"

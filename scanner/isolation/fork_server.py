@@ -22,11 +22,7 @@ from scanner.detection.patterns.token_formats import parse_formats, use_formats
 from scanner.isolation import reader
 
 FORK, KILL, SLOW = b"f", b"k", b"s"
-"""The commands.
-
-FORK contains one end of a socket for the new process, and the answer is the id of this process. KILL and SLOW contain a
-process id. SLOW lowers the priority of this process.
-"""
+"""The commands: start a confined process, end it, or lower its priority."""
 COMMAND = struct.Struct("<cI")
 PROCESS = struct.Struct("<I")
 SLOW_NICENESS = 5

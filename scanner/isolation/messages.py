@@ -19,7 +19,7 @@ MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
 MAX_ANSWER_BYTES = 32 << 20
 MAX_WORDS = 64
-"""Limit of the list of encodings of a finding, and of the list of files inside files in which it was found."""
+"""Limit of the encodings of a finding, and of the containers around it."""
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 

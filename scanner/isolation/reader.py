@@ -14,16 +14,12 @@ from scanner.detection.limits import Limits
 from scanner.isolation import messages, pack_messages
 
 MEMORY_BYTES = 320 << 20
-"""Bytes of address space beyond what the fork server has loaded. The whole process stays below 400 MB."""
+"""Bytes of address space in addition to what the fork server has loaded."""
 RETIRE_AFTER_CPU_SECONDS = 30.0
 RETIRE_AFTER_DOCUMENT_SECONDS = 1.0
-"""A document that costs more processor time is probably hostile or damaged, so the next document gets a fresh process.
-"""
+"""After a document that costs more processor time, the process is replaced."""
 RETIRE_ABOVE_BYTES = 200 << 20
-"""A process whose peak memory exceeds this many bytes is replaced.
-
-A process does not give memory back, and a new one takes only a few milliseconds to start.
-"""
+"""A process whose peak memory exceeds this is replaced."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:

@@ -28,37 +28,20 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.isolation import fork_server, messages, pack_messages
 
 DEFAULT_SIZE = 8
-"""The number of confined processes for one service process.
-
-They are forks that share memory until they write to it, so an idle one costs little.
-"""
+"""The number of confined processes for one service process."""
 MAX_IDLE = 2
 SLOW_AFTER_SECONDS = 0.5
-"""After this much processor time for one document, a reader runs at low priority, so that other documents do not wait
-for a hostile one.
-"""
+"""After this much processor time for one document, a process runs at low priority."""
 GRACE_SECONDS = 2.0
-"""A confined process stops by itself when a document's processor time is used up.
-
-If it does not stop within this time, it is killed.
-"""
+"""A confined process that exceeds its processor time by this much is killed."""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
-"""A confined process may take this many times its processor time by the clock.
-
-Otherwise low priority would get it killed on a busy machine.
-"""
+"""The elapsed time of a document may be this many times its processor time."""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
-"""At least this many seconds are counted for a document whose process died.
-
-The document then counts as slow and is not read again and again.
-"""
+"""At least this many seconds are counted for a document whose process died."""
 CALL_COSTS_SECONDS = 0.0005
-"""Seconds that are counted for sending a document and receiving the answer.
-
-Otherwise 100,000 small documents would be free.
-"""
+"""Seconds that are counted for sending a document and receiving the answer."""
 MAX_STARTS = 3
 LOGGED_ABOVE_SECONDS = 0.5
 

@@ -32,16 +32,16 @@ from scanner.tokens.protocol import Disabled, LookUp, RemoteStore, StoreUnavaila
 
 BACKOFF_SECONDS = (5, 15, 30, 60, 120, 300)
 MAX_DUE_INCIDENTS = 100
-"""How many due incidents one run of the sweeper processes."""
+"""The number of due incidents that one run processes."""
 FINISH_SECONDS = 20.0
-"""After this time a run leaves the remaining incidents to the next one, so that it does not delay other work."""
+"""After this time, a run leaves the remaining incidents to the next one."""
 MAX_DOUBTFUL_ANSWERS = 10
 """After this many 'unknown' answers, accept that the store no longer has a token that it returned earlier."""
 GROUP_SIZE = 20
 FAILURES_OF_UNAVAILABLE_STORE = 2
-"""If this many single look-ups fail before any succeeds, the store is unavailable, and no single token is the cause."""
+"""If the first this many look-ups of single tokens fail, the store counts as unavailable."""
 CALLS_AT_ONCE = 4
-"""Concurrent calls for one group. Each scanning thread processes a group of its own."""
+"""The number of concurrent calls for one group of incidents."""
 
 _log = logging.getLogger(__name__)
 

@@ -20,13 +20,10 @@ from scanner.response.places import columns_of
 from scanner.tokens.protocol import TokenRecord
 
 MAX_EXPOSURES_PER_INCIDENT = 5000
-"""An incident keeps at most this many public places of its token.
-
-A token in a hundred thousand forks does not need as many rows.
-"""
+"""An incident keeps at most this many public places of its token."""
 
 PlaceRows = Mapping[str, dict[str, Any]]
-"""Places of a token. Each key identifies a place (see `place_key`), and the value has the place's database columns."""
+"""Places of a token: the database columns by `place_key`."""
 
 
 @dataclass(frozen=True, slots=True)

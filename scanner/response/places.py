@@ -16,7 +16,7 @@ from scanner.records.models import PlaceColumns
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 MAX_TEXT_LENGTH = 4096
-"""How many characters of a path, URL or name a row keeps. A hostile text may be megabytes long."""
+"""A row keeps this many characters of a path, URL or name."""
 
 
 def place_key(place: Place) -> str:

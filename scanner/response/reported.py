@@ -26,9 +26,9 @@ from scanner.response.policy import Policy
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 MAX_SIGNS_PER_INCIDENT = 20
-"""How many reports an incident lists in its evidence. Every report also has its own row."""
+"""An incident lists at most this many reports in its evidence."""
 FLAGS_WINDOW_SECONDS = 600
-"""The operator's mail about a flagged token waits this long, so that it can include further flagged tokens."""
+"""The operator's mail about a suspicious token waits this long for further such tokens."""
 
 
 @dataclass(frozen=True, slots=True)

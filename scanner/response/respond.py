@@ -25,18 +25,16 @@ from scanner.response.policy import Policy
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 MAX_CANDIDATES_PER_TRANSACTION = 200
-"""Limits the time of one transaction: a repository with 10,000 tokens must not hold the write lock for a minute."""
+"""Limits the time of one transaction, which holds the write lock."""
 
 MAX_SIGHTINGS = 200
-"""How many unknown tokens of one call are recorded as sightings. A call with more of them is a flood of invented
-tokens.
-"""
+"""At most this many unknown tokens of one call are recorded as sightings."""
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"
-"""The name of the counter of unknown tokens that were not recorded. Each source has such a counter."""
+"""The name of the counter of unknown tokens that were not recorded."""
 
 LIVE_ACTIONS = (Decision.OBSERVED, Decision.PROTECTED, Decision.UNKNOWN)
-"""After these actions the token may still work. r8scan decides again if the token is found again in a known place."""
+"""After these actions the token may still work."""
 
 
 @dataclass(slots=True)

@@ -18,9 +18,9 @@ from scanner.response.policy import Policy
 from scanner.response.respond import MAX_CANDIDATES_PER_TRANSACTION, LookedUp, Response
 
 EXPOSURES_PER_PAGE = 1000
-"""`decide_again` reads this many recorded places of tokens in one query."""
+"""The number of recorded places that `decide_again` reads in one query."""
 MAX_PAGES = 50
-"""One run of `decide_again` sends at most this many of these queries."""
+"""The number of queries in one run of `decide_again`."""
 DEFER_FAILED_SECONDS = 3600
 """If the look-up of a stored token candidate fails unexpectedly, it is tried again after this time."""
 

@@ -19,13 +19,10 @@ from scanner.response.places import candidate_of, columns_of
 RETENTION_DAYS = 30
 RECHECK_SECONDS = 6 * 3600
 FIRST_RECHECK_SECONDS = 60
-"""The time until the first repeated look-up.
-
-An import or a new token may reach the token store shortly after the token was found.
-"""
+"""The time until a new sighting is looked up again for the first time."""
 ROWS_PER_STATEMENT = 200
 MAX_SHED_ROWS = 20_000
-"""How many rows one transaction deletes. It takes about a second, during which other writers of SQLite wait."""
+"""The number of rows that one transaction deletes, in about a second."""
 MAX_SHED_GROUPS = 100
 
 

@@ -19,9 +19,7 @@ from scanner.tokens.protocol import LookUp, RemoteStore, StoreUnavailable, Token
 from scanner.tokens.sql import SqlStore
 
 SETTLING_SECONDS = 120
-"""If r8scan disabled a token less than this long ago, the store may have answered before that, and the answer may be
-outdated. No answer takes longer than this.
-"""
+"""The token store's answer may be outdated for tokens that r8scan disabled less than this long ago."""
 
 _log = logging.getLogger(__name__)
 

@@ -15,9 +15,9 @@ _LABEL = "[A-Za-z0-9]{1,40}(?:-[A-Za-z0-9]{1,20})?"
 _PLAIN_ADDRESS = re.compile(
     rf"[A-Za-z0-9_+]{{1,30}}(?:[.-][A-Za-z0-9_+]{{1,30}})?@(?:{_LABEL}\.){{1,3}}[A-Za-z]{{2,20}}"
 )
-"""The usual form of a mail address, which needs no library to be recognised as correct."""
+"""The usual form of a mail address, which needs no further check."""
 _RESERVED_DOMAINS = ("alt", "arpa", "internal", "invalid", "local", "localhost", "onion", "test")
-"""Last parts of domains about which the library decides, because some of them cannot receive mail."""
+"""Last parts of domains that need a further check, because some cannot receive mail."""
 
 
 def check_http_url(value: str) -> str:

@@ -34,31 +34,20 @@ SOURCE = "partner_alerts"
 MAX_RECORDS = 10_000
 MAX_COMMAS = 40 * MAX_RECORDS
 MAX_BRACES = 4 * MAX_RECORDS
-"""Braces and commas are counted before the body is parsed, because 10 MB of empty values would take a gigabyte as
-objects. A record has one brace and three commas, and a few more may occur in its address.
-"""
+"""Limit of the braces and commas in a body, which is checked before the body is parsed."""
 MAX_PERCENTS = 20 * MAX_RECORDS
-"""If a body has more percent signs, the paths in it are not decoded. Genuine paths have few, and each costs 0.3 µs."""
+"""If a body has more percent signs, the paths in it are not decoded."""
 MAX_TOKEN_LENGTH, MAX_TYPE_LENGTH, MAX_URL_LENGTH = 1024, 200, 4096
 UNKNOWN_HINT = "…"
 MAX_TYPES = 100
-"""The answer repeats the types of the tokens, but at most this many different types.
-
-GitHub sends a handful. Further types are shown as "…".
-"""
+"""The answer repeats at most this many different types of tokens."""
 RECORDS_AT_ONCE = 5_000
 ANSWER_SECONDS = 20.0
-"""GitHub waits 30 seconds for the answer. Alerts that are not looked up by then are stored, and looked up right after
-the answer.
-"""
+"""After this time, the remaining alerts are stored and looked up after the answer."""
 
 _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _USUAL_HOST = re.compile(r"https?://[0-9A-Za-z][0-9A-Za-z.-]*(?:/|\Z)")
-"""The beginning of nearly all addresses.
-
-An address that matches is accepted without parsing it. To parse all addresses would take half the time of a large
-request.
-"""
+"""The beginning of an address that needs no parsing."""
 _COMMIT = re.compile(r"/([^/]+/[^/]+)/commit/([0-9a-f]{40}(?:[0-9a-f]{24})?)")
 
 KINDS: dict[str, PlaceKind] = {

@@ -15,9 +15,7 @@ from scanner.records.states import Decision
 from scanner.response.respond import Response
 
 MAX_KEPT = 1000
-"""Digests that one job keeps. Progress is written every few seconds, so it must stay small. Further tokens get the same
-response, but the job's counts leave them out and contain `tokens_uncounted`.
-"""
+"""The number of digests that one job keeps. Further tokens are counted as `tokens_uncounted`."""
 DIGESTS_A_QUERY = 200
 PREFIX = "tokens_"
 NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", "uncounted"

@@ -25,10 +25,7 @@ MAX_ANSWER_BYTES = 8 * 1024 * 1024
 MAX_RECIPIENTS = 50
 MAX_TEXT_LENGTH = 255
 MAX_REDACTED_LENGTH = 8192
-"""Only this many characters of a name are redacted.
-
-The shortened result never contains a token that was cut off at this length.
-"""
+"""Only this many characters of a name are redacted and used."""
 MAX_EMAIL_LENGTH = 320
 TIMEOUT = httpx.Timeout(4.0, connect=2.0)
 EXCHANGE_SECONDS = 6.0

@@ -18,7 +18,7 @@ from scanner.tokens.protocol import LookUp, TokenRecord
 
 DIGESTS_A_QUERY = 500
 DISABLES_A_STATEMENT = 200
-"""Each token to disable needs three parameters, so a statement stays far below SQLite's limit of parameters."""
+"""The number of tokens that one statement disables."""
 
 
 class SqlStore:

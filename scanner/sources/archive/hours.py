@@ -34,20 +34,16 @@ SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
 QUEUE_SHARE, START_SHARE = 0.5, 0.25
-"""Shares of the limit of waiting pushes. Above the first share, reading the archive pauses, because new pushes go
-first. It resumes below the second share, which is lower because each resumption fetches the file from its beginning.
-"""
+"""Reading pauses above QUEUE_SHARE of the limit of waiting pushes, and resumes below START_SHARE."""
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
-"""Types of events that lead to jobs. Only the ids of these events are stored: reading the text of other events twice is
-cheap.
-"""
+"""Types of events that lead to jobs and whose ids are stored."""
 REMEMBERED_FOR = timedelta(hours=48)
-"""Ids of older events are not stored. Months of them would overload the database."""
+"""Ids of older events are not stored."""
 WAIT_SECONDS = 60.0
 PUBLISHED_AFTER = timedelta(minutes=6)
 """An hour's file is expected this long after the hour ends."""
 LOST_AFTER = timedelta(hours=12)
-"""If an hour's file is missing this long after the hour began, it will not be published."""
+"""A file that is missing this long after its hour began will not be published."""
 
 
 def read_hour(work: Work) -> Response:

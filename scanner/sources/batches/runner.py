@@ -33,10 +33,7 @@ MAX_TRIES = 8
 MAX_RETRY_SECONDS = 3600.0
 RETRY_PRIORITY, SINGLE_PRIORITY = 90, 94
 SLOW_KINDS = {JobKind.PUSHES: JobKind.SLOW_PUSHES, JobKind.FILES: JobKind.SLOW_FILES}
-"""For each kind of job, the kind of job that reads a single slow item.
-
-The other items of the first job then need not wait for the slow item.
-"""
+"""For each kind of job, the kind of job that reads a single slow item."""
 
 _log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 
 MAX_DROPPED_AT_ONCE = 500
-"""Limit of the jobs that one sweep drops. The next sweep drops more."""
+"""Limit of the jobs that one run drops."""
 PUSH_NAMES: dict[int, str] = {
     **{priority: name for name, priority in PRIORITIES.items()},
     EARLIER_PRIORITY: "earlier",

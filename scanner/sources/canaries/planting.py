@@ -28,10 +28,10 @@ from scanner.sources.files.scan import RemoteFile
 from scanner.tokens.protocol import StoreUnavailable
 
 SLOT_SECONDS = 60
-"""If two workers want to plant a canary within the same period of this length, only one canary is planted."""
+"""At most one canary of each kind is planted in a period of this length."""
 
 FILE_PRIORITY = 100
-"""The priority of jobs that read files of gists. Canaries wait in the queue with the same priority."""
+"""The priority of jobs that read files of gists, and of canaries in the same queue."""
 MAX_FILE_BYTES = 4096
 
 _log = logging.getLogger(__name__)

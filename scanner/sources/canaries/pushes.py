@@ -24,7 +24,7 @@ from scanner.sources.pushes.push import Push, PushReading, ScanContext
 from scanner.tokens.protocol import StoreUnavailable
 
 BAND: Likelihood = "likely"
-"""A canary is queued with the pushes that most probably contain a leak."""
+"""A canary is queued with the pushes of this likelihood."""
 
 
 def enqueue(session: Session, canary_id: int, planted_at: datetime) -> None:

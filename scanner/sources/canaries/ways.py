@@ -9,10 +9,10 @@ from scanner.records.states import CanaryWay
 from scanner.settings import Settings
 
 SOURCE = "canary"
-"""The source of jobs that read a canary. Statistics leave these jobs out."""
+"""The name of the source of jobs that read a canary."""
 SOURCES_OF_FILES = frozenset(["gists", "code_search"])
 RETRY_SECONDS = 600
-"""A canary that could not be planted is tried again after this time, or after its interval if that is shorter."""
+"""A canary that could not be planted is tried again after this time or its interval, whichever is shorter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 SOURCE = "code_search"
 INTERVAL = 6.0
-"""Seconds between requests if GitHub's answer contains no quota. Its documented limit is ten requests a minute."""
+"""Seconds between requests if GitHub's answer contains no quota."""
 PRIORITY = 120
 MAX_LOOKED_AT = 20
 MAX_FRAGMENTS_BYTES = 1024 * 1024

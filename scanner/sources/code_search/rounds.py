@@ -14,7 +14,7 @@ MAX_PAGES = 10
 MAX_SIZE_BYTES = 384 * 1024
 MAX_SHARDS = 2000
 MAX_TRIES = 3
-"""Attempts to get a page for which GitHub reports `incomplete_results`."""
+"""Attempts to get a page that GitHub calls incomplete."""
 
 
 @dataclass(frozen=True, slots=True)

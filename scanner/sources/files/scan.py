@@ -37,7 +37,7 @@ from scanner.sources.canaries import files as canary_files
 FILES_A_JOB = 25
 MAX_HITS = 200
 RESERVE = 0.3
-"""The share of the REST budget that is left to polling and to urgent work."""
+"""The share of the REST quota that is left to other work."""
 
 
 @dataclass(frozen=True, slots=True)

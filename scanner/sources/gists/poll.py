@@ -43,23 +43,18 @@ SOURCE = "gists"
 INTERVAL = 60.0
 PAGE_SIZE, MAX_PAGES = 100, 30
 FIRST_PAGES = 3
-"""The first poll reads this many pages.
-
-Later polls read until they reach gists that were read before. Older gists do not count as missed.
-"""
+"""The first poll reads this many pages."""
 RESERVE = 0.5
-"""The share of the REST budget that is left to the event timeline. Missed events are lost; gists stay listed longer."""
+"""The share of the REST quota that is left to other sources."""
 OVERLAP = timedelta(seconds=120)
-"""Each poll lists changes from this long before the newest known change. GitHub's order of changes is not strict."""
+"""Each poll lists changes from this long before the newest known change."""
 KNOWN_KEPT = 4000
 MAX_OWED_POLLS = 10
-"""Record a gap after this many polls failed to read the rest of the list. Each poll continues where the one before it
-failed.
-"""
+"""Record a gap after this many polls failed to read the rest of the list."""
 MAX_FILE_BYTES = 10 * 1024 * 1024
-"""Limit of a file at a raw address. Larger files are only available in a clone."""
+"""Limit of a file that is fetched by its raw URL."""
 MAX_FILES = 300
-"""Limit of the files of one gist: GitHub lists no more."""
+"""Limit of the files of one gist. GitHub lists no more."""
 MAX_FETCHED_AT_ONCE = 20
 PRIORITY = 100
 

@@ -16,23 +16,19 @@ from scanner.github.errors import RateLimited
 from scanner.github.repositories import ListedRepository, Page
 
 OVERLAP_IDS = 200
-"""Each poll lists this many known ids again, because ids may appear out of order. They nearly always fit on the page
-that is requested anyway."""
+"""Each poll lists this many known ids again, because ids may appear out of order."""
 DEEP_OVERLAP_IDS = 2000
-"""The longer overlap, for ids that appear late."""
+"""Sometimes, a poll lists this many known ids again, for ids that appear late."""
 DEEP_SECONDS = 300.0
-"""Interval at which the longer overlap is listed."""
+"""A poll lists DEEP_OVERLAP_IDS known ids again at this interval."""
 MAX_PAGES = 20
-"""Limit of the pages of one poll.
-
-At 230 new repositories a minute, 20 pages contain the repositories of eight minutes. There are more only after a pause.
-"""
+"""Limit of the pages of one poll."""
 OWED_PAGES = 10
-"""Limit of the pages that one poll catches up on."""
+"""Limit of the pages of skipped ids that one poll lists."""
 OWED_RESERVE = 0.5
-"""The share of the REST quota that is left to other sources while catching up."""
+"""The share of the REST quota that is left to other work while listing skipped ids."""
 MAX_OWED_IDS = 2_000_000
-"""Limit of the ids to catch up on: about three days' worth. The rest is recorded as a gap."""
+"""Limit of the skipped ids to list later: about three days' worth."""
 MAX_ID = 2**40
 MAX_KNOWN = 5000
 

@@ -17,13 +17,13 @@ from scanner.records.discovery_models import NewRepository
 from scanner.records.models import db_now
 
 LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
-"""Seconds from the listing to each check. Most repositories get their first push within minutes."""
+"""Seconds from the listing of a repository to each check for its first push."""
 LOOK_AGAIN_SECONDS = 60
-"""A check for which GitHub sent a partial answer is repeated after this time."""
+"""A check with a partial answer is repeated after this time."""
 GONE_TYPES = frozenset(["NOT_FOUND", "FORBIDDEN"])
-"""Types of the errors that mean that a repository is not public any more. Any other error is GitHub's own failure."""
+"""Types of the errors that mean that a repository is no longer public."""
 MAX_LOOKS = 1000
-"""Limit of the repositories that one poll checks: ten queries."""
+"""Limit of the repositories that one poll checks."""
 
 
 @dataclass(frozen=True, slots=True)

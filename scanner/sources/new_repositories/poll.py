@@ -28,7 +28,7 @@ from scanner.sources.pushes.listed import discovered, scan_texts
 
 SOURCE = "new_repositories"
 INTERVAL_SECONDS, BEHIND_SECONDS = 30.0, 10.0
-"""Seconds between polls: normally, and while catching up."""
+"""Seconds between polls: normally, and while skipped ids are waiting."""
 
 
 def poll(

@@ -28,11 +28,11 @@ from scanner.sources.polling.report import PollReport
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 3600.0
 MAX_BACKOFF_SECONDS = 60.0
 MAX_FAILURES = 16
-"""Failures are counted up to this number. The backoff reaches MAX_BACKOFF_SECONDS long before."""
+"""Failures are counted up to this number."""
 MAX_GAP_DISTANCE = timedelta(minutes=5)
 """Gaps of the same reason that are at most this far apart are stored as one."""
 MAX_POLLS_OVER_TIME = 2
-"""After this many consecutive polls that hit their time limit, the next poll finds only tokens in plain text."""
+"""After this many consecutive polls over their time limit, the next poll does not decode any text."""
 
 _log = logging.getLogger(__name__)
 

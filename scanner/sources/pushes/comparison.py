@@ -12,7 +12,7 @@ from scanner.github.urls import blob_url, commit_url
 from scanner.sources.pushes.push import Push, ReadPart, ScanContext
 
 NOT_COMPARED = ("http_406", "http_500")
-"""Reasons of errors that mean that the difference is too large or takes too long:
+"""Reasons of errors that mean that a comparison is too large or takes too long:
 https://docs.github.com/rest/commits/commits#compare-two-commits
 """
 

@@ -18,10 +18,7 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 
 PUSHES_A_JOB = 25
-"""The number of pushes in one job.
-
-With more, fewer processes could share the pushes of a poll. With fewer, the queue would need more rows.
-"""
+"""The number of pushes in one job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,18 +25,13 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips
 
 FIRST_PARENTS = 10
-"""How many commits to read of a branch about which nothing is known. Older commits were most likely pushed long ago.
-Each commit costs bytes: the newest 10 of a branch with 8,000 took 32 kB.
-"""
+"""The number of commits to read of a branch about which nothing is known."""
 SKELETON = PackLimits(
     pack_bytes=2 << 20, inflated_bytes=32 << 20, object_bytes=1 << 20, held_bytes=4 << 20, objects=4000
 )
-"""Limits of an answer that contains only commits. If there are merges, it contains more than FIRST_PARENTS commits."""
+"""Limits of an answer that contains only commits."""
 SMALL_KB = 1024
-"""A smaller repository (by its size on GitHub's disk) is read whole.
-
-This costs about as much as the request that finds the boundary.
-"""
+"""A smaller repository (by its size on GitHub's disk) is read whole."""
 MAX_WANTS = 1000
 
 _FILTERING_HOSTS: dict[str, bool] = {}

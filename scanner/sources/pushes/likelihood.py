@@ -23,16 +23,13 @@ PRIORITIES: dict[Likelihood, int] = {
 """Priorities of the jobs that read the pushes. The lowest number goes first."""
 
 EARLIER_PRIORITY = 120
-"""Priority of jobs for the commits before a push.
-
-They are older than queued pushes, but newer than pushes from the archive.
-"""
+"""Priority of jobs for the commits before a push."""
 PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
 ARCHIVE_PRIORITY = 200
-"""Priority of pushes from the event archive. They are old, so everything else goes first."""
+"""Priority of pushes from the event archive."""
 
 NEW_REPOSITORY_SHARE = 0.99
-"""A repository with an id above this share of the highest id is some weeks old at most. GitHub assigns ids in order."""
+"""A repository with an id above this share of the highest id is at most some weeks old."""
 
 _MACHINES = frozenset(
     ["dependabot", "renovate", "github-actions", "greenkeeper", "pre-commit-ci", "web-flow", "mergify", "snyk-bot"]
@@ -46,7 +43,7 @@ SDK_LANGUAGES = frozenset(["Python", "Jupyter Notebook", "JavaScript", "TypeScri
 """Languages in which the vendor's API is mostly used, by GitHub's names."""
 SMALL_KB, HUGE_KB = 1024, 500 * 1024
 BANDS: tuple[tuple[int, Likelihood], ...] = ((40, "very_likely"), (15, "likely"), (-19, "ordinary"), (-79, "unlikely"))
-"""The lowest score of each level of likelihood. A lower score than all of these is `very_unlikely`."""
+"""The lowest score of each level of likelihood. Lower scores are `very_unlikely`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,11 @@ from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 
 KEPT_DAYS = 180
-"""A repository without a push for this long is forgotten.
-
-Its next push is then read like a push to an unknown repository.
-"""
+"""A repository without a push for this long is forgotten."""
 MAX_DELETED_AT_ONCE = 5000
 
 Key = tuple[str, int]
-"""The host and GitHub's id of the repository."""
+"""A host, and the host's id of a repository."""
 
 
 def key_of(push: Push, host: str) -> Key | None:

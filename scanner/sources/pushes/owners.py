@@ -13,15 +13,12 @@ from scanner.records.models import Account, Exposure, db_now
 
 LEAKED_WITHIN_DAYS = 365
 MAX_EXPOSURES = 20_000
-"""The search for owners who have leaked a token reads at most this many of the newest recorded places.
-
-This takes some milliseconds in each poll.
-"""
+"""The number of newest recorded places that are searched for owners who have leaked a token."""
 NAMES_A_STATEMENT = 500
 
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""A valid owner's name. A database may refuse other text from an event."""
+"""A valid owner's name."""
 
 
 @dataclass(frozen=True, slots=True)

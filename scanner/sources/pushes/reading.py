@@ -24,7 +24,7 @@ from scanner.sources.pushes.tips import RememberedTips
 
 MAX_HAVES = 1000
 BLOB_LIMIT = 1024 * 1024
-"""If the first answer exceeds the limit, the second request leaves out blobs above this size."""
+"""If the first answer is too large, the second request leaves out files above this size."""
 
 
 def read_push(

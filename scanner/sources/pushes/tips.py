@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 MAX_OTHER_TIPS = 20
-"""Limit of tips besides the default branch's. Few repositories change more branches. A tip takes 21 or 33 bytes."""
+"""Limit of tips besides the default branch's."""
 SAME_PUSH_WITHIN = timedelta(seconds=2)
-"""Two times this close belong to the same push: GitHub rounds to seconds, and an event may be a second later."""
+"""Two times this close belong to the same push."""
 
 _READ, _SUPERSEDED, _DEFAULT, _SHA256 = 1, 2, 4, 8
 

@@ -12,28 +12,17 @@ from dataclasses import dataclass
 Z = 1.959964
 """Half width of a 95 % confidence interval in standard deviations."""
 TOTAL_Z = 2.1
-"""Half width of the confidence interval of a total. In simulations with Z, only 93.5 to 95 % of the intervals contain
-the total, because the sources share few marks.
-"""
+"""Half width of the confidence interval of a total, in standard deviations."""
 COMMON_BIAS = 0.05
-"""Two sources may tend to see the same pushes, so the confidence interval of the total is widened.
-
-The interval allows for a covariance of up to this share of the product of the two sources' mean probabilities to see a
-push. Without it, the interval for a day would be less than 2 % wide, which claims too much certainty.
-"""
+"""Widens the confidence interval of the total, because two sources may tend to see the same pushes."""
 HORIZONS = (60, 300, 900, 3600, 86_400)
-"""Times after a push, in seconds. For each time, measure the share of the marks that the source has seen by then."""
+"""Delays in seconds for which the share of seen pushes is measured."""
 MAX_MARK_AGE = 600.0
-"""A push that a source showed more than this many seconds late is not a mark, because late pushes are not a fair
-sample.
-"""
+"""A push that a source showed more than this many seconds late does not count."""
 SLACK_SECONDS = 2.0
 """Two listings may give times for the same push that differ by this much."""
 SAME_PUSH_SECONDS = 10.0
-"""Pushes of one repository within this time count as one push.
-
-Two listings may show different times for the same push, and nobody has measured how much these times differ.
-"""
+"""Pushes of one repository within this time count as one push."""
 
 
 @dataclass(frozen=True, slots=True)

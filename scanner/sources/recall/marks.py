@@ -16,15 +16,13 @@ from scanner.sources.recall import estimates
 from scanner.sources.recall.estimates import Mark
 
 SAMPLE = 64
-"""One repository in this many is sampled. If all public pushes are seen, that gives about one mark a second, 90,000 a
-day.
-"""
+"""One repository in this many is sampled."""
 KEPT_SECONDS = 26 * 3600
 DAY_SECONDS = 86_400
 FIRST_PUSHES_ONLY = ("new_repositories",)
-"""Sources that show only the first push of a repository. They are measured by marks of new repositories."""
+"""Sources that show only the first push of a repository."""
 TOTAL_SOURCES = ("public_events", "repository_search")
-"""Two independent sources. The total of all pushes is estimated from their overlap."""
+"""Two independent sources, from whose overlap the total of all pushes is estimated."""
 MAX_MARKS = 500_000
 
 

@@ -15,7 +15,7 @@ from scanner.sources.repository_search.search_run import Look, SearchRun
 from scanner.sources.repository_search.windows import LOOKS_AFTER
 
 MAX_DUE = 20
-"""Limit of the windows that one run searches again."""
+"""Limit of the windows (ranges of push times) that one run searches again."""
 
 
 def due(session: Session) -> list[Look]:

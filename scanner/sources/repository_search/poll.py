@@ -31,12 +31,9 @@ from scanner.sources.repository_search.windows import Plan
 
 SOURCE = "repository_search"
 MAX_IDLE_SECONDS = 15.0
-"""The source is polled at least this often, even if no window is due."""
+"""The source is polled at least once in this time."""
 CPU_SHARE = 0.75
-"""The share of GitHub's limit of CPU time (60 s a minute) that this source may use.
-
-The CPU time is estimated by the sum of the response times.
-"""
+"""The share of GitHub's limit of CPU time (60 s a minute) that this source may use."""
 
 
 def poll(

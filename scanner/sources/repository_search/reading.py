@@ -13,19 +13,16 @@ from scanner.github.repositories import PAGE_SIZE, ListedRepository, Page
 from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SHORT_SHARE, Span
 
 MAX_PASSES = 3
-"""A span is read this often before missing repositories are left to a later search."""
+"""A range of push times is read at most this often by GraphQL."""
 MAX_REST_PASSES = 2
-"""The REST search, whose quota is small, reads a span at most this often."""
+"""A range of push times is read at most this often by the REST search."""
 SMALL_PAGE = 25
-"""The number of results to request in a page after GitHub has refused a larger page because it costs too much.
-
-Each page costs as many points as a larger one.
-"""
+"""The number of results in a page after GitHub has refused larger pages."""
 TOO_HEAVY = ("query_too_heavy", "query_failed")
-"""Reasons of an error after which a smaller page may succeed. The second one is mostly GitHub's limit of 10 seconds."""
+"""Reasons of an error after which a smaller page may succeed."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
-"""A probe searches this far back for the index's newest entry."""
+"""The newest entry of the search index is searched this far back."""
 
 
 @dataclass(slots=True)

@@ -25,26 +25,23 @@ from scanner.sources.repository_search.windows import (
 )
 
 MAX_REQUESTS = 24
-"""Limit of the requests of one run. Then its results are committed, so that reading the found pushes can begin."""
+"""Limit of the requests of one run."""
 MAX_SECONDS = 12.0
 """A run sends no new request after this time."""
 PROBE_SECONDS = 60.0
-"""Interval of the probes for the index's newest entry."""
+"""The age of the index's newest entry is measured at this interval."""
 COMPARE_SECONDS = 600.0
-"""Interval of the comparisons with the REST search. They show whether GraphQL shows everything to this credential."""
+"""GraphQL is compared with the REST search at this interval."""
 COMPARE_AGAIN_SECONDS = 10.0
-"""Interval after a comparison whose window had too few repositories to decide."""
+"""Interval after a comparison with too few repositories."""
 MIN_COMPARED = 20
 """A comparison needs at least this many repositories."""
 PARTIAL_SHARE = 0.5
-"""If GraphQL shows less than this share of the REST search's count, it shows only a part."""
+"""If GraphQL shows less than this share of the REST search's count, its results count as partial."""
 SPARE = 1.15
-"""Windows are searched again only if there are GraphQL points to spare.
-
-Until the quota's reset, there must be this many times the points that the first searches of all windows need.
-"""
+"""Windows are searched again only if this many times the points for all first searches are left."""
 NODE_POINTS_A_SECOND = 0.2
-"""GraphQL points a second that are left to the source of new repositories, which needs about 690 an hour."""
+"""GraphQL points a second that are left to the source of new repositories."""
 
 
 @dataclass(frozen=True, slots=True)

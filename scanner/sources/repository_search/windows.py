@@ -14,71 +14,43 @@ from typing import Any
 MAX_RESULTS = 1000
 """GitHub shows at most this many results of one search."""
 WANTED_RESULTS = 700
-"""The width of a window is chosen for about this many results, so that a burst does not exceed MAX_RESULTS."""
+"""The width of a window is chosen for about this many results."""
 MIN_WIDTH, MAX_WIDTH, FIRST_WIDTH = 1, 20, 5
-"""Widths of a window in seconds. GitHub's times are in seconds. A wide window delays the pushes at its start."""
+"""Widths of a window in seconds."""
 MAX_BEHIND_WIDTH = 600
-"""Maximum width in seconds of a window to catch up on.
-
-A wide window does no harm here, because its pushes are late anyway.
-"""
+"""Maximum width in seconds of a window that was not searched in time."""
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
-"""Seconds from a window's end to its first search: the search index needs some time to learn of a push."""
+"""Seconds from a window's end to its first search."""
 SETTLE_MARGIN = 2.0
 """Seconds that are added to the index's measured lag."""
 MIN_PROBED_RATE = 1.0
-"""At a rate of at least this many pushes a second, the age of the index's newest entry shows the index's lag."""
+"""Below this many pushes a second, the age of the newest entry does not show the index's lag."""
 LOOKS_AFTER = (120, 900, 3600)
-"""A window is searched again this many seconds after its first search, for pushes that were indexed late."""
+"""Seconds from a window's first search to each later search."""
 SAMPLE_EVERY = 8
-"""One window in this many is read completely at each later search, to measure what the index adds."""
+"""One window in this many is read completely at each later search."""
 WORTH_READING = 0.02
-"""If repeated searches find at least this share of new entries, all windows are read again, and not only those of the
-sample.
-"""
+"""If later searches find at least this share of new entries, they read all windows completely."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""Limits of the share of a window's entries that appear only at its second search.
-
-If the share is above TOO_LATE, later windows are first searched later. If it is below EARLY_ENOUGH, they are first
-searched sooner.
-"""
+"""If a larger share than TOO_LATE of entries appears late, first searches wait longer; below EARLY_ENOUGH, shorter."""
 SOONER = 0.9
-"""If windows were nearly complete at their first search, later windows wait for their first search only this share of
-the time.
-"""
+"""If windows are nearly complete, the wait before first searches shrinks to this share."""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
-"""A window with less than the share THIN of the usual entries may be incomplete.
-
-The difference must also exceed THIN_DEVIATIONS standard deviations of the usual number, so that it cannot be chance.
-"""
+"""A window is thin if it has less than the share THIN of the usual entries, and the difference cannot be chance."""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
-"""After a pause longer than LONG_PAUSE_SECONDS, pushes may be much rarer than before, for example at night.
-
-So only the share LESS_AFTER_PAUSE of the usual rate is expected. Windows that are older than LONG_PAUSE_SECONDS are
-compared with other old windows, and not with new ones.
-"""
+"""After a pause longer than LONG_PAUSE_SECONDS, only the share LESS_AFTER_PAUSE of the usual rate is expected."""
 SHORT_SHARE = 0.01
-"""A window counts as read completely if at most this share of its results is missing.
-
-A repository leaves the window when somebody pushes to it again.
-"""
+"""A window counts as read completely if at most this share of its results is missing."""
 NOT_SAMPLED = -1
-"""Instead of a number, this marks a window that was not searched in time.
-
-Its later searches are not used to measure how much the index adds.
-"""
+"""Stands for the number of a window that was not searched in time."""
 MAX_LAG_SECONDS = 120.0
-"""Windows that are more than this late are put off, so that old pushes do not delay new ones."""
+"""Windows that are more than this late are put off, so that new pushes come first."""
 MAX_BEHIND_SECONDS = 86_400
-"""Push times that are older than this are not searched any more, and are recorded as gaps."""
+"""Push times that are older than this are recorded as gaps."""
 MAX_SPANS = 100
-"""Limit of the number of ranges of push times to catch up on."""
+"""Limit of the ranges of push times that are put off."""
 _SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
-"""Weights of one window in the average that gives the usual rate.
-
-A thin window (with far fewer entries than usual) has a small weight. Otherwise an index that loses entries would soon
-seem to be complete. If all windows are thin for about five hours, the lower rate becomes the usual one.
-"""
+"""Weights of one window, and of one thin window, in the average that gives the usual rate."""
 
 Span = tuple[int, int]
 

@@ -24,7 +24,7 @@ from scanner.sources.timeline.texts import strings_of
 PAGE_SIZE = 100
 MAX_PAGES = 1000
 MAX_REVIEWED = 2000
-"""The reviews of this many pull requests are read, the newest first. Each pull request costs a request."""
+"""Reviews are read of this many pull requests, the newest first."""
 MAX_REVIEW_PAGES = 10
 
 

@@ -29,10 +29,7 @@ from scanner.sources.rescan.steps import Work
 
 MAX_ACTIVITY_PAGES = 100
 MAX_UNREACHED = 5000
-"""At most this many commits from GitHub's list of the repository's activity are fetched.
-
-Each hundred of them costs a request to git.
-"""
+"""At most this many commits from GitHub's list of the repository's activity are fetched."""
 
 
 def read_repository(work: Work) -> Response:

@@ -34,11 +34,9 @@ from scanner.sources.rescan.steps import NotNow, Work
 MAX_RETRY_SECONDS = 3600.0
 CREDENTIAL_RETRY_SECONDS = 600.0
 RESERVE = 0.2
-"""The share of the REST budget that is left to polling."""
+"""The share of the REST quota that is left to polling."""
 MAX_TRIES = jobs.MAX_FAILURES - 1
-"""An optional step is skipped after this many attempts without progress, one attempt before the whole job would
-fail.
-"""
+"""An optional step is skipped after this many attempts without progress."""
 
 _log = logging.getLogger(__name__)
 

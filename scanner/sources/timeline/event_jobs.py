@@ -23,10 +23,7 @@ TIMELINE = "public_events"
 """The name of the source that most events come from."""
 IDS_A_STATEMENT = 500
 PUSHES_A_JOB = 25
-"""The number of pushes in one job.
-
-With more, fewer processes could share the pushes of a poll. With fewer, the queue would need more rows.
-"""
+"""The number of pushes in one job."""
 REPOSITORY_PRIORITY = 100
 
 

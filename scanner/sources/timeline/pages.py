@@ -24,17 +24,15 @@ from scanner.sources.timeline.events import Event, parse_event
 PAGES = 3
 PAGE_SIZE = 100
 PUSH_TYPES = ("PushEvent", "CreateEvent", "DeleteEvent", "PublicEvent")
-"""Types of the events on page 1. All other events contain texts."""
+"""Types of the events on page 1."""
 TEXTS_EARLY_SECONDS = 0.5
-"""Pages 2 and 3 become due this many seconds early. Otherwise a poll at the full interval could come just before they
-are due.
-"""
+"""Pages 2 and 3 become due this many seconds early."""
 NEARLY_FULL = 90
-"""If GitHub sends no Link header, a page with this many events has a next page. GitHub omits some events of a page."""
+"""A page with at least this many events probably has a next page."""
 IDS_KEPT = 3000
 DEFAULT_INTERVAL = 60.0
 MAX_CLOCK_SECONDS = 86_400
-"""Largest plausible difference between our clock and GitHub's. With a larger one, GitHub's time is ignored."""
+"""Largest plausible difference between our clock and GitHub's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,30 +46,19 @@ from scanner.sources.timeline.pages import Cursor, EventList, TimelinePoll, poll
 
 SOURCE = TIMELINE
 STALE_AFTER = timedelta(minutes=15)
-"""A list whose newest event is older may be stale. GitHub's own latency is mostly shorter."""
+"""A list whose newest event is older may be outdated."""
 NEVER_QUIET = "https://api.github.com"
-"""GitHub's public instance has new events every second, so an old list of it is stale. A list of another instance may
-be old because nothing happens there."""
+"""The API of the GitHub that has new events every second."""
 SOURCES_OF_EVENTS = ("repository_search", "new_repositories")
-"""These sources show pushes and new repositories, which are events of GitHub as well.
-
-If they have seen much newer events, the list of events is outdated.
-"""
+"""Sources whose items show whether the list of events is outdated."""
 MAX_QUARTILE_RANGES = 3
-"""Events further than this many interquartile ranges from the middle half are outliers. They do not extend the observed
-time span."""
+"""Events further than this many interquartile ranges from the middle half are outliers."""
 MAX_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
-"""A text waits at most this long for a free process that can open it, so that no text delays the poll.
-
-If it waits longer, a job reads it.
-"""
+"""A text waits at most this long for a free process that can open it."""
 MAX_TEXT_BYTES = 4 << 20
 TEXT_PRIORITY = 130
-"""Priority of jobs for texts that took too long to scan.
-
-Most of these texts are hostile, so gists and search results go first.
-"""
+"""Priority of jobs for texts that took too long to scan."""
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 MAX_VALUES = 20_000
-"""Limit of the steps through one event: each value and each end of a list is a step. Ordinary events need fewer than
-1,000.
-"""
+"""Limit of the values in one event."""
 MAX_LEVELS = 12
 TEXT_KEYS = ("body", "title", "description")
 _END = object()
