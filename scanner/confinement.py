@@ -245,6 +245,7 @@ def _only_allowed(architecture: _Architecture) -> bytes:
 
 def _all_but_refused(architecture: _Architecture) -> bytes:
     """Return a seccomp filter that refuses sockets and access to other processes."""
+    # Refuse the x32 interface too, because it has other numbers for the same calls.
     return _program(architecture.audit, architecture.refused, _REFUSE, _SECCOMP_ALLOW, most=_FIRST_X32 - 1)
 
 
@@ -259,8 +260,7 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
         most: Calls with a larger number are refused. None: no limit.
     """
     count = len(numbers)
-    # In a jump, the second number says how many instructions to skip if the test is true. The third number says how
-    # many to skip if the test is false.
+    # The second number of a jump is how many instructions to skip if the test is true, the third if it is false.
     bound = [] if most is None else [(_BPF_JUMP_GREATER, count + 2, 0, most)]
     steps = [
         (_BPF_LOAD_WORD, 0, 0, _OFFSET_OF_ARCHITECTURE),

@@ -38,13 +38,13 @@ _SETTINGS = {
     "submodule.recurse": "false",
     "fetch.recurseSubmodules": "false",
     "transfer.bundleURI": "false",
-    # Do not use replace refs, commit graphs or similar files. The repository's owner may have forged them.
+    # Ignore replace refs, commit graphs and similar files, which the repository's owner may have forged.
     "core.useReplaceRefs": "false",
     "core.commitGraph": "false",
     "core.multiPackIndex": "false",
     "log.showSignature": "false",
     "log.mailmap": "false",
-    # Limits of git's memory and threads. Git streams objects of 16 MB or more where it can, instead of loading them.
+    # Limits of git's memory and threads. Git streams larger objects instead of loading them.
     "core.bigFileThreshold": "16m",
     "core.packedGitWindowSize": "32m",
     "core.packedGitLimit": "256m",
@@ -52,7 +52,7 @@ _SETTINGS = {
     "pack.windowMemory": "64m",
     "pack.deltaCacheSize": "32m",
     "pack.threads": "1",
-    # Keep a received pack file as it is. Otherwise git would write each object into its own file.
+    # Keep a received pack as one file, instead of one file for each object.
     "transfer.unpackLimit": "1",
     "fetch.fsckObjects": "false",
 }
@@ -152,6 +152,7 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
     values = {kind: _lowered(value, resource.getrlimit(kind)[1]) for kind, value in wanted.items()}
 
     def limit() -> None:
+        # This runs after a fork, so it must not take a lock: another thread may have held the lock at the fork.
         die_with_parent(parent)
         for kind, value in values.items():
             resource.setrlimit(kind, (value, value))

@@ -22,6 +22,7 @@ class NotOurs(Exception):
 def create_files_privately() -> None:
     """Let only this user read new files, and disable core dumps. Child processes inherit both."""
     os.umask(PRIVATE_UMASK)
+    # A core dump would contain the raw tokens in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
@@ -81,8 +82,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by the file's name. Opening and closing a SQLite file would release the locks that
-                # this process holds on it.
+                # Change the mode by name: closing a SQLite file would release this process's locks on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

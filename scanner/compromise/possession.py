@@ -68,6 +68,8 @@ def record(
     last_error = BadReport("holds no token")
     for one in found:
         try:
+            # The same SQL statements run for every token, so that their duration does not show whether the token
+            # exists.
             reports.append(_report(one, digester, today, web_url))
         except BadReport as err:
             last_error = err
@@ -93,8 +95,7 @@ def _report(one: FoundToken, digester: Digester, today: str, web_url: str) -> Ne
         sign=SIGN,
         note="",
         reporter=REPORTER,
-        # The key contains the date, so a report on a later day is a new report. The new report disables the token again
-        # if an operator has enabled the token meanwhile.
+        # The key contains the date, so the token can be reported again on a later day.
         key=idempotency_key(f"{today} {idempotency_key(None, place)}", ""),
         url=place,
         is_braked=False,
@@ -134,5 +135,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times. The URL may hide a token, so keep only its host.
+    # No genuine URL is percent-encoded so many times, and it may hide a token, so keep only its host.
     return f"https://{urlsplit(url).netloc}/…"

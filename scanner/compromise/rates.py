@@ -30,6 +30,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
     now = session.execute(select(db_now())).scalar_one()
     minute = now.replace(second=0, microsecond=0)
     all_count, client_count = (_count(session, key, minute) for key in (ALL_CLIENTS, client))
+    # Networks without a request in this minute have a share of their own, which others cannot use up.
     if client_count >= per_client or all_count >= (overall if client_count else 2 * overall):
         return False
     for key in (client, ALL_CLIENTS):

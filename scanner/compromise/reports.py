@@ -120,6 +120,7 @@ def clean_note(note: Any, redacted: Callable[[str], str] = redact) -> str:
 
 def bounded(text: str, max_length: int, redacted: Callable[[str], str] = redact) -> str:
     """Return untrusted text as printable text with tokens redacted, at most `max_length` characters."""
+    # Redact before cutting: half a token is not recognized, but is still a secret.
     clean = "".join(char if char.isprintable() else " " for char in redacted(text)[: 10 * max_length]).strip()
     return clean if len(clean) <= max_length else clean[: max_length - 1] + "…"
 

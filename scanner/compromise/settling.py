@@ -206,8 +206,7 @@ def _settle_within(
     )
     for undecided in rows.keys() - {outcome.report_id for outcome in outcomes}:
         rows[undecided].next_check_at = db_now(ASK_AGAIN_SECONDS)
-    # Get the times as plain values first. If they were SQL expressions, SQLAlchemy would send one statement for each
-    # row.
+    # Get the times first: with SQL expressions, SQLAlchemy would send one statement for each row.
     now, recheck_at = session.execute(select(db_now(), db_now(RECHECK_SECONDS))).one()
     for outcome in outcomes:
         _write(rows[outcome.report_id], outcome, now, recheck_at)

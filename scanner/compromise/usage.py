@@ -108,6 +108,7 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 def _end_of_chunk(digests: Sequence[str]) -> int:
     """Return how many digests the next transaction stores."""
     end = min(TOKENS_PER_TRANSACTION, len(digests))
+    # Digests with the same first digits have the same position, so store them in the same transaction.
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
     return end

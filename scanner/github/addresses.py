@@ -69,7 +69,7 @@ def parse_address(text: str, web_url: str, api_url: str) -> Target:
     if text.lower().startswith("git clone "):
         text = text.split()[-1]
     ssh = _SSH.fullmatch(text)
-    # People copy addresses from browsers, which do not show the scheme. So add "https://" if it is missing.
+    # Add the scheme if it is missing, because browsers do not show it.
     url = urlsplit(f"https://{ssh[1]}/{ssh[2]}" if ssh else text if "://" in text else f"https://{text}")
     host = url.netloc.rpartition("@")[2].lower()
     if ssh:

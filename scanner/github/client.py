@@ -279,8 +279,7 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
                 return once(attempt.num)
     except GitHubError as err:
         if failed and not err.asked:
-            # r8scan's own request limiter refused the retry, so it was not sent. Raise the error of the earlier attempt
-            # instead.
+            # The request limiter refused the retry, so raise the error of the earlier attempt.
             raise failed[0] from None
         raise
     raise AssertionError("unreachable")  # the last attempt raises
@@ -311,8 +310,7 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:
-        # Keep the Authorization header that this request already has. With `auth=None`, httpx would replace it with the
-        # client's own.
+        # Keep this request's Authorization header, which httpx would replace with `auth=None`.
         with http.stream("POST", url, headers=headers, auth=_as_it_is, follow_redirects=False) as response:
             content = read_body(response, MAX_JSON_BYTES)
     except httpx.HTTPError as err:

@@ -99,7 +99,7 @@ def compare(github: GitHub, repository: str, before: str, head: str) -> Comparis
     total = value.get("total_commits")
     if isinstance(total, int) and total > len(found.messages):
         found.unread["commits_over_limit"] += total - len(found.messages)
-    # A comparison of two commits does not show content that one commit between them added and a later one removed.
+    # A comparison omits content that one commit adds and a later one removes.
     found.unread["between_commits"] += len(found.messages) > 1
     found.unread = +found.unread
     return found

@@ -57,6 +57,7 @@ def write_gist_file(github: GitHub, gist: str, name: str, content: bytes) -> str
 
 def _sent(github: GitHub, method: str, url: str, body: Mapping[str, Any]) -> dict[str, Any]:
     """Send a request once, without retries, and return GitHub's JSON answer."""
+    # Do not retry: the token could be published twice.
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION}
     host = urlsplit(url).hostname or ""
     try:

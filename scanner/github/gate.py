@@ -141,7 +141,7 @@ class RequestGate:
             self._decide(host, resource, reserve)
             limiter = self._limiters.get(resource)
             if limiter is not None and limiter.wait():
-                # Check again after the wait, because GitHub may meanwhile have refused another request.
+                # Check again, because GitHub may have refused another request during the wait.
                 self._check_budgets(host, resource, reserve)
         except GitHubError as err:
             err.asked, err.resource = False, resource
@@ -196,8 +196,7 @@ class RequestGate:
             )
             resource = found.resource
         if status == 401 and self._credential != "none" and resource in API_RESOURCES:
-            # The API answers 401 only if the credential is bad. The git server may also answer 401 for a deleted
-            # repository.
+            # The API answers 401 only for a bad credential, but the git server also for a deleted repository.
             self.reject()
         elif status == 429 or (status == 403 and is_limit(response, body)):
             self._block(resource, now + seconds_to_wait(response), "rate_limited")
@@ -314,8 +313,7 @@ class RequestGate:
                 budget = replace(budget, blocked_until=before.blocked_until, reason=before.reason)
                 if budget.blocked_until <= now:
                     budget = replace(budget, blocked_until=0.0, reason="")
-                # Responses may arrive out of order. The remaining quota can only decrease until its reset, so keep the
-                # smaller number.
+                # Responses may arrive out of order, so keep the smaller remaining quota until its reset.
                 if abs(before.resets_at - budget.resets_at) < 5 and before.remaining < budget.remaining:
                     budget = replace(budget, remaining=before.remaining)
             self._budgets[budget.resource] = budget
@@ -341,8 +339,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the stored state if the circuit breaker is open there or in this process. While it is closed in
-                # both, each process counts its own failures.
+                # Use the stored circuit breaker if it is open there or here. Otherwise each process counts its own
+                # failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

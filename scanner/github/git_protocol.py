@@ -122,8 +122,7 @@ def list_refs(github: GitHub, repository: str, *, hash_name: str = "sha1", prefi
         GitHubError: GitHub gave no usable answer.
     """
     body = [b"command=ls-refs\n", AGENT, _format(hash_name), b"0001", b"symrefs\n", b"peel\n"]
-    # Ask only for branches and tags. A large repository has many refs of pull requests, and the server would list them
-    # before the tags.
+    # Ask only for branches and tags, because the server would list many refs of pull requests before the tags.
     prefixes = [prefix.encode("utf-8", "surrogateescape")] if prefix else [b"refs/heads/", b"refs/tags/"]
     body += [b"ref-prefix %s\n" % one for one in (b"HEAD", *prefixes)]
     with _exchange(github, repository, body) as chunks:
@@ -292,8 +291,7 @@ def _check(response: httpx.Response, github: GitHub) -> None:
         # Without a credential, the git server answers 401 if the repository is private or deleted.
         raise NotFound("not_found", f"{host} answered 401")
     if response.status_code == 401 and not github.gate.is_rejected():
-        # GitHub's API still accepts the credential, so only this repository is affected. If GitHub has just revoked the
-        # credential, the next API request fails too.
+        # The API still accepts the credential, so only this repository is affected.
         raise Unavailable("git_unauthorized", f"{host} answered 401 to git")
     check_status(response, start, github.credential_label)
 

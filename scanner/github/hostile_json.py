@@ -13,7 +13,7 @@ MAX_DIGITS = 1000
 MAX_BRACKETS = 4_000_000
 """Limit of the brackets of one body, which take about two seconds."""
 
-# Matches up to the next bracket that is outside a string. A match that ends with a quote has found an unclosed string.
+# Matches up to the next bracket outside a string, or to the quote of an unclosed string.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)
 
 

@@ -302,7 +302,7 @@ def git_environment(credential: str | None, url: str) -> dict[str, str]:
     }
     if credential and url:
         basic = base64.b64encode(f"x-access-token:{credential}".encode()).decode()
-        # Set the header only for this host. Otherwise git would send the credential to another host after a redirect.
+        # Set the header only for this host, so that git does not send the credential to another host after a redirect.
         config[f"http.{url.split('/', 3)[0]}//{url.split('/', 3)[2]}/.extraHeader"] = f"Authorization: Basic {basic}"
     variables = environment(config)
     for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"):

@@ -105,6 +105,7 @@ def search(
     Raises:
         GitHubError: GitHub gave no usable answer.
     """
+    # Always sort: unsorted pages repeat some results and omit others.
     order = "sort:updated-desc" if newest_first else "sort:updated-asc"
     answer = graphql.query(github, SEARCH_QUERY, {"search": f"{words} {order}", "after": after, "first": size})
     found = mapping(answer.data.get("search"))

@@ -108,6 +108,7 @@ def reserved(rate: RequestRate, now: float, *, count: int, sent: int, bounds: Ra
 
 def first_slot(rate: RequestRate, now: float) -> float:
     """Return the time at which the next request may be sent."""
+    # A time far in the future means that the clock was set back.
     return rate.next_slot_at if now <= rate.next_slot_at < now + 10 * MAX_WAIT_SECONDS else now
 
 
@@ -136,7 +137,7 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
     if 0 <= seconds < WINDOW_SECONDS:
         return rate
     measured = rate.asked / seconds if seconds > 0 else 0.0
-    # If this period was much longer than usual, no requests were sent for a part of it. So do not raise the rate.
+    # A much longer period contains idle time, so do not raise the rate.
     is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
     raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
     return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)

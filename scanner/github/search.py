@@ -56,7 +56,7 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
     """
     params: dict[str, str | int] = {"q": query, "per_page": PAGE_SIZE, "page": page}
     url = f"{github.api_url}/search/code"
-    # Do not retry. The quota is only ten requests a minute, and the next poll requests the same page again.
+    # Do not retry: the quota is only ten requests a minute, and the next poll requests the page again.
     _, value = get_json(github, url, params=params, accept=WITH_FRAGMENTS, expected=dict, attempts=1)
     items, total = value.get("items"), value.get("total_count")
     if not isinstance(items, list) or not isinstance(total, int):
@@ -69,8 +69,7 @@ def parse_result(item: Mapping[str, Any]) -> SearchResult:
     """Return the SearchResult in an item of GitHub's answer. Missing or malformed fields become None."""
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
-    # Set every attribute that the code below reads. PyGithub would otherwise request a missing one from a URL in
-    # GitHub's response.
+    # Set every attribute that the code below reads. PyGithub requests missing ones from a URL in the response.
     raw: dict[str, Any] = {
         **{name: item.get(name) for name in ("path", "sha", "html_url")},
         "repository": {name: repository.get(name) for name in ("full_name", "id")},

@@ -63,7 +63,7 @@ def verify(pem: str, signature: str, body: bytes) -> None:
     Raises:
         Forged: The signature is not valid.
     """
-    # Import these modules only when they are needed. They take 3 MB, and most web servers never receive an alert.
+    # Import these modules (3 MB) only when needed, because most web servers never receive an alert.
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -152,7 +152,7 @@ class PublicKeys:
             return known.keys[key_id]
         if known.is_current:
             raise Forged("the key is not one of GitHub's")
-        # The list of keys is outdated, so the unknown key may be a new key of GitHub.
+        # The list of keys is outdated, so the unknown key may be a new one.
         raise KeysUnavailable("GitHub's keys cannot be fetched")
 
     def check_prepared(self, key_id: str, signature: str, body: bytes) -> None:
@@ -178,8 +178,7 @@ class PublicKeys:
         try:
             self._start(lambda: self._fetch(now, ended))
         except RuntimeError:
-            # No thread could be started. Set the event. Otherwise later requests would wait for a fetch that never
-            # ends.
+            # Set the event even if no thread could be started. Otherwise later requests would wait for ever.
             ended.set()
             _log.exception("no thread to fetch the keys of secret scanning: a later alert will try again")
         return ended

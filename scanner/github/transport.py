@@ -63,7 +63,7 @@ class GatedTransport(httpx.BaseTransport):
                 self.gate.note_failure(host)
             raise
         if response.has_redirect_location:
-            # Drop the body of a redirect. httpx would read all of it, and it may be endless.
+            # Drop the body of a redirect, because httpx would read all of it and it may be endless.
             response = _with_content(response, request, b"")
         is_read = response.is_stream_consumed
         if not is_read:
@@ -218,8 +218,7 @@ class Authorization(httpx.Auth):
     requires_response_body = False
 
     def __init__(self, api_url: str, web_url: str) -> None:
-        # Normalize the URLs as httpx does (lower-case host, no default port), so that they can be compared with the
-        # URLs of requests.
+        # Normalize the URLs (lower-case host, no default port) to compare them with the URLs of requests.
         self._api, self._web = str(httpx.URL(f"{api_url}/")), str(httpx.URL(f"{web_url}/"))
         self.credential: Credential = NoCredential()
         self.gate = RequestGate()

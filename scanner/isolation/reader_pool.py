@@ -236,8 +236,7 @@ class ReaderPool:
             try:
                 return server.fork()
             except OSError:
-                # The fork server has ended, perhaps because memory ran out. The loop starts another one and tries
-                # again.
+                # The fork server has ended, so the next round of the loop starts another one.
                 self._drop(server)
         raise ReadersUnavailable("no process for reading contents can be started")
 
@@ -355,7 +354,7 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
 
 def _processor_seconds(process: int) -> float:
     """Return the processor seconds that a process has used, or 0 if it has ended."""
-    # Compute the id of the process's clock from its process id, as clock_getcpuclockid(3) does on Linux.
+    # Compute the clock id of the process, as clock_getcpuclockid(3) does on Linux.
     try:
         return time.clock_gettime((~process << 3) | 2)
     except OSError:

@@ -119,8 +119,7 @@ def _finish_group(
         return Response()
     with leases.keep_renewed(database, *(one.lease for one in claimed)):
         try:
-            # Get the tokens from the store again. Their owners may have disabled them meanwhile, and only the store has
-            # the mail addresses.
+            # Get the tokens again, because they may have changed and only the store has the mail addresses.
             found = _look_up(store, [one.incident.digest for one in claimed], deadline)
             results = _disable_all(store, policy, claimed, found, deadline)
             error = None
@@ -228,8 +227,7 @@ def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: Look
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    # Call the store even if the token is already disabled. Its answer to the same idempotency key shows whether r8scan
-    # disabled the token before a crash.
+    # Call the store even if the token is disabled: its answer shows whether r8scan did this before a crash.
     is_disabled = record is not None and record.disabled_at is not None
     if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)

@@ -47,6 +47,7 @@ def open_incidents(session: Session, digests: Collection[str]) -> dict[str, Inci
     statement = (
         select(Incident)
         .where(Incident.digest.in_(digests), Incident.state == IncidentState.OPEN)
+        # Lock in the order of digests, so that two transactions cannot deadlock.
         .order_by(Incident.digest)
         .with_for_update()
         .execution_options(populate_existing=True)

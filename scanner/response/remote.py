@@ -100,6 +100,7 @@ def _commit(
     ordered = sorted(candidates, key=lambda candidate: candidate.digest)
     for start in range(0, len(ordered), MAX_CANDIDATES_PER_TRANSACTION):
         batch = ordered[start : start + MAX_CANDIDATES_PER_TRANSACTION]
+        # Another transaction may have opened an incident of the same token. Then try again with that incident.
         for tries_left in reversed(range(MAX_COMMIT_TRIES)):
             try:
                 with database.write() as session:

@@ -124,8 +124,7 @@ def respond_to_reports(
         for digest in sorted(by_digest.keys() - found.not_checked):
             token = found.records.get(digest)
             if token is None:
-                # A canary is a planted test token. When a canary ends, its token is deleted from the store, so the
-                # store no longer knows it.
+                # The store no longer knows the token of an ended canary (r8scan's own test token).
                 decision = Decision.ALREADY_DISABLED if digest in ended else Decision.UNKNOWN
                 outcomes += [ReportOutcome(report.id, decision) for report in by_digest[digest]]
             else:
@@ -180,8 +179,7 @@ def _decide(
     if report.wanted == RequestedAction.FLAG and token.disabled_at is not None:
         return _Decided(Decision.ALREADY_DISABLED, None)
     if token.digest in batch.canaries:
-        # A canary is a planted test token that nobody uses. Always disable it, even if the report only asks to flag it
-        # or the disable quota is used up.
+        # Always disable a canary (r8scan's own test token), whatever the report asks and the limits say.
         report = dataclasses.replace(report, wanted=RequestedAction.DISABLE)
         may_disable = _always
     open_incident = _open_incident(batch, token, report)
@@ -191,8 +189,7 @@ def _decide(
     _keep_sign(incident, report)
     _keep_place(batch, incident, report)
     if incident.action == Decision.DISABLING:
-        # The token is already being disabled, perhaps because it was found in public. So do not check the disable
-        # quota.
+        # The token is already being disabled, so do not count it towards the limit.
         _audit(batch, Decision.DISABLING, report, incident)
         return _Decided(Decision.DISABLING, incident)
     is_held = report.wanted == RequestedAction.DISABLE and is_live and not may_disable(report)

@@ -170,8 +170,7 @@ def look_up_again(database: Database, *, policy: Policy, limit: int = MAX_CANDID
         by_source = defaultdict(list)
         for one in due:
             by_source[one.source].append(one.candidate)
-        # The look-up locks the tokens. Look up the tokens of all sources at once, because locking them in several steps
-        # could deadlock.
+        # Look up the tokens of all sources at once: locking them in several steps could deadlock.
         known = policy.access.look_up(session, {one.candidate.digest for one in due}, None).records
         sightings.settle(session, [one.id for one in due], known=known)
         total = Response()
@@ -200,7 +199,7 @@ def respond_within(
     found = policy.access.look_up(session, by_digest, asked)
     records = {digest: found.records[digest] for digest in by_digest if digest in found.records}
     missing = [candidate for candidate in candidates if candidate.digest not in records]
-    # The token of an ended canary (a planted test token) is no longer in the store. Do not count it as unknown.
+    # Do not count the token of an ended canary (r8scan's own test token) as unknown.
     ended = canaries.ended_among(session, by_digest.keys() - records.keys() - found.not_checked)
     missing = [candidate for candidate in missing if candidate.digest not in ended]
     unknown = [candidate for candidate in missing if candidate.digest not in found.not_checked]
@@ -297,6 +296,7 @@ def _was_reenabled(token: TokenRecord, incident: Incident) -> bool:
 def _end_of_batch(ordered: Sequence[Candidate], start: int) -> int:
     """Return the index after the last token candidate of the batch that begins at `start`."""
     end = min(start + MAX_CANDIDATES_PER_TRANSACTION, len(ordered))
+    # Candidates with the same digest stay in one batch, unless they alone exceed the limit.
     if end < len(ordered) and ordered[end].digest == ordered[start].digest:
         return end
     while end < len(ordered) and end > start + 1 and ordered[end].digest == ordered[end - 1].digest:

@@ -83,8 +83,7 @@ def decide_again(database: Database, *, policy: Policy) -> Response:
     is_observing = policy.enforce == EnforceMode.OBSERVE
     actions = (Decision.PROTECTED,) if is_observing else (Decision.PROTECTED, Decision.OBSERVED)
     first = select(func.min(Exposure.id)).group_by(Exposure.incident_id)
-    # If the token store can filter tokens, read only those that would now be disabled. Otherwise tokens that stay
-    # enabled could use up the limit of MAX_PAGES.
+    # Leave out tokens that would stay enabled, so that they do not use up MAX_PAGES.
     changed = policy.access.live_only(Incident.digest, even_protected=Incident.action != Decision.PROTECTED)
     total, last = Response(), 0
     for _ in range(MAX_PAGES):

@@ -52,8 +52,7 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
         }
     if not rows:
         return
-    # Use one statement with a list of rows. A statement that contains all values would take ten times as long to
-    # compile.
+    # Pass the rows as a list, because compiling all values into the statement takes ten times as long.
     statement = insert_or_nothing(session, Sighting).values(state=state, seen_at=db_now(), next_check_at=db_now(delay))
     session.connection().execute(statement, [rows[key] for key in sorted(rows)])
     if state == SightingState.UNCHECKED:
@@ -119,8 +118,7 @@ def shed(session: Session, *, max_rows: int) -> dict[str, int]:
     Returns:
         The number of deleted sightings by source.
     """
-    # The range of ids is at least as large as the number of rows. Get its ends by two queries, because one query for
-    # both would scan the table.
+    # The range of ids is an upper limit of the number of rows. One query for both ends would scan the table.
     last = session.execute(select(func.max(Sighting.id))).scalar() or 0
     first = session.execute(select(func.min(Sighting.id))).scalar() or 0
     if last - first < max_rows:

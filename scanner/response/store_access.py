@@ -211,13 +211,14 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
     """Return the token store's answer, with all tokens that r8scan has disabled since then as not checked."""
     known = [digest for digest in digests if digest in found.records]
-    # Lock the incidents first. If another worker is just completing an incident, wait until it has finished.
+    # Lock the incidents first, to wait for a worker that is just completing one.
     statement = (
         select(Incident.digest, Incident.disabled_at, db_now(-SETTLING_SECONDS))
         .where(Incident.digest.in_(known), Incident.state == IncidentState.OPEN)
         .order_by(Incident.digest)
         .with_for_update()
     )
+    # These tokens would otherwise look as if an operator had enabled them again.
     stale = {
         digest
         for digest, disabled_at, settled in session.execute(statement)

@@ -106,8 +106,7 @@ def _notifications(session: Session, incident: Incident) -> Iterator[Moment]:
     for row, occasion in session.execute(statement):
         if row.channel in (Channel.EMAIL, Channel.OPERATOR):
             to = row.recipient or "nobody: no address is known"
-            # The mail may have been queued before the incident, because an incident can be added to a mail that waits
-            # to be sent.
+            # An incident can be added to a waiting mail, so the mail may be older than the incident.
             at = max(row.created_at, incident.detected_at)
             yield Moment(at, "r8scan", "mail queued", f"to {to} ({occasion.replace('_', ' ')})")
         elif row.sent_at is not None:

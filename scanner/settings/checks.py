@@ -83,7 +83,7 @@ def check_email(value: str) -> str:
         raise ValueError("must be one line")
     if _PLAIN_ADDRESS.fullmatch(address) and address.rpartition(".")[2].lower() not in _RESERVED_DOMAINS:
         return value
-    # Import this module only when it is needed, because the import takes as long as loading all settings.
+    # Import this module only when needed: it takes as long as loading all settings.
     from email_validator import EmailNotValidError, validate_email
 
     try:
@@ -106,8 +106,7 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # "*" is refused here as well. It would trust every client as a proxy, so a client could invent its IP
-            # address.
+            # "*" is refused here too: any client could then invent its IP address.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")

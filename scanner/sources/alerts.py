@@ -114,12 +114,12 @@ def parse_alerts(body: bytes, digester: Digester, web_url: str) -> Alerts:
         NotAlerts: The body is not a list of alerts.
         TooManyAlerts: The body has more than MAX_RECORDS records.
     """
-    # Refuse the whole request. If r8scan accepted a part of it, GitHub would not send the rest again.
+    # Refuse the whole request, because GitHub would not send the rest again.
     too_many = TooManyAlerts(f"the body holds more than {MAX_RECORDS} records: send them in parts")
     if body.count(b",") > MAX_COMMAS or body.count(b"{") > MAX_BRACES:
         raise too_many
     try:
-        # Replace all numbers by None. They are not used, and Python raises an error for very long ones.
+        # Replace all numbers by None: they are not used, and Python refuses very long ones.
         value = json.loads(body, parse_int=_no_number, parse_float=_no_number, parse_constant=_no_number)
     except (ValueError, RecursionError):
         raise NotAlerts("the body is not JSON") from None
@@ -169,7 +169,7 @@ def answer_alerts(
         candidates = limits.taken(batch)
         done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
         verdict.response.add(done)
-        # Use the results of all batches so far. The places of one token may be in more than one batch.
+        # Use the results of all batches so far, because one token may have places in several batches.
         verdict.feedback += [label for alert in batch if (label := _label(alert, verdict.response)) is not None]
         position += len(batch)
     rest = limits.taken(ordered[position:])
@@ -223,8 +223,7 @@ def _alert(record: Any, url: str, token_type: str, reading: _Reading) -> Alert |
     return Alert(
         token_hash=hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest(),
         token_type=token_type,
-        # Do not show a hint (first and last characters) if the string is not a token. It could show all of a short
-        # string.
+        # Show no hint (first and last characters) of other strings, because it could show a whole short string.
         candidate=Candidate(reading.digester(raw), hint or UNKNOWN_HINT, _place(record, url, reading)),
     )
 
@@ -282,7 +281,7 @@ def _is_shown(url: str) -> bool:
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
     """Return GitHub's answer about one token, or None if the token could not be looked up."""
     digest = alert.candidate.digest
-    # Check the two sets separately. Merging them would copy both sets for every alert, and there may be thousands.
+    # Check the two sets separately, because merging them would copy both for every alert.
     if digest in done.known_digests:
         label = "true_positive"
     elif digest in done.unknown_digests:

@@ -59,12 +59,11 @@ class DatabaseLedger:
         is_due = or_(
             CircuitState.open_until.is_(None),
             CircuitState.open_until <= _time(now),
-            # The circuit breaker never waits that long, so the stored time comes from a wrong clock. Ignore it.
+            # No circuit breaker waits that long, so a stored later time comes from a wrong clock.
             CircuitState.open_until > _time(now + MAX_WAIT_SECONDS),
         )
         with self._database.write() as session:
-            # This adds the row if it is missing. The database may have been unreachable when the circuit breaker
-            # opened.
+            # Add a missing row: the database may have been unreachable when the circuit breaker opened.
             return _upsert(session, CircuitState, {"host": circuit.host}, values, is_due)
 
     def update_rate(

@@ -72,8 +72,7 @@ def check(
                 rule()
             except httpx.TransportError as err:
                 if number == 0:
-                    # Show the text of a ConnectError only, because the local system wrote it. Other errors may repeat
-                    # text of the server.
+                    # Show only the text of a ConnectError. Other errors may repeat text of the server.
                     why = str(err).partition("] ")[2] if isinstance(err, httpx.ConnectError) else type(err).__name__
                     advice = f"{why}; correct the address, start the store, or look at the network"
                     yield Rule("the store can be reached", False, advice)

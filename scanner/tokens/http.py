@@ -147,7 +147,7 @@ def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | N
 
 def _content(response: httpx.Response, deadline: float) -> bytes:
     if response.headers.get("content-encoding", "identity").strip().lower() != "identity":
-        # Refuse a compressed answer, because httpx decompresses a whole piece before its size can be checked.
+        # Refuse a compressed answer, because httpx decompresses before the size can be checked.
         raise _wrong("it is compressed")
     parts, size = [], 0
     for part in response.iter_bytes():
@@ -178,8 +178,7 @@ def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
         except StoreUnavailable as err:
             warning = warning or str(err)
             digest = entry.get("digest") if isinstance(entry, dict) else None
-            # If the digest is invalid too, the record may be about any of the requested tokens. So treat none of them
-            # as unknown.
+            # Without a valid digest, the record may be about any requested token, so treat none as unknown.
             not_checked |= {digest} if digest in asked else asked
         else:
             records[record.digest] = record
@@ -232,8 +231,7 @@ def _text(value: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
         return ""
     if not isinstance(found, str) or (needed and not found):
         raise _wrong(f"`{name}` must be text")
-    # An owner may have chosen this text. It may contain a token, or characters that a database rejects. Redact it
-    # before shortening it, because a part of a token would not be recognised.
+    # An owner may have chosen this text. Redact it before shortening it, because a part of a token is not recognized.
     clean = redact(found[:MAX_REDACTED_LENGTH])[:MAX_TEXT_LENGTH]
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in clean)
 

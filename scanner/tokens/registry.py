@@ -48,8 +48,7 @@ class ImportRun:
                 "hint": case((given.hint == "", ApiToken.hint), else_=given.hint),
             },
         )
-        # Use one statement with many rows of parameters. Compiling a statement with a thousand rows of VALUES would
-        # take most of the time.
+        # Pass the rows as parameters, because compiling a thousand rows of VALUES takes most of the time.
         session.connection().execute(statement, [rows[digest] for digest in sorted(rows)])
 
     def _write_recipients(self, session: Session, tokens: Sequence[ImportedToken], accounts: dict[str, int]) -> None:

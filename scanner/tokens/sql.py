@@ -45,8 +45,7 @@ def look_up(session: Session, digests: Collection[str], *, lock: bool = False) -
     found: dict[str, TokenRecord] = {}
     ordered = sorted(digests)
     for start in range(0, len(ordered), DIGESTS_A_QUERY):
-        # Most of the digests are not in the table. So first find the digests that are in it, by a fast query without a
-        # join. Then read the accounts of these digests only.
+        # Most digests are not in the table, so find those that are before joining the accounts.
         asked = is_among(session, ApiToken.digest, ordered[start : start + DIGESTS_A_QUERY])
         matching = select(ApiToken.digest).where(asked)
         if lock:

@@ -72,8 +72,7 @@ def read_hour(work: Work) -> Response:
     with work.database.write() as session:
         dropped = _dropped(session, work.job, hour)
         if dropped:
-            # Some events were dropped because the queue is full. Do not mark the hour as read, so that it is read again
-            # later.
+            # Some events were dropped, so leave the hour unread, to read it again later.
             work.counts["unread_dropped_backlog"] += dropped
             return Response()
         session.execute(
@@ -148,11 +147,11 @@ def _take(work: Work, hour: datetime, batch: Sequence[bytes | None], lines_done:
     with work.database.write() as session:
         enqueue_found(session, found, source=SOURCE, priority=ARCHIVE_PRIORITY, archive_hour=hour)
         if datetime.now(UTC) - hour < REMEMBERED_FOR:
-            # Store the ids of the events, so that they are not queued again if the hour is read twice.
+            # Store the ids, so that the events are not queued again if the hour is read twice.
             remember_events(session, [event for event in fresh if event.type in REMEMBERED])
         if candidates:
             sightings.record(session, candidates, source=SOURCE, state=SightingState.UNCHECKED)
-        # Store the position in the same transaction as the events. After a crash, no event is then lost or read twice.
+        # Store the position together with the events, so that a crash loses or repeats none.
         work.reached({"lines": lines_done})
         progress: dict[str, Any] = {
             "step": work.step,

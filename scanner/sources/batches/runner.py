@@ -107,7 +107,7 @@ def work(
         LeaseLost: Another worker claimed the job after this lease expired.
     """
     if job.failures >= 2 and len(items) > 1:
-        # One of the items may have crashed the worker. Put each item into its own job, so that the others can succeed.
+        # An item may have crashed the worker, so give each item its own job.
         _split(database, job, items)
         return Response()
     with jobs.keep_renewed(database, job) as keeping:
@@ -160,7 +160,7 @@ def _read_all(
 def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]) -> None:
     waiting = _waiting(outcomes)
     if len(waiting) == 1 and all(outcome.waits for outcome in outcomes):
-        # No request could be sent. Put the job back into the queue, due when GitHub accepts requests again.
+        # No request could be sent, so queue the job again for when GitHub accepts requests.
         first = waiting[0][0]
         jobs.requeue_unread(session, job, delay=_wait(first), error=str(first))
         return
@@ -173,8 +173,7 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
             if outcome.error is not None and not isinstance(outcome.error, NotFound):
                 errors.append(f"{outcome.item.label}: {outcome.error}")
     for err, items in waiting:
-        # These items were not attempted. Keep their priority, so that they can still be dropped if the queue is too
-        # long.
+        # These items were not attempted, so keep their priority.
         _enqueue(session, job, items, delay=_wait(err), priority=job.priority)
         counts["retried"] += len(items)
     counts = +counts
@@ -274,6 +273,7 @@ def _delay(item: Item, err: GitHubError) -> float:
     if isinstance(err, RateLimited | BadCredential):
         wait = (err.retry_after or 60.0) * 2.0**item.tries
     else:
+        # MAX_TRIES attempts outlast an outage of an hour.
         wait = max(err.retry_after or 0.0, 2.0 * 4.0**item.tries)
     return spread(min(wait, MAX_RETRY_SECONDS))
 

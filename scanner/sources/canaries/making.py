@@ -20,7 +20,7 @@ def make(database: Database, policy: Policy, digester: Digester, canary_id: int)
         StoreUnavailable: The token store refuses the token.
     """
     content = fresh_canary(digester)
-    # Store the digest before the token becomes valid, because r8scan must recognize it as its own test token.
+    # Store the digest before the token works, so that r8scan recognizes its own test token.
     if not _write(database, policy, canary_id, content.digest, None):
         return None
     try:

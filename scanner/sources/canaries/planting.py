@@ -90,7 +90,7 @@ def _wait_after(settings: Settings, newest: Canary) -> float:
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)
-    # While the newest canary (planted test token) is not found, another one would show nothing new.
+    # While the newest canary (test token) is not found, another one would show nothing new.
     return max(interval, ways.PATIENCE[newest.way].lost) if newest.state == CanaryState.PLANTED else interval
 
 

@@ -76,14 +76,14 @@ class Results:
             self.counts["unusable_result"] += 1
             return
         place = _place(result, name, path, sha, github.web_url)
-        # A repository's name that contains a token must not be stored. Use the repository's id in the URL instead.
+        # If the repository's name contains a token, use the repository's id instead.
         address = f"repos/{name}" if redact(name) == name else f"repositories/{place.repository_id}"
         file = RemoteFile(f"{github.api_url}/{address}/git/blobs/{sha}", place, MAX_SIZE_BYTES * 2, RAW, ("blob", sha))
         text = "\n".join(result.fragments)[:MAX_FRAGMENTS_BYTES]
         scanned = detector.scan(Document(text.encode("utf-8", "surrogatepass"), place), self.budget)
         self.counts.update({f"unread_{reason}": count for reason, count in scanned.unread.items()})
         if scanned.candidates:
-            # The line number refers to the search result's fragment, not to the file, so store 0 (unknown).
+            # The line number refers to the fragment and not to the file, so store 0 (unknown).
             self.hits.append((file, [replace(candidate, line=0, column=0) for candidate in scanned.candidates]))
         else:
             self.files.append(file)

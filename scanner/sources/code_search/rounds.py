@@ -44,6 +44,7 @@ class SearchShard:
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
         """Split the range of file sizes in two parts with about the same number of files."""
+        # Most files are small, so split at the geometric mean.
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)
         return (

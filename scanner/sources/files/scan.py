@@ -200,7 +200,7 @@ class _Reader:
         self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         self._is_shared = len(files) > 1
-        # If files have the same content, one thread reads it. Threads with the other files wait and use its result.
+        # Of files with the same content, only one is read. Threads with the others wait for its result.
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:
@@ -248,13 +248,12 @@ class _Reader:
         missed = not_read(result, file.place, len(content))
         outcome.not_read = (missed,) if missed else ()
         if not is_as_named(file, content):
-            # The content does not match the file's hash, so a part may be missing. Keep the tokens found, and fetch it
-            # again.
+            # The content does not match its hash, so keep the tokens found and fetch it again.
             outcome.counts["unread_blob_differs"] += 1
             outcome.is_partial = outcome.is_cut_off = True
         elif result.unread or over:
             outcome.is_partial = True
-            # The files of a job share one scan budget. If other files have used it up, retry this file in its own job.
+            # Other files may have used up the job's scan budget, so retry this file in its own job.
             outcome.is_cut_off = SPENT in result.unread and self._is_shared
         else:
             self.found[file] = candidates

@@ -172,7 +172,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, leased: Leased
     limits = CandidateLimits()
     candidates = limits.take(candidates)
     polled.counts.update({f"unread_{reason}": count for reason, count in limits.over.items()})
-    # Delay the next poll, so that this source uses only its share of GitHub's quota until the quota is reset.
+    # Delay the next poll, so that this source uses only its share of the quota.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"] / (1 - RESERVE)
     with database.write() as session:
         jobs = _commit(session, leased, polled, candidates, fetched.files, pace)
@@ -221,11 +221,10 @@ def list_new(
             break
         page += 1
         if owed and not fresh and page < owed.page - 1:
-            # The pages before the failed page have nothing new, so skip them. Start one page earlier than the failed
-            # page, because gists move to an earlier page when others are deleted.
+            # Skip to one page before the failed page, because gists move up when others are deleted.
             polled.passed_over += (owed.page - 1 - page) * PAGE_SIZE
             page, following = owed.page - 1, None
-        # GitHub's link contains all parameters. A full page has a next page even if GitHub links to none.
+        # A full page has a next page even if GitHub links to none.
         url, params = (following, None) if following else (first_url, {**first, "page": page})
     polled.overlaps = is_at_end or (has_met_known and not owed)
     return polled
@@ -233,8 +232,7 @@ def list_new(
 
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
     """Return the part of the list that is still to be read after a failure at `page`."""
-    # The list is sorted from the newest to the oldest change. So everything is read down to the oldest change of this
-    # poll. If this poll met changes that earlier polls have read, everything is read down to `before.until` as well.
+    # The list is sorted from new to old, so everything down to the oldest change of this poll is read.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
     return Owed(since, page, until, before.polls + 1 if before else 1)
@@ -282,6 +280,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
         return None
     if found is None:
         return None
+    # Include the file's name, in case GitHub uses the commit's id instead of the blob's.
     return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
@@ -345,8 +344,7 @@ def _commit(
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     """Return the span of time in which gists were missed, or None."""
     before = _owed(leased)
-    # The time up to which all gists were read. If an earlier poll left a part of the list unread, this is the start of
-    # that part.
+    # All gists up to this time were read.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps

@@ -125,8 +125,7 @@ class Listing:
                 self.place.newest = max(self.place.newest, highest)
             if page.after is None or highest >= until:
                 return max(highest, reached), True
-            # Follow GitHub's link only if this page has higher ids than the pages before. Otherwise the links could
-            # lead in a circle.
+            # Follow the link only to higher ids, because it could lead in a circle.
             url = page.after if highest > reached else None
             reached = max(highest, reached)
         return reached, False

@@ -89,7 +89,7 @@ class Looks:
         for looks in range(len(LOOKS_AFTER) - 1):
             empty = [row.repository_id for row in self.empty if row.looks == looks]
             _set_next_look(session, empty, LOOKS_AFTER[looks + 1] - LOOKS_AFTER[looks], looks + 1)
-            # Count failed checks too. Otherwise r8scan would check a repository for ever if GitHub never shows it.
+            # Count failed checks too, because GitHub may never show a repository.
             failed = [row.repository_id for row in self.failed if row.looks == looks]
             _set_next_look(session, failed, LOOK_AGAIN_SECONDS, looks + 1)
         for looks in range(len(LOOKS_AFTER)):

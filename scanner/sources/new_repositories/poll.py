@@ -58,7 +58,7 @@ def _poll(database: Database, github: GitHub, detector: Detector, vendor: str, l
     listing, looked = Listing(ListPosition.from_json(lease.cursor)), Looks()
     with database.read() as session:
         due = looks.due(session)
-    # Both requests use separate quotas of GitHub, so send the second one even if the first one fails.
+    # The requests use separate quotas, so send the second one even if the first one fails.
     errors = [
         _error_of(lambda: listing.run(github, time.time())),
         _error_of(lambda: looked.run(github, due)),
@@ -92,7 +92,7 @@ def _commit(
     for span in listing.given_up:
         leased_poll.record_gap(session, SOURCE, _missed(lease, span))
     listing.counts["repositories"] += len(listing.found)
-    # The list starts with some ids that are already known, so it may contain repositories that are not new.
+    # The list starts with known ids, so it may contain repositories that are not new.
     before = ListPosition.from_json(lease.cursor).newest
     interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
     leased_poll.end(
@@ -102,7 +102,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if any(one.id > before for one in listing.found) else None,
-        # Omit the error's waiting time. The request limiter enforces it only for the quota that is used up.
+        # Omit the waiting time: it applies to one of two quotas, and the request gate enforces it there.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:

@@ -119,8 +119,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # Store the earliest time of the next poll now, so that the interval counts from the start of this poll. `end`
-        # adds the rest of the interval.
+        # Set the earliest next poll now, so that the interval counts from the start of this poll.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)
@@ -179,7 +178,7 @@ def end(
     total = Counter(state.counts)
     total.update(counts)
     total["polls"] += 1
-    # `take` set next_poll_at to the start of this poll plus MIN_INTERVAL_SECONDS, so only add the rest of the interval.
+    # `next_poll_at` already includes MIN_INTERVAL_SECONDS, so add only the rest of the interval.
     following: Any = state.next_poll_at + timedelta(seconds=min(interval, MAX_INTERVAL_SECONDS) - MIN_INTERVAL_SECONDS)
     if error is not None and error.retry_after:
         following = db_now(min(error.retry_after, MAX_INTERVAL_SECONDS))

@@ -38,6 +38,7 @@ class PollContext(Protocol):
 def github_for_listings(context: PollContext) -> GitHub:
     """Return the GitHub client for listings of all repositories, with a personal token if there is one."""
     personal = context.github_of_gists
+    # GitHub does not document which repositories it shows to an App.
     return context.github if isinstance(personal.credential, AppInstallation) else personal
 
 

@@ -24,7 +24,7 @@ def _compared(github: GitHub, repository: str, before: str, head: str) -> Compar
     except NotFound as err:
         if not before or err.reason != "not_found":
             raise
-        # The old commit may be gone after a force push. Then read only the new commit, and count the others as unread.
+        # The old commit may be gone after a force push, so read only the new commit.
         comparison = compare(github, repository, "", head)
         comparison.unread["between_commits"] += 1
         return comparison

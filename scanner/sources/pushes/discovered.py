@@ -93,8 +93,7 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Do not tell the git server that r8scan has the previous commit. It may not have been read, and the server
-        # would then not send it.
+        # Do not claim the previous commit, because it may not have been read.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

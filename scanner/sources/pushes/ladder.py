@@ -58,8 +58,8 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a push whose old and new commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # `head` may be known although it was never read, because a later push was based on it. If all known commits
-        # were claimed, the server would then leave out the commits of this push. So claim only `before`.
+        # Claim only `before`: other known commits may contain the unread `head`, and the server would then send
+        # nothing.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
     # If `before` was never read, r8scan has missed an earlier push, so read `before` as well.
@@ -75,8 +75,7 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
         # The default branch has not changed, so the push went to another branch or tag.
         return _changed(_refs(github, push), known)
     if push.is_new and push.head:
-        # Nearly all new repositories have only one branch. Fetch it whole in one request, because GitHub limits the
-        # number of requests.
+        # Fetch the only branch of most new repositories in one request, because requests are limited.
         return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
     if not push.head:
         refs = _refs(github, push)
@@ -97,10 +96,10 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
     default = refs.oids.get(refs.head or "", "")
     if push.ref_type == "repository" or not push.ref:
         return _whole(refs) if known is None else _changed(refs, known)
-    # The name of the branch or tag was stored with tokens redacted, so redact the listed names before comparing them.
+    # The stored name is redacted, so redact the listed names before comparing them.
     wants = [oid for name, oid in refs.oids.items() if redact(name) == push.ref][:1]
     if not wants and refs.is_truncated:
-        # The list was cut off, so ask the server for this name alone. The server cannot find a name that was redacted.
+        # The list was cut off, so ask for this name alone. This fails if the name was redacted.
         named = _refs(github, push, prefix=push.ref)
         wants = [oid for name, oid in named.oids.items() if name == push.ref]
     if not wants:
@@ -109,8 +108,9 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
         return Plan([oid for oid in wants if not known.holds(oid)], known.oids, refs=refs)
     if not default or push.ref == redact(refs.head or ""):
         return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
-    # If the new branch or tag points to the newest commit of the default branch, it adds no content.
+    # A new branch or tag at the newest commit of the default branch adds no content.
     wants = [oid for oid in wants if oid != default]
+    # Claim no other branch: if the same push created several branches, the server would leave out their common commits.
     return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
 
 
@@ -146,8 +146,7 @@ def _tips(refs: Refs) -> Iterator[str]:
 def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str], refs: Refs | None = None) -> Plan:
     default = "" if push.kind == "earlier" else tip
     if not _can_filter(github, push.repository):
-        # This server cannot leave out file contents, so a request for the commits alone would not be cheaper. Read the
-        # whole repository.
+        # This server cannot send commits without contents, so read the whole repository.
         return Plan([tip], rung="whole", default=default, may_miss=may_miss, is_whole=True, refs=refs)
     boundary = _boundary(github, push, tip)
     if boundary is None:
@@ -176,6 +175,7 @@ def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
             return oid
         if not found.parents:
             return None
+        # Claiming a second parent would hide history that was merged or imported, so follow only the first.
         oid = found.parents[0]
     return oid
 

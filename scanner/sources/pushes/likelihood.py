@@ -93,8 +93,7 @@ def _is_machine(evidence: Evidence) -> bool:
     return evidence.actor.lower() in _MACHINES or _MACHINE_NAME.search(evidence.actor) is not None
 
 
-# The points are estimates. To check them, look at the tokens found per level of likelihood in `r8scan status
-# --json`.
+# The points are estimates. Check them with the tokens found per level of likelihood in `r8scan status --json`.
 WEIGHTS: tuple[Weight, ...] = (
     Weight("machine", -60, "machines copy and update; people type tokens", _is_machine),
     Weight(

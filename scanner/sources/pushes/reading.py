@@ -58,8 +58,7 @@ def read_push(
     if is_first_look and reading.unread[SPENT] and not budget.has_time:
         reading.is_slow = True
     if reading.unread[SPENT] and budget.is_spent_by_others:
-        # The pushes of a job share one scan budget, and the others have used it up. A retry reads this push with its
-        # own budget.
+        # Other pushes have used up the job's scan budget, so retry this push with its own budget.
         reading.is_cut_off = True
     reading.unread = +reading.unread
     return reading
@@ -103,8 +102,7 @@ class _PushReader:
         try:
             self._read_objects(plan.wants, plan.haves, plan.refs)
             if parents:
-                # Fetch the history by a separate request, so that a failure does not affect the commit that was read
-                # above.
+                # Fetch the history separately, so that a failure does not affect the commit read above.
                 self._read_objects(parents, [], plan.refs)
         except GitHubError as err:
             if not reading.objects:
@@ -124,7 +122,7 @@ class _PushReader:
                 self._ask_for_less(wants, haves, refs)
         except (Malformed, Forbidden) as err:
             if err.reason == "git_refused" and push.kind == "push" and push.before in wants:
-                # The server no longer has the commit that a force push replaced. Read the other commits without it.
+                # The commit that a force push replaced is gone, so read the other commits.
                 reading.unread["before_gone"] += 1
                 if others := [oid for oid in wants if oid != push.before]:
                     self._read_objects(others, haves, refs)
@@ -137,6 +135,7 @@ class _PushReader:
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
         """Fetch again with less content, after an answer that exceeded the size limit."""
         github, push = self._github, self._push
+        # Other branches usually contain the commits of these kinds, so the server would leave them out.
         claims_refs = push.kind not in ("commit", "earlier")
         if refs is None and claims_refs:
             hash_name = "sha256" if len(wants[0]) == 64 else "sha1"

@@ -63,7 +63,7 @@ def scan_next(
         outcome = reader.read(push)
         if (reading := reader.readings.get(push)) is not None:
             response = _respond(database, reading.candidates, source=job.source, policy=policy, state_dir=state_dir)
-            # The found tokens are no longer needed. Free their memory, because `reading` is kept until the job ends.
+            # Free the memory of the found tokens, because `reading` is kept until the job ends.
             reading.candidates.clear()
             outcome.response = response
             outcome.counts[f"band_read_{push.likelihood}"] += 1
@@ -191,7 +191,7 @@ def _queue_earlier(
 
 def _outcome(push: Push, reading: PushReading) -> ItemOutcome[Push]:
     """Return the outcome of reading a push, without the response to its tokens."""
-    # If the request limiter refused a later request of this push, set the error. The push is then queued again.
+    # If a later request of this push was refused, set the error, so that the push is queued again.
     outcome = ItemOutcome(push, error=reading.refusal, is_slow=reading.is_slow)
     outcome.counts["candidates"] += len(reading.candidates)
     if reading.is_slow:

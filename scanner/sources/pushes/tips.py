@@ -68,6 +68,7 @@ class RememberedTips:
         """
         if pushed_at is None or not self.has_read(oid):
             return False
+        # A push later than all known pushes must have gone to another branch.
         listed = self.refs_listed_at is not None and pushed_at < self.refs_listed_at - SAME_PUSH_WITHIN
         return listed or (self.pushed_at is not None and pushed_at <= self.pushed_at + SAME_PUSH_WITHIN)
 
@@ -100,7 +101,7 @@ def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, 
     """
     new = [Tip(oid, read.is_read, is_default=oid == read.default) for oid in dict.fromkeys(read.tips)]
     names = {tip.oid for tip in new}
-    # A commit that was once read completely stays marked as read, even if a later attempt reads only a part of it.
+    # A commit that was read completely stays so, even if a later attempt reads only a part.
     new = [replace(tip, is_read=tip.is_read or known.has_read(tip.oid)) for tip in new]
     old = [
         replace(

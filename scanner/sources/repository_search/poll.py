@@ -128,8 +128,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
             for missed in search.missed:
                 leased_poll.extend_gap(session, SOURCE, missed)
             lease.lease.write(session, cursor=search.plan.to_json())
-            # The request limiter blocks GraphQL until its quota is reset. Poll again sooner, because the REST search
-            # has its own quota.
+            # Poll again before GraphQL's quota is reset, because the REST search has its own quota.
             error = RateLimited(error.reason, str(error), retry_after=MAX_IDLE_SECONDS)
         leased_poll.defer(session, lease, error)
     return PollReport(polled=True, error=error.reason)
@@ -137,6 +136,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
     """Return the error without the time that GitHub asks to wait."""
+    # GraphQL and REST have separate quotas, so the other one need not wait.
     return None if error is None else GitHubError(error.reason, str(error))
 
 

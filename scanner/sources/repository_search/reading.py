@@ -22,7 +22,7 @@ TOO_HEAVY = ("query_too_heavy", "query_failed")
 """Reasons of an error after which a smaller page may succeed."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
-"""The newest entry of the search index is searched this far back."""
+"""The search for the index's newest entry goes back this many seconds."""
 
 
 @dataclass(slots=True)
@@ -118,16 +118,14 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
         reading.add_pages(github, span, after)
-        # A repository that is pushed to again leaves this range of push times. All later results move up, and the next
-        # page may skip one of them.
+        # A new push moves a repository out of this range, so the next page may skip one.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break
         reading.counts["passes_again"] += 1
         after = reading.add_page(github, span, None).after
     if reading.total > MAX_RESULTS:
-        # A range of one second cannot be split further. Reading it in the reverse order shows up to MAX_RESULTS other
-        # results.
+        # A range of one second cannot be split, but the reverse order shows further results.
         reading.add_pages(github, span, "", newest_first=True)
     reading.short = max(reading.total - len(reading.found), 0)
     return reading

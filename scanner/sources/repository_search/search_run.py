@@ -113,7 +113,7 @@ class SearchRun:
         if isinstance(self.error, BadCredential):
             return
         try:
-            # Use the REST search too, even if GraphQL has failed. REST reads push times that were not searched in time.
+            # Use the REST search even if GraphQL has failed.
             self._catch_up(reading.read_by_rest)
         except RateLimited:
             self.counts["rest_quota_spent"] += 1
@@ -184,8 +184,7 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only a regular sample of the searches. Other searches are completed only if results seem to be
-            # missing, so they would distort the measurement.
+            # Measure only the sample: other searches are completed only if results seem to be missing.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
@@ -218,7 +217,7 @@ class SearchRun:
         if found.total > MAX_RESULTS:
             self._miss(window, found.short, "over_1000_results")
         elif now - window[1] < LOOKS_AFTER[-1]:
-            # GitHub's index may still add pushes to this recent range of push times, so search it again later.
+            # GitHub's index may still add pushes to this recent range, so search it again later.
             self.first.append((window, NOT_SAMPLED, found))
         elif is_thin:
             self._miss(window, expected - len(found.found), "index_incomplete")

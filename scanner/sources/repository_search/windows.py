@@ -271,8 +271,7 @@ class Plan:
             self._settle_again()
 
     def _settle_again(self) -> None:
-        # `learned` shrinks slowly, so do not add the index's lag to it. Otherwise searches would still be delayed long
-        # after the index has caught up.
+        # Do not add the lag to `learned`, which shrinks too slowly after the index has caught up.
         self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 

@@ -209,7 +209,7 @@ def _fetch_unreached(work: Work, mirror: Path, url: str, tips: tuple[str, ...]) 
         on_progress=lambda done, total: work.report("fetching what no ref reaches", done, total),
     )
     work.counts["unreached_commits"] += fetched.got
-    # GitHub removes commits after some time if no branch or tag reaches them. Such a commit is no longer public.
+    # GitHub removes unreachable commits after some time. They are then no longer public.
     work.counts["unreached_commits_gone"] += fetched.gone
     work.counts["unread_unreached_commits"] += fetched.unread
 

@@ -51,6 +51,7 @@ def remove_abandoned(state_dir: Path) -> int:
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
     """Lock the root folder while a folder for a clone is created and locked."""
+    # Otherwise another process could delete the new folder before its lock exists.
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -64,11 +64,11 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
         except NotFound as err:
             raise NotFound("not_found", f"there is no user or organisation {owner}") from err
         with work.database.write() as session:
-            # Check the lease first. A job that was cancelled must not queue further jobs.
+            # Check the lease first, because a cancelled job must not queue further jobs.
             work.job.lease.write(session, failures=1)
             children = [job for entry in listed if (job := job_of(entry)) is not None]
             work.counts["unusable_entry"] += len(listed) - len(children)
-            # Use a fixed order, so that two jobs that queue the same child jobs cannot deadlock.
+            # Use a fixed order, so that two jobs that queue the same jobs cannot deadlock.
             for child in sorted(children, key=lambda job: job.dedupe_key):
                 jobs.enqueue_urgent(
                     session,

@@ -96,7 +96,7 @@ def _work(
     number = int(job.progress.get("step", 0))
     step = STEPS[job.kind][number]
     if step.optional and job.failures >= MAX_TRIES:
-        # The errors of the earlier attempts are unknown, because the workers crashed.
+        # The errors of earlier attempts are unknown, because the workers crashed.
         _log.warning("rescan: a step failed too often and is skipped", extra={"job": job.id, "step": step.name})
         with database.write() as session:
             _pass_over(session, job, number, counts, FoundTokens.from_json(job.progress.get("found")))

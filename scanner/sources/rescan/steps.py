@@ -109,7 +109,7 @@ class Work:
     def report(self, phase: str, done: int, total: int) -> None:
         """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS."""
         if (phase, done) != self._reached:
-            # A step that reports the same number again and again is hung, so only a new number extends the deadline.
+            # A hung step repeats the same number, so only a new number extends the deadline.
             self._reached = (phase, done)
             self.keeping.progressed()
         now = time.monotonic()

@@ -44,7 +44,7 @@ KNOWN_TYPES = frozenset(
     ]
 )
 
-# For each type of event: the parts that contain text, and the kind of place to record for a token in this text.
+# For each type of event, the parts that contain text and the kind of place to record.
 _TEXT_OBJECTS: dict[str, dict[str, PlaceKind]] = {
     "CommitCommentEvent": {"comment": "commit_comment"},
     "DiscussionEvent": {"discussion": "discussion"},
@@ -145,6 +145,7 @@ def parse_time(value: Any) -> datetime | None:
 def _newest_repository_id(events: Sequence[Event]) -> int:
     """Return the second highest repository id in the events, or 0 if there is none."""
     ids = sorted(event.repository_id for event in events if event.repository_id is not None)
+    # Skip the highest id, because a single id may be forged.
     return ids[-2] if len(ids) > 1 else 0
 
 
@@ -179,8 +180,7 @@ class _EventReader:
         counts, payload = self.found.counts, event.payload
         ref = _string(payload.get("ref"))
         if not ref.isprintable():
-            # The name of this branch or tag is invalid in git. A push can be read without the name, but a created
-            # branch or tag cannot.
+            # The name is invalid in git. A push can be read without it, a created branch or tag cannot.
             counts["unusable_ref"] += 1
             ref = ""
         if event.type == "CreateEvent":

@@ -48,7 +48,7 @@ SOURCE = TIMELINE
 STALE_AFTER = timedelta(minutes=15)
 """A list whose newest event is older may be outdated."""
 NEVER_QUIET = "https://api.github.com"
-"""The API of the GitHub that has new events every second."""
+"""The API of GitHub's public instance, which has new events every second."""
 SOURCES_OF_EVENTS = ("repository_search", "new_repositories")
 """Sources whose items show whether the list of events is outdated."""
 MAX_QUARTILE_RANGES = 3
@@ -110,11 +110,10 @@ def _poll(
         return PollReport(polled=True, error=err.reason)
     owners = _owners(database, polled.events)
     found = read_events(polled.events, github.web_url, api_url=github.api_url, owners=owners, vendor=vendor)
-    # Scan the texts of canaries (planted test events) with the others, but do not count or store canaries as events.
+    # Scan the texts of canaries (test tokens) with the others, but do not store canaries as events.
     planted = read_events(canaries(), github.web_url)
     texts = _scan(detector, [*found.documents, *planted.documents])
-    # If the hourly quota is small, spread the polls over the hour. Otherwise the quota would soon be used up, and all
-    # later events of the hour would be missed.
+    # If the hourly quota is small, spread the polls over the hour.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
     interval = max(polled.interval if seconds is None else seconds, pace)
     try:
@@ -123,8 +122,7 @@ def _poll(
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
                 return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has polled meanwhile, but may have seen other events. So store the events of this poll as
-            # well.
+            # Another worker has polled too, but may have seen other events, so store these as well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
                 return _take(session, polled, found, texts)
@@ -205,7 +203,7 @@ def _commit(
     is_stale = not may_be_old and _is_stale(newest, polled, _usual(polled.times))
     if is_stale:
         _log.warning("public events: GitHub serves an old list", extra={"newest": str(newest)})
-        # Drop the ETags. Otherwise GitHub could keep answering that the outdated list has not changed.
+        # Drop the ETags, so that GitHub sends the whole list again.
         cursor = replace(cursor, etags={}, is_stale=True)
     counts["stale_list"] += is_stale
     for one in (missed, texts_missed):
@@ -276,7 +274,7 @@ def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -
 
 
 def _newest(before: datetime | None, times: Iterable[datetime | None], now: datetime) -> datetime | None:
-    # Ignore a time in the future, which comes from a wrong clock. If it were stored, later delays would go unnoticed.
+    # Ignore times in the future, which come from a wrong clock and would hide later delays.
     return max((at for at in [before, *times] if at is not None and at <= now), default=before)
 
 

@@ -24,7 +24,7 @@ def strings_of(value: Mapping[str, Any]) -> Texts:
     """Return every string inside the value, the main text (for example an issue's body) first."""
     strings = [value[key] for key in TEXT_KEYS if isinstance(value.get(key), str)]
     over = Counter[str]()
-    # Iterators keep the work within the limit, even if the value contains a list of a million items.
+    # Use iterators, so that a list of a million items is not copied.
     stack: list[Iterator[Any]] = [iter([part for key, part in value.items() if key not in TEXT_KEYS])]
     for _ in range(MAX_VALUES):
         part = next(stack[-1], _END)
