@@ -38,20 +38,12 @@ class ScanBudget:
 
     @classmethod
     def for_push(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return the budget for scanning one push.
-
-        Args:
-            within: A larger budget that several pushes share.
-        """
+        """Return the budget for scanning one push, as a part of the larger budget `within`."""
         return cls(PUSH_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
     def for_first_look(cls, within: ScanBudget | None = None) -> ScanBudget:
-        """Return a small budget for the first scan of one push or file.
-
-        Args:
-            within: A larger budget that several pushes or files share.
-        """
+        """Return a small budget for the first scan of one push or file, as a part of the larger budget `within`."""
         return cls(FIRST_LOOK_SECONDS, PUSH_WORK, PUSH_FINDINGS, within)
 
     @classmethod
@@ -65,7 +57,7 @@ class ScanBudget:
         return cls(POLL_SECONDS, POLL_WORK, POLL_FINDINGS)
 
     def remaining(self) -> Remaining:
-        """Return the processor seconds, bytes and tokens that are left here and in the larger budget `within`."""
+        """Return the processor seconds, bytes and tokens that are left."""
         with self._lock:
             left = self._left
         if self._within is None:
@@ -76,13 +68,7 @@ class ScanBudget:
         )
 
     def spend(self, *, seconds: float = 0.0, work: int = 0, findings: int = 0) -> None:
-        """Subtract the cost of scanning a document.
-
-        Args:
-            seconds: Processor seconds.
-            work: Bytes read.
-            findings: Tokens found.
-        """
+        """Subtract the cost of scanning a document: processor seconds, bytes read and tokens found."""
         with self._lock:
             left = self._left
             self._left = Remaining(

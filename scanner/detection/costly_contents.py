@@ -18,11 +18,7 @@ MAX_CANDIDATES = 200
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result of scanning one content. The `place` of each candidate is empty.
-
-    Attributes:
-        expanded: The number of bytes that were decompressed and decoded.
-    """
+    """The cached result of scanning one content. The `place` of each candidate is empty."""
 
     candidates: tuple[Candidate, ...]
     unread: Mapping[str, int]
@@ -50,10 +46,7 @@ class CostlyContents:
             return self._known.get(digest)
 
     def remember(self, digest: bytes, size: int, content: KnownContent) -> None:
-        """Cache the result for the content with this SHA-256 digest and size.
-
-        If the cache is full, drop its oldest entry.
-        """
+        """Cache the result for the content with this SHA-256 digest and size."""
         if len(content.candidates) > MAX_CANDIDATES:
             return
         with self._lock:

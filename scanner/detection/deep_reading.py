@@ -38,12 +38,7 @@ _UNFINISHED = frozenset((LATE, "memory"))
 
 @dataclass(frozen=True, slots=True)
 class DeepReading:
-    """The result of reading one content in depth.
-
-    Attributes:
-        findings: The tokens found, each with line and column.
-        expanded: The number of bytes that were decompressed and decoded.
-    """
+    """The result of reading one content in depth. The findings have lines and columns."""
 
     findings: tuple[Finding, ...] = ()
     unread: Mapping[str, int] = field(default_factory=dict)

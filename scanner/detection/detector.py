@@ -97,11 +97,7 @@ class Detector:
         return replace(result, candidates=tuple(replace(found, place=place) for found in result.candidates))
 
     def scan_bytes(self, content: bytes, name: str = "", budget: ScanBudget | None = None) -> ScanResult | None:
-        """Scan bytes whose place of publication is unknown. The `place` of each candidate is empty.
-
-        Returns:
-            The result, or None if everything was read and no token was found.
-        """
+        """Scan bytes whose place is unknown. Return None if everything was read and no token was found."""
         verdict = self._verdict(content, budget)
         if verdict is CLEAN and budget is None:
             return None
@@ -129,7 +125,6 @@ class Detector:
 
         Args:
             name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
-            budget: A limit on the cost of several documents together.
             patience: Seconds to wait while all reader processes are busy.
         """
         if not verdict.needs_reader:
@@ -194,11 +189,7 @@ class Detector:
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return a candidate (the digest and a hint) for each finding. The `place` of each candidate is empty.
-
-        Args:
-            name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
-        """
+        """Return a candidate (the digest and a hint) for each finding. The `place` of each candidate is empty."""
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
 

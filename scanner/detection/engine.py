@@ -59,11 +59,7 @@ class Glance(NamedTuple):
 
 
 def glance(content: bytes, *, inside_run: bool = False) -> Glance | None:
-    """Return the parts of the content that may contain a token, or None if it certainly contains no token.
-
-    Args:
-        inside_run: Whether the content was decoded from base64 or hex.
-    """
+    """Return the parts of the content that may contain a token, or None if it certainly contains no token."""
     found = windows(content, with_run_spots=not inside_run)
     first = next(found, None)
     # Look for short base64 texts in decoded content, because text is often encoded twice.

@@ -34,11 +34,7 @@ class Segments:
     """Converts offsets in a joined text into offsets in the original text."""
 
     def __init__(self, pieces: Iterable[tuple[int, int]]) -> None:
-        """Prepare to convert offsets.
-
-        Args:
-            pieces: The start and end of each joined piece in the original text, in ascending order.
-        """
+        """Prepare to convert offsets, given the start and end of each joined piece in the original text."""
         self._starts: list[int] = []
         self._sums: list[int] = []
         total = 0
@@ -56,12 +52,7 @@ class Segments:
 
 
 def wrapped(encoding: tuple[str, ...], inner: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the encodings of a token, outermost first, for example `("base64", "gzip")`.
-
-    Args:
-        encoding: The encodings of the text that contains the token.
-        inner: The encodings of the token in that text.
-    """
+    """Return the encodings of a token in an encoded text, outermost first, for example `("base64", "gzip")`."""
     return encoding if inner == PLAIN else encoding + inner
 
 
@@ -72,7 +63,7 @@ def located(
 
     Args:
         content: A text, or a part of a larger text.
-        lines_before: The number of line feeds in the larger text before `content`.
+        lines_before: The number of line feeds before `content`.
         column_before: The number of bytes before `content` in its first line.
     """
     line, at, line_start = lines_before + 1, 0, -column_before

@@ -69,7 +69,7 @@ class LimitReachedError(Exception):
 
 
 class Meter:
-    """The counter of the cost of scanning one document. It raises LimitReachedError if a limit would be exceeded.
+    """The counter of the cost of scanning one document. Its methods raise LimitReachedError at a limit.
 
     Threads must not share a meter.
     """
@@ -105,20 +105,12 @@ class Meter:
             self.unread[stop.reason] = 1
 
     def take(self, size: int) -> None:
-        """Count `size` bytes that were read from an archive or a compressed stream.
-
-        Raises:
-            LimitReachedError: the scan reached a cost limit.
-        """
+        """Count `size` bytes that were read from an archive or a compressed stream."""
         self._most_work = min(self.limits.work, self._most_work + size * self.limits.work_per_byte)
         self._expand(size)
 
     def decode(self, size: int) -> None:
-        """Count `size` bytes that were decoded from base64 or hex.
-
-        Raises:
-            LimitReachedError: the scan reached a cost limit.
-        """
+        """Count `size` bytes that were decoded from base64 or hex."""
         self._expand(size)
         self.spend(STEPS_PER_RUN + size)
 
@@ -134,11 +126,7 @@ class Meter:
             raise LimitReachedError(self._spent)
 
     def spend(self, steps: int) -> None:
-        """Count steps of work (matching and decoding), of about ten nanoseconds each.
-
-        Raises:
-            LimitReachedError: the scan reached a cost limit.
-        """
+        """Count steps of work (matching and decoding), of about ten nanoseconds each."""
         self.work += steps
         if self.work > self._most_work:
             raise LimitReachedError("work")
@@ -175,22 +163,14 @@ class Meter:
                 self.note(reason, count)
 
     def enter(self) -> None:
-        """Count one more file of an archive, compressed stream or git object.
-
-        Raises:
-            LimitReachedError: the scan reached a cost limit.
-        """
+        """Count one more file of an archive, compressed stream or git object."""
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
             self._spent = "entries"
         self.take(0)
 
     def step(self, steps: int) -> None:
-        """Count `steps` codes or records that are decoded one by one in Python.
-
-        Raises:
-            LimitReachedError: the scan reached a cost limit.
-        """
+        """Count `steps` codes or records that are decoded one by one in Python."""
         self.decoded += steps
         if self._spent is None and self.decoded > self.limits.decoding_steps:
             self._spent = "decoding_steps"

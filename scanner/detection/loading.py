@@ -31,12 +31,7 @@ def load_decoders() -> None:
 
 
 def confine_quick_search(formats: str, memory_bytes: int) -> None:
-    """Prepare this process for `plain_only`, and prevent it from writing files and using a network.
-
-    Args:
-        formats: The token formats, as in `R8SCAN_TOKEN_FORMATS`.
-        memory_bytes: The limit of the process's memory.
-    """
+    """Prepare this process for `plain_only`, and prevent it from writing files and using a network."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     use_formats(parse_formats(formats))

@@ -57,11 +57,7 @@ class AnnouncementPage:
 
 
 def announce(session: Session, tokens: Collection[DisabledToken], channels: Sequence[Channel]) -> int:
-    """Add announcements of disabled tokens, except for incidents that were announced before.
-
-    Returns:
-        The number of new announcements.
-    """
+    """Add announcements of disabled tokens, except for incidents that were announced before. Return their number."""
     now = session.execute(select(db_now())).scalar_one()
     announced_incidents = set(
         session.execute(

@@ -80,11 +80,7 @@ def record_all(session: Session, entries: Collection[Entry], *, who: str = SYSTE
 
 
 def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTEM) -> int:
-    """Remove the audit entries that match the condition, except their hashes. Record the ids in new entries.
-
-    Returns:
-        The number of removed entries.
-    """
+    """Remove the audit entries that match the condition, except their hashes. Return their number."""
     columns = (AuditEntry.id, AuditEntry.hash, AuditEntry.previous_hash)
     rows = session.execute(select(*columns).where(condition).order_by(AuditEntry.id)).all()
     for start in range(0, len(rows), IDS_PER_ENTRY):
@@ -100,11 +96,7 @@ def remove(session: Session, condition: ColumnElement[bool], *, who: str = SYSTE
 
 
 def purge(session: Session, horizon: db_now, *, limit: int) -> int:
-    """Delete the oldest audit entries, at most `limit`, if they were written before `horizon`.
-
-    Returns:
-        The number of deleted entries.
-    """
+    """Delete the oldest audit entries, at most `limit`, if they were written before `horizon`. Return their number."""
     head = session.execute(select(AuditHead).with_for_update()).scalar_one()
     oldest = select(AuditEntry.id, AuditEntry.at, AuditEntry.hash).order_by(AuditEntry.id).limit(limit)
     rows = session.execute(oldest.add_columns((AuditEntry.at < horizon).label("is_old"))).all()

@@ -1,7 +1,4 @@
-"""Hashes of audit entries.
-
-An entry's hash is SHA-256 over the previous entry's hash, its own id and the hash of its content.
-"""
+"""Hashes of audit entries: SHA-256 over the previous entry's hash, the id and the hash of the content."""
 
 from __future__ import annotations
 

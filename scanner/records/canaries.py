@@ -33,11 +33,7 @@ def of_planted() -> Select[uuid.UUID]:
 
 
 def plant(session: Session, way: CanaryWay, slot: int) -> int | None:
-    """Add the row of a canary token. Return its id, or None if another worker has already added one.
-
-    Args:
-        slot: The number of the interval in which it is planted.
-    """
+    """Add the row of a canary token. Return its id, or None if another worker has already added one."""
     values = {"way": way, "slot": slot, "state": CanaryState.PLANTED, "place": "", "planted_at": db_now()}
     added = session.execute(insert_or_nothing(session, Canary).values(**values).returning(Canary.id))
     return added.scalar_one_or_none()
@@ -111,11 +107,7 @@ def decided() -> Select[Canary, Incident]:
 
 
 def end(session: Session) -> list[str]:
-    """Close the canaries for which r8scan has decided what to do, and delete their incidents.
-
-    Returns:
-        The digests of the canaries whose incidents were deleted.
-    """
+    """Close the canaries about which r8scan has decided, delete their incidents, and return the canaries' digests."""
     rows = session.execute(decided().order_by(Canary.id).limit(MAX_SETTLED)).all()
     for canary, incident in rows:
         if canary.state != CanaryState.PLANTED:

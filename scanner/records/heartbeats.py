@@ -34,7 +34,7 @@ def write(
     Args:
         silent_seconds: The seconds since the process last made progress.
         age_seconds: The seconds since the process was started.
-        clock: The time by the clock of the process's host, in seconds since the epoch.
+        clock: The host's time, in seconds since the epoch.
     """
     now = session.execute(select(db_now())).scalar_one()
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite

@@ -104,11 +104,7 @@ def enqueue_urgent(
     dedupe_key: str,
     parent_id: int | None = None,
 ) -> int:
-    """Queue a job that is due now, or make a waiting job with the same dedupe key due now.
-
-    Returns:
-        The id of the new job, or of the waiting job.
-    """
+    """Queue a job that is due now, or make a waiting job with the same dedupe key due now. Return the job's id."""
     job_id = enqueue(
         session, kind, target, source=source, priority=priority, dedupe_key=dedupe_key, parent_id=parent_id
     )

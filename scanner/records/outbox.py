@@ -75,11 +75,7 @@ def notify_again(
     occasion: Occasion,
     domain: str,
 ) -> list[uuid.UUID]:
-    """Queue another mail about an incident for each recipient, due now, even if a mail was sent before.
-
-    Returns:
-        The ids of the notifications.
-    """
+    """Queue another mail about an incident for each recipient, due now. Return the ids of the notifications."""
     notification_ids = []
     for recipient in distinct_addresses(recipients):
         merge_key = f"again:{uuid.uuid4()}"

@@ -25,7 +25,7 @@ ROWS_PER_PURGE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class NotRead:
-    """A document that was not read completely. `digest` is its SHA-256 in hex or empty, and `size` is in bytes or 0."""
+    """A document that was not read completely. Its `digest` is empty and its `size` is 0 if they are unknown."""
 
     reasons: tuple[str, ...]
     digest: str

@@ -26,11 +26,7 @@ class Inflated:
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:
-        """Prepare to decompress `container.source`.
-
-        Args:
-            single: Whether to ignore everything after the first stream.
-        """
+        """Prepare to decompress `container.source`, or only its first stream if `single` is True."""
         self._source: Readable = readable(container.source)
         self._meter = container.meter
         self._codec = codec

@@ -105,7 +105,7 @@ def whole(container: Container) -> bytes:
     """Return all bytes of the container.
 
     Raises:
-        UnreadableError: the container is larger than the limit for one file.
+        UnreadableError: the container is too large.
     """
     if isinstance(container.source, bytes):
         return container.source

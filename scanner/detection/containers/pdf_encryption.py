@@ -43,9 +43,6 @@ class Decryption(NamedTuple):
 
         Args:
             dictionary: The bytes before the stream, which contain the object number.
-
-        Raises:
-            UnreadableError: the object has no number or an invalid key.
         """
         plain = b"/XRef" in dictionary or (not self.metadata and b"/Metadata" in dictionary)
         if self.method == "Identity" or plain:
@@ -89,7 +86,7 @@ def decryption_of(content: bytes) -> Decryption:
     """Return the key and the method of an encrypted PDF.
 
     Raises:
-        UnreadableError: the document needs a password, or is encrypted by an unsupported method.
+        UnreadableError: the document needs a password or an unsupported method.
     """
     dictionary = _dictionary(content)
     version, revision = _number(dictionary, b"V", 0), _number(dictionary, b"R", 0)

@@ -19,12 +19,7 @@ _CHECKSUM_BYTES = 4
 
 
 class Picture(NamedTuple):
-    """A PNG picture that is written in base64.
-
-    Attributes:
-        end: The offset in the content after the picture.
-        texts: The decoded bytes of the picture, without its pixels.
-    """
+    """A PNG picture that is written in base64. `end` is the offset after the picture."""
 
     end: int
     texts: bytes
@@ -34,12 +29,7 @@ class Picture(NamedTuple):
 def picture_at(
     content: bytes, begin: int, *, chunks: int = MAX_CHUNKS, text_bytes: int | None = None
 ) -> Picture | None:
-    """Return the PNG picture whose base64 begins at offset `begin`, or None if it is invalid or exceeds a limit.
-
-    Args:
-        chunks: The maximum number of chunks.
-        text_bytes: The maximum size in bytes of all text chunks together.
-    """
+    """Return the PNG picture whose base64 begins at offset `begin`, or None if it is invalid or exceeds a limit."""
     if not content.startswith(_START, begin):
         return None
     letters = _Letters(content, begin)

@@ -91,11 +91,7 @@ def signed_kind(content: bytes) -> ContainerKind | None:
 
 
 def container_kind(content: bytes) -> ContainerKind | None:
-    """Return the container format of the content, or None if the content is not a container.
-
-    Args:
-        content: The whole content, or at least its first 512 bytes.
-    """
+    """Return the container format of the content, or None. At least the first 512 bytes of the content are needed."""
     kind = signed_kind(content)
     if kind is not None or is_ascii_text(content):
         return kind

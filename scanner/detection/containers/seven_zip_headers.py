@@ -59,13 +59,7 @@ class Folder(NamedTuple):
 
 
 class Streams(NamedTuple):
-    """The blocks of a 7z archive.
-
-    Attributes:
-        position: The offset of the first block, counted from the end of the signature header.
-        packed_sizes: The sizes in bytes of the compressed byte ranges, in order.
-        files: For each block, the sizes in bytes of its files.
-    """
+    """The blocks of a 7z archive. `files` has the sizes in bytes of the files in each block."""
 
     position: int
     packed_sizes: tuple[int, ...]
@@ -139,11 +133,7 @@ class HeaderReader:
 
 
 def parsed(header: HeaderReader, meter: Meter) -> tuple[Streams, list[str], list[bool]]:
-    """Parse the header of a 7z archive.
-
-    Returns:
-        Three values: the blocks, the names of all files, and for each file whether it is empty.
-    """
+    """Parse the header of a 7z archive. Return the blocks, the names of all files, and which files are empty."""
     header.expect(_HEADER)
     streams = Streams(0, (), (), ())
     names: list[str] = []

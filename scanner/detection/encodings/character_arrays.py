@@ -13,11 +13,7 @@ _MAX_GAP = 60
 
 
 def array_starts_at(content: bytes, second: int) -> Iterator[int]:
-    """Yield each offset at which a token in an array of characters may begin.
-
-    Args:
-        second: The offset of the quote before the token's second letter.
-    """
+    """Yield each offset at which a token may begin, given the offset of the quote before its second letter."""
     quote = content[second : second + 1]
     for first in {patterns.form.prefix[0] for patterns in token_patterns()}:
         start = content.rfind(first.encode() + quote, max(0, second - _MAX_GAP), second)

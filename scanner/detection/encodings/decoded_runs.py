@@ -10,11 +10,7 @@ from scanner.detection.findings import Finding, Segments, wrapped
 
 
 class Run(NamedTuple):
-    """A long text in base64, hex or another encoding, and the bytes that it encodes.
-
-    Attributes:
-        start: The offset of the encoded text in the content.
-    """
+    """A long text in base64, hex or another encoding, and the bytes that it encodes."""
 
     decoded: bytes
     encoding: str

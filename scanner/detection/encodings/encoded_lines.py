@@ -22,11 +22,9 @@ _PATCH_LINES = regex.compile(rb"(?:[A-Za-z][0-9A-Za-z!#$%&()*+;<=>?@^_`{|}~-]{5,
 
 
 class EncodedLines(NamedTuple):
-    """The decoded bytes of a uuencoded block, a binary patch or a dump of bytes.
+    """The decoded bytes of a uuencoded block, a binary patch or a dump. `end` is the offset after the encoded text.
 
-    Attributes:
-        end: The offset in the content after the encoded text.
-        is_cut: Whether only the beginning of the encoded text was decoded.
+    `is_cut` says whether only the beginning was decoded.
     """
 
     decoded: bytes

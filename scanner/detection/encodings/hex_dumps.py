@@ -118,11 +118,7 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
-    """Yield the tokens in a C array of little-endian hexadecimal words.
-
-    Args:
-        start: The offset of the last six digits of the first word.
-    """
+    """Yield the tokens in a C array of little-endian hexadecimal words, whose first word is around offset `start`."""
     for digits in (8, 16):
         begin = start + _NEEDLE_DIGITS - digits - 2
         words = _WORD_ARRAY.match(content, begin) if begin >= 0 else None

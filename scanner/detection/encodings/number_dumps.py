@@ -65,10 +65,8 @@ _PARSERS: tuple[_Parser, ...] = (
 
 
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded bytes of a dump, once for each possible meaning of its numbers.
-
-    Args:
-        second: The offset at which the dump's second line begins.
+    """Yield the decoded bytes of the dump whose second line begins at `second`, once for each meaning of its
+    numbers.
     """
     if content.startswith(WHOLE_DUMP_OFFSET, second):
         yield from whole_dumps_at(content, second)

@@ -54,11 +54,7 @@ class _Folder(NamedTuple):
 
 
 def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, Location]:
-    """Return the path of each wanted blob or tree, and the first commit that contains it.
-
-    Args:
-        wanted: The ids to search for. Ids that no commit contains are left out of the result.
-    """
+    """Return the path of each wanted blob or tree, and the first commit that contains it, by object id."""
     trees = {item.oid: item.content for item in objects if item.type == "tree"}
     missing, found = set(wanted), dict[str, Location]()
     seen: set[str] = set()

@@ -50,11 +50,7 @@ class Look(Generic[T]):
 
 @dataclass(slots=True)
 class PackHit(Generic[T]):
-    """An object of a git pack in which tokens were found.
-
-    Attributes:
-        is_confirmed: Whether the token store knows all of the tokens.
-    """
+    """An object of a git pack with tokens. `is_confirmed` says whether the token store knows all of them."""
 
     oid: str
     type: ObjectType
@@ -274,11 +270,9 @@ class DeferredObject:
 
 @dataclass(frozen=True, slots=True)
 class PackAnswer:
-    """The answer of a process to a `PackRequest`.
+    """The answer of a process to a `PackRequest`. `failure` is empty, or why the pack could not be scanned.
 
-    Attributes:
-        deferred: The objects that other processes have to read.
-        failure: Why the pack could not be scanned; empty on success.
+    `deferred` has the objects that other processes have to read.
     """
 
     scan: PackScan[Finding]

@@ -65,11 +65,7 @@ class ObjectList:
         return _TYPES[self.types[index]]
 
     def add(self, line: bytes, numbers: Mapping[bytes, int]) -> None:
-        """Add the object that a line of `git cat-file --batch-check` describes, or count it as unreadable.
-
-        Args:
-            numbers: The requested types by name, such as `{b"blob": 0}`.
-        """
+        """Add the object that a line of `git cat-file --batch-check` describes, or count it as unreadable."""
         parts = line.split(b" ")
         if len(parts) == 3 and parts[1] in numbers and len(parts[2]) < MAX_SIZE_DIGITS:
             oid = bytes.fromhex(parts[0].decode("ascii"))

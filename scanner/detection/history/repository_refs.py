@@ -52,12 +52,7 @@ _PROGRAM = (
 
 @dataclass(slots=True)
 class Refs:
-    """The refs (branches, tags and others) of a repository.
-
-    Attributes:
-        tips: The object ids of at most MAX_TIPS refs, in hex.
-        names: The names of refs that may contain a token, at most MAX_NAMES.
-    """
+    """The refs (branches, tags and others) of a repository. `names` has only those that may contain a token."""
 
     tips: list[str] = field(default_factory=list)
     names: list[bytes] = field(default_factory=list)
@@ -217,11 +212,7 @@ _REASON = re.compile(r"refs_[a-z_]{1,30}")
 
 
 def main(common: str, formats: str) -> None:
-    """Read the refs (branches and tags) of a git directory, and write them to standard output.
-
-    Args:
-        formats: The token formats, as in `R8SCAN_TOKEN_FORMATS`.
-    """
+    """Read the refs (branches and tags) of a git directory, and write them to standard output."""
     confine_quick_search(formats, MEMORY_BYTES)
     try:
         refs = read_refs(Path(common))

@@ -103,11 +103,7 @@ def _covered(text: bytes, others: Sequence[bytes]) -> Iterator[tuple[int, tuple[
 
 
 def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]:
-    """Yield, in order, the parts of `content` that may have the beginning of a token, each of at most WINDOW bytes.
-
-    Args:
-        with_run_spots: Whether to also yield parts that may have a long string of base64 letters.
-    """
+    """Yield, in order, the parts of `content` that may have the beginning of a token, each of at most WINDOW bytes."""
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
     for begin in range(0, size, WINDOW):
@@ -238,11 +234,7 @@ def _searches() -> tuple[_Find, ...]:
 
 
 def is_plainly_empty(content: bytes) -> bool:
-    """Return True if the content certainly has no token, except perhaps inside a container such as an archive.
-
-    Args:
-        content: At most WINDOW bytes.
-    """
+    """Return True if the content of at most WINDOW bytes certainly has no token outside containers."""
     may_be_run = len(content) >= LONG_RUN and _RUN_MARK in content[::RUN_STRIDE].translate(_OTHER_BYTES)
     return not may_be_run and not _is_core_in(content)
 

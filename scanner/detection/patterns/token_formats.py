@@ -116,11 +116,7 @@ class TokenFormat:
         )
 
     def invented(self, choose: Callable[[str], str]) -> str:
-        """Return an invented token of this format, for the sandbox and the tests.
-
-        Args:
-            choose: Returns one character of a string, for example `secrets.choice`.
-        """
+        """Return an invented token of this format. `choose` returns one character of a string."""
         count = self.body_length - (CHECKSUM_LENGTH if self.checksum else 0)
         body = "".join(choose(self.alphabet) for _ in range(count))
         return self.prefix + body + (_base62(zlib.crc32(body.encode())) if self.checksum else "")

@@ -60,12 +60,7 @@ class PackPlan:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A group of objects of one pack, which one worker process reads together.
-
-    Attributes:
-        roots: The entry numbers of the group's whole objects.
-        weight: The estimated work in bytes.
-    """
+    """A group of objects of one pack, which one worker process reads. `weight` is the estimated work in bytes."""
 
     plan: PackPlan
     roots: npt.NDArray[np.uint32]

@@ -24,6 +24,8 @@ _FRAME = struct.Struct("<cB32sQ")
 _COUNTS = struct.Struct("<QQ")
 _PACK = struct.Struct("<I")
 
+# An object may contain a token (SUSPECT), or was not read (POINTER, DAMAGED, OVER). Git has to read objects (GIT). The
+# worker has made progress (COUNTS), or has finished a group of objects (DONE).
 SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
 
 NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
@@ -67,8 +69,6 @@ class Frame(NamedTuple):
     """A message of a worker process, which reads groups of git objects.
 
     Attributes:
-        operation: SUSPECT: an object may contain a token. POINTER, DAMAGED or OVER: an object was not read. GIT: git
-            has to read objects. COUNTS: the worker's progress. DONE: a group is finished.
         payload: For SUSPECT, the object's content. For GIT, references to objects. For COUNTS and DONE, two numbers.
     """
 
@@ -107,12 +107,7 @@ def counts_frame(objects: int, size: int) -> Frame:
 
 
 def done_frame(left: int, gaps: int) -> Frame:
-    """Return a message that says that a worker has finished a group of objects.
-
-    Args:
-        left: The unspent bytes of work.
-        gaps: The number of places with extra bytes.
-    """
+    """Return a message that says that a worker has finished a group of objects, with the unspent bytes of work."""
     return Frame(DONE, payload=_COUNTS.pack(max(left, 0), gaps))
 
 
@@ -128,7 +123,7 @@ def send_plan(connection: socket.socket, plan: Plan) -> None:
 
 
 def receive_plan(connection: socket.socket, wait: Callable[[], None]) -> Plan:
-    """Receive the plan for reading the packs. While waiting, call `wait`, which may raise an exception to give up.
+    """Receive the plan for reading the packs. While waiting, call `wait`, which may raise an exception.
 
     Raises:
         BadMessage: the process has ended, or its message is invalid.
@@ -165,7 +160,7 @@ def send_frame(connection: socket.socket, frame: Frame) -> None:
 
 
 def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[], None]) -> Frame:
-    """Receive a message of a worker. While waiting, call `wait`, which may raise an exception to give up.
+    """Receive a message of a worker. While waiting, call `wait`, which may raise an exception.
 
     Raises:
         BadMessage: the worker has ended, or its message is invalid.
@@ -188,9 +183,8 @@ def receive_frame(connection: socket.socket, hash_bytes: int, wait: Callable[[],
 
 
 def receive(connection: socket.socket, size: int, wait: Callable[[], None]) -> bytes:
-    """Receive and return `size` bytes, or fewer if the other end of the socket was closed.
-
-    While waiting, call `wait`, which may raise an exception to give up.
+    """Receive `size` bytes, or fewer if the socket is closed. While waiting, call `wait`, which may raise an
+    exception.
     """
     buffer = bytearray(min(size, 1 << 20))
     filled = 0

@@ -25,12 +25,7 @@ Suspect = Callable[[int, int, bytes], None]
 
 
 class Search:
-    """Finds the objects of one pack that may contain a token.
-
-    Args:
-        on_suspect: Called with each object that may contain a token.
-        on_pointer: Called with the entry number of an object that is a Git LFS pointer.
-    """
+    """Finds the objects of one pack that may contain a token, and the Git LFS pointers."""
 
     def __init__(self, on_suspect: Suspect, on_pointer: Callable[[int], None]) -> None:
         self._on_suspect, self._on_pointer = on_suspect, on_pointer
