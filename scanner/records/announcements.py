@@ -94,7 +94,7 @@ def payload(row: Announcement) -> dict[str, Any]:
 def list_after(session: Session, after: int | None, *, limit: int = MAX_LISTED) -> AnnouncementPage:
     """Return the announcements with an id above `after`, oldest first.
 
-    The next call returns announcements younger than `SETTLED_SECONDS` again.
+    Announcements younger than `SETTLED_SECONDS` are returned again by the next call.
 
     Args:
         after: The gateway's cursor. None returns an empty page with the current cursor.

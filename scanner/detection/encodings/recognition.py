@@ -141,7 +141,7 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
 
 
 def _units_at(content: bytes, start: int, patterns: TokenPatterns) -> Match | None:
-    """Return the match of as many characters as a token has, each plain or escaped, that begins at offset `start`."""
+    """Return the match of a whole token's characters, plain or escaped, at offset `start`, or None."""
     match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
     return match if match is not None and len(match.captures("unit")) == patterns.form.length else None
 

@@ -70,7 +70,7 @@ class FamilyReader:
         self._plan = unit.plan
         self._roots = unit.roots.tolist()
         entries = unit.plan.entries
-        # Use memoryviews, because reading an item takes a third of the time that a numpy array takes.
+        # Use memoryviews, because reading their items is three times as fast as with numpy arrays.
         self._offsets, self._heads = entries.offsets.data, entries.heads.data
         self._sizes, self._kinds = entries.sizes.data, entries.kinds.data
         self._starts, self._children = unit.plan.starts.data, unit.plan.children
