@@ -35,6 +35,8 @@ RETRIED = "it is tried again with growing delays"
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
 """If no source was polled within this time after the start, this is a problem."""
+HOST_FAILED_SECONDS = 600
+"""A host that was not asked for longer is no problem. Its address may have been corrected in the settings."""
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 
@@ -264,7 +266,8 @@ def _budget_problems(budgets: Sequence[BudgetRow]) -> Iterator[Problem]:
 
 
 def _circuits(session: Session) -> list[CircuitRow]:
-    open_circuits = select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN)
+    is_recent = CircuitState.updated_at > db_now(-HOST_FAILED_SECONDS)
+    open_circuits = select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN, is_recent)
     return [CircuitRow(row.host, row.failures, row.open_until) for row in session.execute(open_circuits).scalars()]
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import update
 from scanner.records.database import Database
 from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import db_now
-from scanner.records.source_models import SourceState
+from scanner.records.source_models import CircuitState, SourceState
 from scanner.settings import load_settings
 from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan
@@ -107,3 +107,16 @@ def test_a_service_that_starts_after_a_pause_has_ten_minutes_for_the_poll_of_eac
         session.add(SourceState(source="gists", cursor={}, next_poll_at=db_now(-7200), last_success_at=db_now(-7200)))
     assert told(5) == []
     assert told(700) == ["gists: not polled for more than 10 minutes"]
+
+
+def test_a_host_that_is_no_longer_asked_is_no_problem(database: Database, tmp_path: Path) -> None:
+    def told() -> list[str]:
+        found = overview(database, load_settings(state_dir=tmp_path)).problems
+        return [one.sentence for one in found if one.kind == Kind.HOST_FAILS]
+
+    with database.write() as session:
+        session.add(CircuitState(host="api.githb.com", failures=10, open_until=db_now(50), updated_at=db_now()))
+    assert told() == ["api.githb.com does not answer (10 failures in a row)"]
+    with database.write() as session:
+        session.execute(update(CircuitState).values(updated_at=db_now(-700), open_until=db_now(-640)))
+    assert told() == []
