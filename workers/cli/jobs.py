@@ -25,6 +25,7 @@ from workers.web.console.queries.incidents import BadFilter
 MAX_UNREAD_SHOWN = 20
 """The maximum number of unread items that the command prints as text."""
 
+STATES = ", ".join(JobState)
 KINDS = ", ".join(JobKind)
 
 app = Group("List and show jobs: what each read and found, and what it could not read.")
@@ -36,7 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 def list_(
     as_json: JsonOption = False,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="The maximum number of rows, newest first.")] = 50,
-    state: Annotated[JobState | None, typer.Option(help="The state of the job.")] = None,
+    state: Annotated[JobState | None, typer.Option(metavar="STATE", help=f"The state of the job: {STATES}.")] = None,
     kind: Annotated[JobKind | None, typer.Option(metavar="KIND", help=f"The kind of job: {KINDS}.")] = None,
     source: Annotated[str, typer.Option(help="The source that queued it, such as public_events or rescan.")] = "",
 ) -> None:
