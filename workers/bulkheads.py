@@ -32,8 +32,9 @@ _free = {kind: threading.BoundedSemaphore(count) for kind, count in SLOTS.items(
 
 @contextmanager
 def slot(kind: str) -> Iterator[bool]:
-    """Reserve a thread for a task of this kind until the `with` block ends. Yield False if all its threads are in
-    use.
+    """Reserve a thread for a task of this kind until the `with` block ends.
+
+    Yield False if none is free. The task must then return without doing its work.
     """
     is_free = _free[kind].acquire(blocking=False)
     try:

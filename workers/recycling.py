@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Recycler:
-    """Ends this process if it uses much memory or has run for a day. It waits until no task runs.
+    """Ends this process if it uses much memory or has run for a day, preferably while no task runs.
 
     Args:
         memory: Returns the resident memory of the process in bytes.
@@ -48,7 +48,7 @@ class Recycler:
         self._has_ended = False
 
     def look(self) -> None:
-        """End the process if it should be restarted and no task runs in it. Call this every few seconds."""
+        """End the process if it uses too much memory or is too old. Call this every few seconds."""
         if not self._has_ended and (reason := self._reason()):
             self._has_ended = True
             _log.info("this worker ends, to be started again: %s", reason)

@@ -42,7 +42,7 @@ SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 @dataclass(frozen=True, slots=True)
 class _Missed:
-    """How often a source missed events, and about how many, by reason."""
+    """The number of times a source missed events, and the estimated number of these events, by reason."""
 
     gaps: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
