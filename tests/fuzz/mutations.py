@@ -10,14 +10,15 @@ import struct
 import time
 from collections.abc import Callable
 
-from tests.fuzz.samples import CONTENT
+from tests.fuzz.samples import CONTENT, TOKEN
 from tests.fuzz.strategies import KEPT_HEAD, MAX_EDITS, MAX_REPEATS, NUMBERS
 from tests.scanner.detection.container_builders import CONTAINERS
+from tests.scanner.detection.token_encoders import ENCODINGS
 
 
 def formats() -> list[str]:
     """Return the names of all file formats."""
-    return list(CONTAINERS)
+    return [*CONTAINERS, *ENCODINGS]
 
 
 def check_format(name: str, number: int, check: Callable[[bytes], None], before: Callable[[bytes], None]) -> float:
@@ -29,7 +30,7 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
         check: A function that raises an exception if r8scan reads the file wrongly.
         before: A function to call with each file before the check.
     """
-    sample = CONTAINERS[name](CONTENT)
+    sample = _sample(name)
     slowest = 0.0
     for seed in range(number):
         damaged = mutated(sample, random.Random(f"{name} {seed}"))
@@ -38,6 +39,12 @@ def check_format(name: str, number: int, check: Callable[[bytes], None], before:
         check(damaged)
         slowest = max(slowest, time.process_time() - started)
     return slowest
+
+
+def _sample(name: str) -> bytes:
+    if name in CONTAINERS:
+        return CONTAINERS[name](CONTENT)
+    return b"settings: " + ENCODINGS[name](TOKEN, random.Random(7)) + b"\n"
 
 
 def mutated(sample: bytes, chance: random.Random) -> bytes:

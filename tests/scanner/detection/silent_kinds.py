@@ -23,6 +23,7 @@ import zstandard
 
 from tests.scanner.detection import dump_tools
 from tests.scanner.detection.archive_builders import zipped
+from tests.scanner.detection.store_builders import outlook_store
 from tests.scanner.detection.stream_builders import deflated
 from tests.scanner.detection.token_parts import Encoder, body_of, each, prefix_of
 
@@ -34,6 +35,7 @@ DISTANCE = "the parts are far apart or short"
 NESTED = "only long base64 is decoded in every way"
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_LZMA2 = [{"id": lzma.FILTER_LZMA2}]
 _NUMPY = b"\x93NUMPY\1\0v\0{'descr': '<i8', 'fortran_order': False, 'shape': (40,), }".ljust(127) + b"\n"
 _SMALL_FIRST = bytes.maketrans(
     (string.ascii_uppercase + string.ascii_lowercase).encode(),
@@ -105,6 +107,20 @@ def _json_string(stream: bytes) -> bytes:
 
 def _without_offsets(dump: str) -> bytes:
     return "".join(line.partition(" ")[2] + "\n" for line in dump.splitlines()).encode()
+
+
+def _hex_dump(token: bytes) -> bytes:
+    lines = (f"{at:08x}: {row.hex(' ', 2)}  {'.' * len(row)}" for at, row in dump_tools.rows(b"==" + token, 16))
+    return "\n".join(lines).encode()
+
+
+def _recording(token: bytes) -> bytes:
+    return "".join(f'[0.{at}, "o", "{letter}"]\n' for at, letter in enumerate(token.decode())).encode()
+
+
+def _numbers(stream: bytes) -> str:
+    """Return the bytes as `xxd -i` writes them: twelve numbers in each line."""
+    return "".join("  " + ", ".join(f"0x{byte:02x}" for byte in row) + ",\n" for _, row in dump_tools.rows(stream, 12))
 
 
 def _encrypted(head: bytes, *, written: Callable[[bytes], bytes] = bytes) -> SilentKind:
@@ -187,12 +203,20 @@ SILENT_KINDS: dict[str, SilentKind] = {
     "hyphens between all letters": SilentKind(each("%c", "-"), NEEDLE),
     "each letter on its own line": SilentKind(each("%c", "\n"), NEEDLE),
     "full-width letters": _of(lambda token: "".join(chr(byte + 0xFEE0) for byte in token).encode(), NEEDLE),
+    "mathematical letters": _of(
+        lambda token: "".join(chr(0x1D5BA + byte - 97) if 97 <= byte <= 122 else chr(byte) for byte in token).encode(),
+        NEEDLE,
+    ),
+    "only the first letter as an escape of CSS": _of(lambda token: b"\\%x " % token[0] + token[1:], NEEDLE),
     "bold by overstriking (man)": _of(lambda token: b"".join(b"%c\b%c" % (byte, byte) for byte in token), NEEDLE),
     "underlined by overstriking (man)": _of(lambda token: b"".join(b"_\b%c" % byte for byte in token), NEEDLE),
     "a letter corrected in a terminal": _of(lambda token: token[:12] + b"x\b \b" + token[12:], RARE),
     "note of Jenkins inside": _of(lambda token: token[:12] + b"\x1b[8mha:AAAA\x1b[0m" + token[12:], RARE),
     "8-bit control character inside": _of(lambda token: token[:12] + b"\x9b0m" + token[12:], RARE),
     "prefix of a log line inside (docker compose)": _of(lambda token: token[:20] + b"\nweb-1  | " + token[20:], RARE),
+    "variable directly before other letters ($aAb1…)": _of(
+        lambda token: b'val a = "%b"\nval key = "$a%b"\n' % (prefix_of(token), body_of(token)), PROOF
+    ),
     "word diff inside": _of(
         lambda token: b"K=[-%b-]{+%b+}%b" % (prefix_of(token), prefix_of(token), body_of(token)), RARE
     ),
@@ -210,15 +234,26 @@ SILENT_KINDS: dict[str, SilentKind] = {
         lambda token: "".join(f'p{at} = "{token[at : at + 2].decode()}"\n' for at in range(0, len(token), 2)).encode(),
         DISTANCE,
     ),
-    "hex dump in short base64": _of(
-        lambda token: base64.b64encode(
-            "".join(
-                f"{at:08x}: {row.hex(' ', 2)}  {'.' * len(row)}\n" for at, row in dump_tools.rows(b"==" + token, 16)
-            ).encode()
-        ),
-        NESTED,
-    ),
+    "hex dump in short base64": _of(lambda token: base64.b64encode(_hex_dump(token)), NESTED),
     "list of numbers in short base64": _of(lambda token: base64.b64encode(_list(token)), NESTED),
+    "terminal recording in short base64": _of(lambda token: base64.b64encode(_recording(token)), NESTED),
+    "tags inside, in short base64": _of(
+        lambda token: base64.b64encode(b"<i>" + token[:10] + b"</i><b>" + token[10:] + b"</b>"), NESTED
+    ),
+    "halves in two literals, in short base64": _of(
+        lambda token: base64.b64encode(b'k = "' + token[:20] + b'" + "' + token[20:] + b'"'), NESTED
+    ),
+    "file of Outlook in short base64": _of(lambda token: base64.b64encode(outlook_store(token)), NESTED),
+    "hex dump in a JSON string": _of(lambda token: json.dumps({"log": _hex_dump(token).decode()}).encode(), NEEDLE),
+    "array of characters in a JSON string": _of(
+        lambda token: json.dumps({"log": json.dumps(list(token.decode()), indent=1)}).encode(), NEEDLE
+    ),
+    "terminal recording in a JSON string": _of(
+        lambda token: json.dumps({"log": _recording(token).decode()}).encode(), NEEDLE
+    ),
+    "gzip in a list of numbers, in a JSON string": _of(
+        lambda token: json.dumps({"log": _numbers(gzip.compress(_text(token) * 2, mtime=0))}).encode(), NEEDLE
+    ),
     "deflate in base64 (PowerShell, PHP, SAML)": _of(
         lambda token: b"gzinflate(base64_decode('%b'))" % base64.b64encode(deflated(_text(token))), PROOF
     ),
@@ -240,6 +275,7 @@ SILENT_KINDS: dict[str, SilentKind] = {
         )
     },
     "zip in hex, short": _of(lambda token: zipped(_text(token) * 2).hex().encode(), NEEDLE),
+    "raw LZMA2 stream": _of(lambda token: lzma.compress(_text(token) * 3, lzma.FORMAT_RAW, filters=_LZMA2), PROOF),
     "token divided by two packets (pcap)": _of(_packets, RARE),
     "one letter in each record (ttyrec)": _of(_terminal_records, RARE),
     "numbers of eight bytes (NumPy)": _of(
