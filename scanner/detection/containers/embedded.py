@@ -119,9 +119,7 @@ def embedded_members(container: Container) -> Iterator[Member]:
             yield from seven_zip_members(Container(container.name, content[start:], meter))
             break
         if magic == outlook_texts.MAGIC:
-            text = outlook_texts.decompressed_text(content, start)
-            meter.take(len(text))
-            meter.decode(len(text))
+            text, at = outlook_texts.text_at(content, start, meter)
             yield Member(f"stream at {start:#x}", text)
             continue
         damaged = meter.unread["damaged"]

@@ -7,10 +7,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from scanner.detection.containers.members import Container, Member, whole
+from scanner.detection.containers.members import Container, Member, UnreadableError, whole
 
 _MAX_DEPTH = 8
 _MAX_EVENT_BYTES = 1 << 20
+_MAX_ARRAY_BYTES = 8 << 20
+"""The longest JSON array that is parsed. The parsed objects of hostile JSON take twenty times its size in memory."""
 _MAX_PATH = 200
 """The maximum number of letters in the path of a field."""
 
@@ -19,6 +21,8 @@ def event_stream_members(container: Container) -> Iterator[Member]:
     """Yield the joined strings of each JSON field that occurs in several events, and the joined texts of events."""
     texts: dict[str, list[str]] = defaultdict(list)
     content, meter = whole(container), container.meter
+    if content.startswith(b"[") and len(content) > _MAX_ARRAY_BYTES:
+        raise UnreadableError("member_size")
     if content.startswith(b"["):
         for path, text in _strings(_array(content), "", 0):
             texts[path].append(text)

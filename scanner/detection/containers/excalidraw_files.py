@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from scanner.detection.containers.compressed import zlib_stream
 from scanner.detection.containers.members import Container, Member, UnreadableError, whole
 
+_MAX_BYTES = 16 << 20
 _PAYLOAD = re.compile(rb"payload-start -->\s{0,9}+([0-9A-Za-z+/]{20,}+={0,2})")
 
 
 def excalidraw_members(container: Container) -> Iterator[Member]:
     """Yield the drawing of a picture that Excalidraw exported. An SVG picture contains the JSON in base64."""
     content = whole(container)
+    if len(content) > _MAX_BYTES:
+        raise UnreadableError("member_size")
     try:
         if content.startswith(b"<"):
             payload = _PAYLOAD.search(content)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from scanner.detection.limits import Meter
+
 MAGIC = b"LZFu"
 HEADER_BYTES = 8
 """The number of bytes before the magic number: the sizes of the compressed and of the decompressed text."""
@@ -14,6 +16,8 @@ _WINDOW_START = (
     rb"\pard\plain\f0\fs20\b\i\u\tab\tx"
 )
 _WINDOW_BYTES = 4096
+_STEPS_PER_BYTE = 15
+"""The work counted for each compressed byte, as measured."""
 
 
 def begins_text(content: bytes, at: int) -> bool:
@@ -29,14 +33,26 @@ def _sizes(content: bytes, at: int) -> tuple[int, int]:
     return int.from_bytes(content[at - 8 : at - 4], "little"), int.from_bytes(content[at - 4 : at], "little")
 
 
-def decompressed_text(content: bytes, at: int) -> bytes:
-    """Return the decompressed text whose magic number is at offset `at`. The text ends where the bytes are damaged."""
+def text_at(content: bytes, at: int, meter: Meter) -> tuple[bytes, int]:
+    """Return the decompressed text whose magic number is at offset `at`, and the offset of its end.
+
+    A text that is damaged or shorter than its header says is returned as empty.
+
+    Raises:
+        LimitReachedError: a limit on the cost of scanning the document is reached.
+    """
     packed, size = _sizes(content, at)
-    position, end = at + 8, min(len(content), at + packed - 4)
+    position, end = at + HEADER_BYTES, at + packed - 4
+    meter.spend(_STEPS_PER_BYTE * packed)
+    meter.take(size)
     text = bytearray(_WINDOW_START)
     last = len(text) + size
     while position < end and len(text) < last:
         flags = content[position]
+        if not flags:
+            text += content[position + 1 : position + 9]
+            position += 9
+            continue
         position += 1
         for bit in range(8):
             if not flags >> bit & 1:
@@ -47,8 +63,9 @@ def decompressed_text(content: bytes, at: int) -> bytes:
             position += 2
             # The reference is an offset in a ring of 4096 bytes, and a length.
             distance = (len(text) - (reference >> 4)) % _WINDOW_BYTES
-            if position > end or not 0 < distance <= len(text):
-                return bytes(text[len(_WINDOW_START) :])
+            if not 0 < distance <= len(text):
+                break
             for _ in range((reference & 15) + 2):
                 text.append(text[-distance])
-    return bytes(text[len(_WINDOW_START) :])
+    is_whole = len(text) >= last
+    return (bytes(text[len(_WINDOW_START) : last]), end) if is_whole else (b"", at + 2)

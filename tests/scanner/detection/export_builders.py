@@ -13,9 +13,9 @@ from tests.scanner.detection.stream_builders import diagram
 
 
 def compressed_rtf(content: bytes) -> bytes:
-    """Return a message of Outlook with the content as compressed RTF: each letter `k` refers to an earlier one."""
-    text = b"{\\rtf1\\ansi k" + content + b"k}"
-    items = [(1, b"\x00\x70")] + [(0, b"%c" % letter) for letter in text[9:]]
+    """Return a message of Outlook with the content as compressed RTF. A reference stands for the first nine letters."""
+    text = b"{\\rtf1\\ansi " + content + b"}"
+    items = [(1, b"\x00\x07")] + [(0, b"%c" % letter) for letter in text[9:]]
     packed = bytearray()
     for at in range(0, len(items), 8):
         group = items[at : at + 8]

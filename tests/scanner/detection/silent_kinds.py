@@ -31,10 +31,14 @@ NEEDLE = "needs a needle of its own"
 PROOF = "nothing proves that text has this encoding"
 RARE = "rare"
 ENCRYPTED = "encrypted"
-DISTANCE = "the parts are far apart or short"
+DISTANCE = "the parts are far apart, short, or in another order"
 NESTED = "only long base64 is decoded in every way"
 
 _BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_PLANTUML = bytes.maketrans(
+    (string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/").encode(),
+    (string.digits + string.ascii_uppercase + string.ascii_lowercase + "-_").encode(),
+)
 _LZMA2 = [{"id": lzma.FILTER_LZMA2}]
 _NUMPY = b"\x93NUMPY\1\0v\0{'descr': '<i8', 'fortran_order': False, 'shape': (40,), }".ljust(127) + b"\n"
 _SMALL_FIRST = bytes.maketrans(
@@ -230,6 +234,9 @@ SILENT_KINDS: dict[str, SilentKind] = {
     "two variables, joined elsewhere": _of(
         lambda token: b'a = "' + token[:20] + b'"\n' + b"print()\n" * 20 + b'b = "' + token[20:] + b'"\n', DISTANCE
     ),
+    "parts in another order": _of(
+        lambda token: b'["%b", // 2\n "%b", // 3\n "%b"] // 1\n' % (token[14:27], token[27:], token[:14]), DISTANCE
+    ),
     "parts of two letters": _of(
         lambda token: "".join(f'p{at} = "{token[at : at + 2].decode()}"\n' for at in range(0, len(token), 2)).encode(),
         DISTANCE,
@@ -256,6 +263,9 @@ SILENT_KINDS: dict[str, SilentKind] = {
     ),
     "deflate in base64 (PowerShell, PHP, SAML)": _of(
         lambda token: b"gzinflate(base64_decode('%b'))" % base64.b64encode(deflated(_text(token))), PROOF
+    ),
+    "deflate in the alphabet of PlantUML": _of(
+        lambda token: base64.b64encode(deflated(_text(token))).translate(_PLANTUML), PROOF
     ),
     "Brotli in short base64": _of(lambda token: base64.b64encode(brotli.compress(_text(token) * 2)), PROOF),
     "zlib in a list of decimal numbers": _of(lambda token: _list(zlib.compress(_text(token) * 2)), NEEDLE),

@@ -21,6 +21,7 @@ from scanner.detection.limits import Limits, Meter
 from tests.scanner.detection.archive_builders import ar, cpio, tarred
 from tests.scanner.detection.compression_builders import lz4_block, snappy_stream, unix_compressed, zstandard_compressed
 from tests.scanner.detection.document_builders import png, sqlite_database
+from tests.scanner.detection.export_builders import array_of_answers, compressed_rtf, excalidraw_svg, text_events
 from tests.scanner.detection.fuzz_targets import read_all
 from tests.scanner.detection.line_counts import executed_lines
 from tests.scanner.detection.store_builders import chunked_response, outlook_store
@@ -240,6 +241,15 @@ CASES: dict[str, tuple[ContainerKind, Callable[[int], bytes], int]] = {
         lambda size: b"\x89HDF\r\n\x1a\nblosc" + b"\x02\x01\x21\x04" * 10 * size,
         100,
     ),
+    "Outlook's RTF, headers that overlap": (
+        "embedded",
+        lambda size: b"\0" + b"".join(struct.pack("<II4sI", 16 * at, 9, b"LZFu", 0) for at in range(50 * size, 1, -1)),
+        20,
+    ),
+    "Outlook's RTF, letters": ("embedded", lambda size: compressed_rtf(b"x" * 100 * size), 20),
+    "Excalidraw, long drawing": ("excalidraw", lambda size: excalidraw_svg(_hexadecimal(100 * size)), 50),
+    "Gemini, tiny answers": ("event_stream", lambda size: array_of_answers(b"x" * 100 * size), 20),
+    "Replicate, tiny events": ("event_stream", lambda size: text_events(b"x" * 100 * size), 50),
     "Outlook, substituted bytes": ("outlook", lambda size: outlook_store(b"x" * 1_000 * size), 20),
     "LevelDB log, tiny records": ("record_log", lambda size: (bytes(4) + b"\1\0\1x") * 100 * size, 100),
     "LevelDB log, no records": ("record_log", lambda size: bytes(1_000 * size), 100),
