@@ -16,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 def die_with_parent(parent: int | None = None, death_signal: signal.Signals = signal.SIGKILL) -> None:
     """Make Linux send `death_signal` to this process when its parent ends.
 
-    Exit immediately if `parent`, the id of the expected parent process, is not the id of the current parent.
+    If the parent is not the process with the id `parent`, exit immediately.
     """
     if sys.platform != "linux":
         return

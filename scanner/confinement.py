@@ -1,4 +1,4 @@
-"""Takes rights away from processes that read untrusted content: files, network, other processes, memory.
+"""Restricts processes that read untrusted content: their access to files and the network, and their memory.
 
 No maintained Python package offers this, so the module makes the system calls itself:
 https://docs.kernel.org/userspace-api/seccomp_filter.html and https://docs.kernel.org/userspace-api/landlock.html
@@ -106,7 +106,7 @@ _ARCHITECTURES = {
 
 
 def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str, ...]:
-    """Restrict this process for the rest of its life. Return the names of the restrictions that work.
+    """Restrict this process for the rest of its life. Return the names of the restrictions that the kernel supports.
 
     Call this after all imports and after opening all files. The process must have no other threads, because they would
     not be confined.
@@ -143,7 +143,7 @@ def confine(memory_bytes: int, cpu_seconds: int = MAX_CPU_SECONDS) -> tuple[str,
 def confine_to_reading(data_bytes: int, cpu_seconds: int = HISTORY_CPU_SECONDS) -> tuple[str, ...]:
     """Allow this process and its children only to read files and to start programs.
 
-    Return the names of the restrictions that work. The process must have no other threads.
+    Return the names of the restrictions that the kernel supports. The process must have no other threads.
 
     Args:
         data_bytes: Limit of the memory of each process, not counting mapped files (RLIMIT_DATA).
@@ -197,7 +197,7 @@ def _become_nobody() -> bool:
 
 
 def _landlock(library: ctypes.CDLL, kept: int) -> bool:
-    """Give up access to files, and TCP and signals if the kernel can. Return whether it worked."""
+    """Give up access to files, and if possible TCP and signals. Return whether this worked."""
     version = library.syscall(_LANDLOCK_CREATE_RULESET, None, 0, _LANDLOCK_VERSION)
     if version < 1:
         return False
@@ -218,7 +218,7 @@ def _landlock(library: ctypes.CDLL, kept: int) -> bool:
 
 
 def _allow_null_device(library: ctypes.CDLL, ruleset: int) -> None:
-    """Let the process open /dev/null for writing, which git needs."""
+    """Let the process write to /dev/null, which git needs."""
     device = os.open(os.devnull, os.O_PATH | os.O_CLOEXEC)
     try:
         rule = struct.pack("=Qi", _LANDLOCK_WRITE_FILE, device)
@@ -239,7 +239,7 @@ def _seccomp(library: ctypes.CDLL, program_for: Callable[[_Architecture], bytes]
 
 
 def _only_allowed(architecture: _Architecture) -> bytes:
-    """Return a seccomp filter that allows only the calls for computing and for an open socket."""
+    """Return a seccomp filter that allows only computing and answering on an open socket."""
     return _program(architecture.audit, architecture.allowed, _SECCOMP_ALLOW, _REFUSE)
 
 

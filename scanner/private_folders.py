@@ -20,7 +20,7 @@ class NotOurs(Exception):
 
 
 def create_files_privately() -> None:
-    """Let only this user read new files, and disable core dumps. Child processes inherit both."""
+    """Make new files readable by this user only, and disable core dumps. Child processes inherit both settings."""
     os.umask(PRIVATE_UMASK)
     # A core dump would contain the raw tokens in memory.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -24,7 +24,7 @@ class BadNetworks(ValueError):
 
 
 def parse_address(text: str) -> Address | None:
-    """Return the IP address, or None if the text is not one. An IPv4-mapped IPv6 address is returned as IPv4."""
+    """Return the IP address in the text, or None if there is none. An IPv4-mapped IPv6 address is returned as IPv4."""
     if len(text) > MAX_ADDRESS_LENGTH:
         return None
     try:

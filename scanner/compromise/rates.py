@@ -18,8 +18,8 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request and return True, or return False if the request exceeds a rate limit.
 
-    When all networks together have used `overall`, each further network may still send one request in this minute, up
-    to `overall` such requests.
+    After `overall` requests in a minute, only the first request of each other network is admitted, for at most
+    `overall` networks.
 
     Args:
         session: The writing transaction.

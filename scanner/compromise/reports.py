@@ -147,7 +147,7 @@ Subjects = list[tuple[Subject, str]]
 def read_lines(
     file: TextIO, digester: Digester, *, else_find: Callable[[bytes], Subjects] = lambda _: []
 ) -> Iterator[tuple[int, Subjects | BadReport]]:
-    """Yield the number (from 1) of each line that is not blank, and the tokens reported in it or an error.
+    """Yield the number (from 1) of each line that is not blank, and the reported tokens or an error.
 
     Args:
         file: The lines. Open it with errors="surrogateescape", so that invalid UTF-8 affects only its own line.
@@ -200,7 +200,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports due whose token was unknown and has been imported since. Return how many there are."""
+    """Make reports due whose token was unknown and has been imported since. Return the number of reports."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)
@@ -212,7 +212,7 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete expired reports that need no further decision. Return how many were deleted."""
+    """Delete expired reports that need no further decision. Return the number of deleted reports."""
     unknown = (Report.state == ReportState.UNKNOWN) & (Report.received_at < db_now(-UNKNOWN_RETENTION_DAYS * 86400))
     decided = Report.state.in_((ReportState.SETTLED, ReportState.REJECTED)) & (
         Report.received_at < db_now(-SETTLED_RETENTION_DAYS * 86400)

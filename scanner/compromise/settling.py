@@ -63,7 +63,8 @@ class SettledDue:
 
 
 def settle(database: Database, ids: Sequence[int], *, policy: Policy, per_minute: int) -> Settled:
-    """Decide on those of the given reports that are undecided. Return the number of reports for each decision.
+    """Decide on the given reports, except those that are already decided. Return the number of reports for each
+    decision.
 
     Args:
         per_minute: How many tokens reports and usage rules may disable in one minute.
@@ -89,7 +90,7 @@ def _undecided_digests(database: Database, ids: Sequence[int]) -> set[str]:
 def settle_due(
     database: Database, *, policy: Policy, per_minute: int, limit: int = REPORTS_PER_TRANSACTION
 ) -> SettledDue:
-    """Decide on at most `limit` reports that are due, for example because a crash left them undecided."""
+    """Decide on at most `limit` reports that are due, for example after a crash."""
     with database.read() as session:
         statement = (
             select(Report.id)
@@ -146,7 +147,7 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Make reports undecided again, except where the incident has changed since. Return their ids."""
+    """Make reports undecided again, unless the incident has changed since. Return the ids of these reports."""
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
         undecided = session.execute(
@@ -160,7 +161,7 @@ def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
 
 
 def _stayed_live() -> tuple[ColumnElement[bool], ...]:
-    """Return the SQL conditions for reports that asked to disable a token without effect."""
+    """Return the SQL conditions for reports whose token should have been disabled, but was not."""
     return (
         Report.state == ReportState.SETTLED,
         Report.wanted == RequestedAction.DISABLE,

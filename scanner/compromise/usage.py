@@ -90,7 +90,7 @@ def purge_expired(database: Database, *, keep_days: int) -> None:
 
 
 def _locked_cursor(session: Session, batch: str) -> str:
-    """Return the digest prefix up to which this batch of usage records is stored, and lock its row."""
+    """Return the digest prefix up to which this batch was stored, and lock the batch's row."""
     session.execute(insert_or_nothing(session, UsageBatch).values(key=batch, cursor="", begun_at=db_now()))
     statement = select(UsageBatch.cursor).where(UsageBatch.key == batch).with_for_update()
     return session.execute(statement).scalar_one()

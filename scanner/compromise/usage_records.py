@@ -55,7 +55,7 @@ class UsageRecord:
 
 @dataclass(slots=True)
 class HourSum:
-    """The usage of one token in one hour. `unkept` is the number of values for which a set had no room."""
+    """The usage of one token in one hour. `unkept` counts the values that were left out because a set was full."""
 
     count: int = 0
     listed: int = 0

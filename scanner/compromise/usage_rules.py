@@ -51,7 +51,7 @@ class HourOfUsage:
 
 @dataclass(frozen=True, slots=True)
 class UsageHistory:
-    """A summary of a token's usage before the hour that the usage rules examine.
+    """A summary of a token's earlier usage, before the hour that is examined.
 
     Attributes:
         hours: the number of hours in which the token was used.
@@ -139,7 +139,7 @@ def _listed(hour: HourOfUsage, rules: Rules) -> Iterator[RuleHit]:
 
 
 def _burst(hour: HourOfUsage, history: UsageHistory, rules: Rules) -> Iterator[RuleHit]:
-    """Yield a match if the hour has far more records than any earlier hour and than the average."""
+    """Yield a match if the token was used far more often than in any earlier hour."""
     if rules.burst == RuleMode.OFF or history.hours < rules.burst_hours or hour.count < rules.burst_count:
         return
     mean = history.total / history.hours

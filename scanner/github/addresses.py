@@ -34,7 +34,7 @@ _NOT_OWNERS = frozenset(
 class Target:
     """What an operator wants to scan again: a repository, push, commit, gist, or everything of an owner.
 
-    `name` is a repository's "owner/name", an owner's name, or a gist's id. `before` and `head` are full ids of commits.
+    `name` is a repository's "owner/name", an owner's name, or a gist's id. `before` and `head` are commit ids.
     """
 
     kind: TargetKind

@@ -227,7 +227,9 @@ def decoded(body: bytes, host: str, expected: type[list[Any]] | type[dict[str, A
 
 
 def next_page(github: GitHub, response: httpx.Response) -> str | None:
-    """Return the address of the next page from the Link header, or None if there is none on the API's host."""
+    """Return the address of the next page from the Link header, or None if the header has no address on the API's
+    host.
+    """
     url = response.links.get("next", {}).get("url", "")
     return url if url.startswith(f"{github.api_url}/") and len(url) <= 4096 else None
 
@@ -264,7 +266,7 @@ def is_blocked(words: bytes) -> bool:
 
 
 def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T:
-    """Call `once` with the attempt's number, from 1. After temporary failures, retry if the quota allows."""
+    """Call `once` with the number of the attempt, from 1. Retry after temporary failures."""
     failed: list[Exception] = []
 
     def is_passing(err: Exception) -> bool:

@@ -1,4 +1,4 @@
-"""Reads the changes of a push from the REST API, for when the git server answers with an error.
+"""Reads the changes of a push from the REST API. This is used when the git server answers with an error.
 
 GitHub shows at most 250 commits and 300 files: https://docs.github.com/rest/commits/commits#compare-two-commits
 """
@@ -38,7 +38,7 @@ class ChangedText:
 
 @dataclass(slots=True)
 class Comparison:
-    """What GitHub shows of the changes between two commits.
+    """The changes between two commits, as far as GitHub shows them.
 
     Attributes:
         files: The added and unchanged text of each changed file.

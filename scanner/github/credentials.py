@@ -36,7 +36,7 @@ class Credential(Protocol):
         """
 
     def renew(self) -> bool:
-        """Forget the token that GitHub has rejected. Return whether the next token will be a different one."""
+        """Forget the token that GitHub has rejected. Return whether another token can be used now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Ledger(RateLedger, Protocol):
     def take_probe(self, circuit: Circuit, now: float) -> bool:
         """Store the circuit breaker, unless the stored one stops requests at the time `now`.
 
-        Return whether it was stored. If so, only the caller may send a request to test the host.
+        Return True if it was stored. Only the caller may then send a request to test the host.
         """
 
 
@@ -218,7 +218,7 @@ class RequestGate:
             self.note_failure(host)
 
     def note_broken(self, resource: str) -> None:
-        """Record a response that broke off. Many of them lower the request rate."""
+        """Record a response that broke off. Many broken responses lower the request rate."""
         if (limiter := self._limiters.get(resource)) is not None:
             limiter.note_broken()
 
@@ -251,7 +251,9 @@ class RequestGate:
         return budget is not None and budget.blocked_until > self._clock()
 
     def seconds_a_request(self, resource: str) -> float:
-        """Return how many seconds to leave between requests so that the quota lasts until its reset. 0: unknown."""
+        """Return how many seconds to leave between requests so that the quota lasts until its reset, or 0 if the quota
+        is unknown.
+        """
         now = self._clock()
         with self._lock:
             budget = self._budgets.get(resource)
@@ -347,7 +349,7 @@ class RequestGate:
                     self._circuits[circuit.host] = circuit
 
     def _share(self, action: Callable[[Ledger], T]) -> T | None:
-        """Call `action` with the shared storage. Return None if there is none or the call fails."""
+        """Call `action` with the shared storage. Return None if there is no storage or the call fails."""
         if self._ledger is None:
             return None
         try:

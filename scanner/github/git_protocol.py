@@ -298,7 +298,7 @@ def _check(response: httpx.Response, github: GitHub) -> None:
 
 @contextmanager
 def _limits_told(response: httpx.Response, github: GitHub) -> Iterator[None]:
-    """Raise RateLimited if the answer that the `with` block reads reports a rate limit."""
+    """Raise RateLimited if the answer read in the `with` block reports a rate limit."""
     try:
         yield
     except Malformed as err:

@@ -63,16 +63,16 @@ _PROGRESS = re.compile(rb"Receiving objects:\s+\d+% \((\d+)/(\d+)\)")
 
 
 class MirrorTooLarge(GitHubError):
-    """The repository is larger than the limit. The caller must remove its incomplete folder."""
+    """The repository is larger than the limit. The caller must remove the incomplete copy."""
 
 
 class MirrorStopped(Exception):
-    """The caller stopped the copying of a repository."""
+    """The copying of a repository was stopped on request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """How many commits were fetched, how many the server no longer has, and how many could not be fetched."""
+    """The number of commits that were fetched, that the server no longer has, and that could not be fetched."""
 
     got: int
     gone: int
@@ -211,7 +211,7 @@ def _is_limit(err: GitHubError) -> bool:
 
 
 def _is_refusal(err: GitHubError) -> bool:
-    """Return whether the server refused the commits, so that requesting fewer may succeed."""
+    """Return whether the server refused the commits. A request for fewer commits may then succeed."""
     return err.asked and (isinstance(err, NotFound) or err.reason in ("not_our_ref", "clone_failed"))
 
 
@@ -259,7 +259,7 @@ def _watch(
     on_progress: Callable[[int, int], None],
     clock: Callable[[], float],
 ) -> None:
-    """Run git. Kill it if it exceeds a limit or if `stop` is set."""
+    """Run git. Kill git if it exceeds a limit or if `stop` is set."""
     deadline = clock() + MAX_SECONDS
     with tempfile.TemporaryFile() as stderr:
         with git_child(command, env=git_environment(credential, url), limits=RECEIVING, stderr=stderr) as child:

@@ -41,7 +41,7 @@ def rate_limit_of(response: httpx.Response) -> RateLimit | None:
 
 
 def is_limit(response: httpx.Response, body: bytes) -> bool:
-    """Return whether status 403 means a primary or secondary rate limit."""
+    """Return whether a response with status 403 reports a rate limit."""
     if "retry-after" in response.headers or response.headers.get("x-ratelimit-remaining") == "0":
         return True
     text = body[:4096].lower()

@@ -49,7 +49,7 @@ query($ids: [ID!]!) {{
 
 @dataclass(frozen=True, slots=True)
 class ListedRepository:
-    """A repository in a list from GitHub. `is_empty` and later fields are None if the list does not show them."""
+    """A repository in a list from GitHub. Fields from `is_empty` on are None if the list does not show them."""
 
     id: int
     node_id: str
@@ -138,7 +138,7 @@ def search_by_rest(github: GitHub, words: str, number: int, *, size: int = PAGE_
 
 
 def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
-    """Return the page at `url`, or by default the first page of public repositories with ids above `since`.
+    """Return the page at `url`. If `url` is None, return the first page of public repositories with ids above `since`.
 
     Raises:
         GitHubError: GitHub gave no usable answer.
@@ -151,7 +151,7 @@ def list_since(github: GitHub, since: int, url: str | None = None) -> Page:
 
 
 def look_at(github: GitHub, node_ids: Sequence[str]) -> Page:
-    """Return the public repositories with these node ids (at most 100). Others are left out.
+    """Return the repositories with these node ids (at most 100), except those that are not public.
 
     Raises:
         GitHubError: GitHub gave no usable answer.

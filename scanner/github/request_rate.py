@@ -131,7 +131,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds, raised after a period that used nearly all of it."""
+    """Return the rate within its bounds, raised if the last period used nearly all of it."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:
@@ -171,7 +171,7 @@ class RateLimiter:
         return self._rate.per_second
 
     def wait(self) -> bool:
-        """Wait until a request may be sent. Return whether there was a wait.
+        """Wait until a request may be sent. Return whether it was necessary to wait.
 
         Raises:
             RateLimited: No request may be sent within MAX_WAIT_SECONDS.
@@ -209,7 +209,7 @@ class RateLimiter:
             )
 
     def note_broken(self) -> None:
-        """Record a response that broke off. Many of them halve the request rate."""
+        """Record a response that broke off. Many broken responses halve the request rate."""
         with self._lock:
             now = self._clock()
             if not 0 <= now - self._broken_since < WINDOW_SECONDS:

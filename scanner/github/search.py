@@ -26,7 +26,7 @@ _API = pygithub.Github()
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """A file that matches a code search. Its text may be hostile. An unknown field is None."""
+    """A file that matches a code search. The text may be hostile. An unknown field is None."""
 
     repository: str | None
     repository_id: int | None
@@ -66,7 +66,7 @@ def search_code(github: GitHub, query: str, page: int) -> SearchPage:
 
 
 def parse_result(item: Mapping[str, Any]) -> SearchResult:
-    """Return the SearchResult in an item of GitHub's answer. Missing or malformed fields become None."""
+    """Return the SearchResult for an item of GitHub's answer. Missing or malformed fields become None."""
     repository, matches = item.get("repository"), item.get("text_matches")
     repository = repository if isinstance(repository, dict) else {}
     # Set every attribute that the code below reads. PyGithub requests missing ones from a URL in the response.

@@ -165,7 +165,7 @@ class PublicKeys:
         verify(self.check_key(key_id), signature, body)
 
     def _ask(self) -> threading.Event:
-        """Fetch the keys in the background, and return an event that is set afterwards."""
+        """Fetch the keys in the background, and return an event that is set when they have arrived."""
         with self._lock:
             now = self._clock()
             last = self._ended

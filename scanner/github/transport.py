@@ -27,7 +27,7 @@ def origin_of(url: httpx.URL) -> Origin:
 
 
 class KnownHosts(httpx.BaseTransport):
-    """Allows only requests to listed origins (scheme, host and port). Others raise Malformed."""
+    """Allows only requests to listed origins (scheme, host and port). Requests to other origins raise Malformed."""
 
     def __init__(self, inner: httpx.BaseTransport, allowed: Collection[Origin]) -> None:
         self._inner = inner
@@ -178,12 +178,12 @@ def inflated(chunks: Iterator[bytes], host: str, clock: Callable[[], float] = ti
 
 
 def _refused(host: str) -> bytes:
-    """Raise Unavailable, because the server used a compression that r8scan did not ask for."""
+    """Raise Unavailable, because the server's compression is not supported."""
     raise Unavailable("damaged", f"{host} sent an encoding that was not asked for")
 
 
 def beginning(response: httpx.Response, clock: Callable[[], float] = time.monotonic) -> bytes:
-    """Return at most REFUSAL_BYTES of an error response's body, received within REFUSAL_SECONDS."""
+    """Return the first REFUSAL_BYTES of an error response's body, or less if it takes longer than REFUSAL_SECONDS."""
     deadline = clock() + REFUSAL_SECONDS
     start = bytearray()
     for chunk in response.iter_bytes():

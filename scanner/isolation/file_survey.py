@@ -1,4 +1,4 @@
-"""Confined processes that find files without any token, so that the scan need not read them again."""
+"""Confined processes that find the files of a folder without any token. The caller reads all other files."""
 
 from __future__ import annotations
 

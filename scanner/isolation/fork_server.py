@@ -67,7 +67,7 @@ class _Server:
             _signal(process, signal.SIGKILL)
 
     def _step(self, selector: selectors.BaseSelector) -> bool:
-        """Execute one command of the service process. Return False if there are no more."""
+        """Execute one command of the service process. Return False if the service process has ended."""
         message, descriptors, _, _ = socket.recv_fds(self._control, COMMAND.size, 1)
         if len(message) < COMMAND.size:
             return False

@@ -68,12 +68,12 @@ class _CallResult:
 
     @property
     def is_doubtful(self) -> bool:
-        """Return whether the store denies knowing the token, which may be a replica's outdated answer."""
+        """Return whether the store says, perhaps wrongly, that it does not know the token."""
         return self.disabled is not None and (self.record is None or self.disabled.result == Decision.UNKNOWN)
 
     @property
     def doubtful_answers(self) -> int:
-        """Return how often the token store has denied knowing this token."""
+        """Return how often the token store has said that it does not know this token."""
         return int((self.incident.evidence or {}).get("doubts", 0)) + self.is_doubtful
 
     @property
@@ -133,7 +133,7 @@ def _finish_group(
 
 
 def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> LookUp:
-    """Look the tokens up with one call, or with one call each if that call fails.
+    """Look up all tokens with one call. If it fails, look up each token separately.
 
     Returns:
         The store's answer. `not_checked` includes tokens whose look-up failed or was not tried before the deadline.
@@ -162,7 +162,7 @@ def _look_up(store: RemoteStore, digests: Sequence[str], deadline: float) -> Loo
 
 
 def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedIncident]:
-    """Claim the due incidents until their next attempt. Return them in the order of digests."""
+    """Claim the due incidents. Return them in the order of digests."""
     with database.write() as session:
         held = leases.claim_all(session, Incident, ids, Incident.action == Decision.DISABLING)
         by_delay: dict[float, list[Lease]] = defaultdict(list)
@@ -259,7 +259,7 @@ def _record_from_incident(incident: Incident) -> TokenRecord:
 
 
 def _complete_all(database: Database, policy: Policy, results: Sequence[_CallResult]) -> Response:
-    """Record the results in one transaction, or each in its own if that transaction fails."""
+    """Record the results in one transaction. If it fails, record each result separately."""
     try:
         return _complete(database, policy, results)
     except Exception as err:

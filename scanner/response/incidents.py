@@ -97,7 +97,7 @@ def new_places(session: Session, found: Mapping[str, Sequence[Candidate]], sourc
     """Return the public places of each token that are not recorded in any of its incidents yet.
 
     Returns:
-        For each digest of `found`, a dict of its new places by `place_key`. It is empty if there is no new place.
+        For each digest of `found`, a dict of its new places by `place_key`.
     """
     places: dict[str, dict[str, dict[str, Any]]] = {}
     for digest, candidates in found.items():

@@ -217,7 +217,7 @@ def _decide(
 
 
 def _open_incident(batch: _Batch, token: TokenRecord, report: Reported) -> Incident | None:
-    """Return the token's open incident, if any. Close the incident of a re-enabled token that must be disabled."""
+    """Return the token's open incident or None. Close the incident of a re-enabled token that must be disabled."""
     incident = batch.open_incidents.get(token.digest)
     was_reenabled = token.disabled_at is None and incident is not None and incident.disabled_at is not None
     if incident is not None and was_reenabled and report.wanted == RequestedAction.DISABLE:

@@ -28,7 +28,7 @@ MAX_SHED_GROUPS = 100
 
 @dataclass(frozen=True, slots=True)
 class DueSighting:
-    """A sighting that is due to be looked up again."""
+    """A stored token candidate that is due to be looked up again."""
 
     id: int
     source: str
@@ -36,10 +36,9 @@ class DueSighting:
 
 
 def record(session: Session, candidates: Sequence[Candidate], *, source: str, state: SightingState) -> None:
-    """Record unconfirmed token candidates as sightings, unless they are already recorded.
+    """Store unconfirmed token candidates, unless they are already stored.
 
-    If `state` is `unchecked`, they are due now, including those already recorded. If it is `unknown`, new ones are due
-    after `FIRST_RECHECK_SECONDS`.
+    In state `unchecked`, all of them are due now. In state `unknown`, new ones are due after `FIRST_RECHECK_SECONDS`.
     """
     delay = 0 if state == SightingState.UNCHECKED else FIRST_RECHECK_SECONDS
     rows: dict[tuple[str, str], dict[str, Any]] = {}
@@ -60,7 +59,7 @@ def record(session: Session, candidates: Sequence[Candidate], *, source: str, st
 
 
 def due(session: Session, *, limit: int) -> list[DueSighting]:
-    """Return at most `limit` sightings that are due to be looked up again: `unchecked` ones first, then the longest
+    """Return at most `limit` stored token candidates to look up again: first `unchecked` ones, then the longest
     overdue.
     """
     statement = (
@@ -74,9 +73,9 @@ def due(session: Session, *, limit: int) -> list[DueSighting]:
 
 
 def settle(session: Session, ids: Collection[int], *, known: Collection[str]) -> None:
-    """Record that sightings were looked up in the token store.
+    """Record that stored token candidates were looked up in the token store.
 
-    Sightings whose digest is in `known` are deleted. The others are due again after `RECHECK_SECONDS`.
+    Candidates whose digest is in `known` are deleted. The others are due again after `RECHECK_SECONDS`.
     """
     if not ids:
         return
@@ -89,13 +88,13 @@ def settle(session: Session, ids: Collection[int], *, known: Collection[str]) ->
 
 
 def defer(session: Session, ids: Collection[int], *, seconds: float) -> None:
-    """Make sightings due again in `seconds`, without changing their state."""
+    """Make stored token candidates due again in `seconds`."""
     if ids:
         session.execute(update(Sighting).where(Sighting.id.in_(ids)).values(next_check_at=db_now(seconds)))
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make sightings due now if their token was imported into the SQL token store. Return their number."""
+    """Make stored token candidates due now if the token was imported into the SQL token store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Sighting.digest).exists()
     result = session.execute(
         update(Sighting).where(known).values(next_check_at=db_now()).execution_options(synchronize_session=False)
@@ -104,16 +103,18 @@ def make_due_after_import(session: Session) -> int:
 
 
 def purge_expired(session: Session) -> int:
-    """Delete sightings in state `unknown` that are older than `RETENTION_DAYS`. Return their number."""
+    """Delete token candidates in state `unknown` that were stored more than `RETENTION_DAYS` ago. Return their
+    number.
+    """
     old = Sighting.seen_at < db_now(-RETENTION_DAYS * 86400)
     result = session.execute(delete(Sighting).where(Sighting.state == SightingState.UNKNOWN, old))
     return int(result.rowcount)  # type: ignore[attr-defined]  # a DELETE's result has it
 
 
 def shed(session: Session, *, max_rows: int) -> dict[str, int]:
-    """Delete sightings if there are more than `max_rows`, at most `MAX_SHED_ROWS` of them in one call.
+    """If more than `max_rows` token candidates are stored, delete some of them, at most `MAX_SHED_ROWS`.
 
-    Sightings in state `unchecked` are deleted last.
+    Candidates in state `unchecked` are deleted last.
 
     Returns:
         The number of deleted sightings by source.

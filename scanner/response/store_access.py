@@ -40,7 +40,7 @@ class TakenAction:
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """A token that r8scan last left enabled.
+    """A token that r8scan left enabled at its last decision.
 
     If `even_protected` is False, the token does not count as live while it is protected.
     """
@@ -96,8 +96,9 @@ class StoreAccess(Protocol):
         """
 
     def confirm_live(self, tokens: Collection[LiveToken]) -> Collection[LiveToken]:
-        """Return which of the tokens, selected by `live_only`, still work. Those that cannot be checked are left
-        out.
+        """Return which of the tokens still work. Tokens that cannot be checked are left out.
+
+        `tokens` are the tokens that were selected with the conditions of `live_only`.
         """
 
     def register_canary(self, database: Database, digest: str, hint: str) -> None:
@@ -209,7 +210,7 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the token store's answer, with all tokens that r8scan has disabled since then as not checked."""
+    """Return the token store's answer. Tokens that r8scan has disabled since then count as not checked."""
     known = [digest for digest in digests if digest in found.records]
     # Lock the incidents first, to wait for a worker that is just completing one.
     statement = (

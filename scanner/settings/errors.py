@@ -42,7 +42,7 @@ def reason(err: Exception) -> str:
 
 
 def one_line(err: ValidationError) -> str:
-    """Return the first of pydantic's errors as one line that names the variable."""
+    """Return the first of pydantic's errors as one line with the name of the variable."""
     first = err.errors(include_url=False, include_input=False)[0]
     message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:

@@ -1,4 +1,4 @@
-"""The names of settings: their prefix, misspelt names, and where a value comes from."""
+"""Checks for misspelt names of settings, and tells where a setting's value comes from."""
 
 from __future__ import annotations
 
@@ -29,12 +29,10 @@ SECRETS = (
 
 
 def misspelt(names: Iterable[str], known: Collection[str], prefix: str) -> str | None:
-    """Return an error message for the first variable that has the prefix but is not a setting, or None.
+    """Return an error message if a name with the prefix of settings is not a setting, otherwise None.
 
     Args:
-        names: Names of variables, in any case.
         known: Names of settings, in capitals.
-        prefix: The prefix of all settings.
     """
     for name in sorted(name.upper() for name in names):
         if not name.startswith(prefix) or name in known:

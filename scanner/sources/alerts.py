@@ -183,14 +183,14 @@ def answer_alerts(
 
 
 class _PlaceLimits:
-    """Selects the first MAX_PLACES alerts of each token. `left_out` is the number of others."""
+    """Selects the first MAX_PLACES alerts of each token. `left_out` is the number of all other alerts."""
 
     def __init__(self) -> None:
         self.left_out = 0
         self._places = Counter[str]()
 
     def taken(self, alerts: Sequence[Alert]) -> list[Candidate]:
-        """Return the token candidates of the selected alerts."""
+        """Return the token candidates of the first MAX_PLACES alerts of each token."""
         found: list[Candidate] = []
         for alert in alerts:
             digest = alert.candidate.digest
@@ -279,7 +279,7 @@ def _is_shown(url: str) -> bool:
 
 
 def _label(alert: Alert, done: Response) -> dict[str, str] | None:
-    """Return GitHub's answer about one token, or None if the token could not be looked up."""
+    """Return the answer to GitHub about one token, or None if the look-up failed."""
     digest = alert.candidate.digest
     # Check the two sets separately, because merging them would copy both for every alert.
     if digest in done.known_digests:

@@ -131,7 +131,7 @@ class HttpStore:
 
 
 def tls_context(cert_file: Path | None, key_file: Path | None, ca_file: Path | None) -> ssl.SSLContext | None:
-    """Return a TLS context with the given client certificate and certificate authority, or None without files.
+    """Return a TLS context with the given client certificate and certificate authority. Without files, return None.
 
     Raises:
         OSError: A file cannot be read.
@@ -161,7 +161,7 @@ def _content(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _looked_up(value: Mapping[str, Any], asked: frozenset[str]) -> LookUp:
-    """Return the look-up in the store's JSON answer. Malformed records are in `not_checked`."""
+    """Return the result of a look-up. Tokens with malformed records are in `not_checked`."""
     listed, unasked = value.get("tokens"), value.get("not_checked", [])
     if not isinstance(listed, list) or not isinstance(unasked, list):
         raise _wrong("`tokens` and `not_checked` must be lists")

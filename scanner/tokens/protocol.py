@@ -16,7 +16,7 @@ class StoreUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What a token store knows about a token. `recipients` are the mail addresses to notify, perhaps none."""
+    """What a token store knows about a token. `recipients` are the mail addresses to notify."""
 
     id: str
     digest: str
@@ -34,9 +34,9 @@ class TokenRecord:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The answer of a token store about some digests. A digest that is missing in the answer is unknown to the store.
+    """The answer of a token store about some digests. A missing digest is unknown to the store.
 
-    `warning` says which part of the answer was unusable, or is "".
+    `warning` says which part of the answer was unusable. It is "" if all of it was usable.
     """
 
     records: Mapping[str, TokenRecord] = field(default_factory=dict)

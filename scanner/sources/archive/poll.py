@@ -46,7 +46,7 @@ def _poll(database: Database, leased: LeasedPoll) -> PollReport:
 
 
 def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: int | None = None) -> int | None:
-    """Queue a job for this hour of the event archive. Return the job's id, or None if one is already queued."""
+    """Queue a job for this hour of the event archive. Return its id, or None if such a job is waiting or running."""
     if open_hour(session, hour) is not None:
         return None
     target = {"hour": hour.isoformat()}

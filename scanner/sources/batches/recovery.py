@@ -1,6 +1,6 @@
 """Moves token candidates and events from files into the database.
 
-They are kept in files while the database is unavailable.
+They are saved in files while the database is unavailable.
 """
 
 from __future__ import annotations

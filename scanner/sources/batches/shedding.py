@@ -1,4 +1,4 @@
-"""Drops waiting jobs if there are more than can be read in time, the least promising first."""
+"""If too many jobs wait, drops those that are least likely to contain a token."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _plant_if_due(context: PlantingContext, way: CanaryWay) -> bool:
 
 
 def _wait_after(settings: Settings, newest: Canary) -> float:
-    """Return how many seconds after the newest canary the next of its kind is planted."""
+    """Return the seconds between the newest canary and the next one of the same kind."""
     interval = ways.interval_seconds(settings, newest.way)
     if newest.state == CanaryState.FAILED:
         return min(interval, ways.RETRY_SECONDS)

@@ -89,7 +89,7 @@ class Results:
             self.files.append(file)
 
     def take_known(self, session: Session) -> None:
-        """Skip files whose content was read before, and use the token candidates stored for it."""
+        """Skip files whose content was read before, and use the token candidates stored then."""
         listed = [*self.files, *(file for file, _ in self.hits)]
         known = remote_files.known_hits(session, [file.key for file in listed if file.key])
         for file in listed:
@@ -197,7 +197,7 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round, or a new one if it has ended or the queries have changed."""
+    """Return the current round. Begin a new one if it has ended or the queries have changed."""
     cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])

@@ -113,7 +113,7 @@ class RoundUpdate:
 
 
 def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool) -> RoundUpdate:
-    """Return the state of the search after GitHub has answered the request for the first waiting shard.
+    """Return the round after GitHub's answer to the request for the first waiting shard (query and file sizes).
 
     Args:
         found: The number of results in the answer.
@@ -147,5 +147,5 @@ def after_answer(current: Round, *, found: int, total: int, is_incomplete: bool)
 
 
 def after_refusal(current: Round) -> Round:
-    """Return the state of the search after GitHub has refused a request (status 422). The refused query is removed."""
+    """Return the round after GitHub has refused a request (status 422). The refused query is removed."""
     return replace(current, waiting=current.waiting[1:], requests=current.requests + 1)

@@ -121,7 +121,7 @@ def fetch(github: GitHub, file: RemoteFile) -> bytes:
 
 
 def is_as_named(file: RemoteFile, content: bytes) -> bool:
-    """Return whether the content matches the git blob id in the file's key, or True if there is none."""
+    """Return whether the content matches the git blob id in the file's key. Without a blob id, return True."""
     if file.key is None or file.key[0] != "blob":
         return True
     sha = file.key[1]
@@ -141,7 +141,7 @@ def known_hits(session: Session, keys: Sequence[tuple[str, str]]) -> dict[tuple[
 
 
 def placed(hits: Sequence[Any], place: Place) -> list[Candidate]:
-    """Return stored token candidates with `place` as their place."""
+    """Return stored token candidates as candidates found at `place`."""
     return [replace(candidate_from_json(hit), place=place) for hit in hits]
 
 

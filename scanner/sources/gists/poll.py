@@ -231,7 +231,7 @@ def list_new(
 
 
 def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *, has_met_known: bool) -> Owed:
-    """Return the part of the list that is still to be read after a failure at `page`."""
+    """Return the part of the list of gists that is still to be read after `page` failed."""
     # The list is sorted from new to old, so everything down to the oldest change of this poll is read.
     earlier = [before.until] if before and before.until and has_met_known else []
     until = min([*polled.times, *earlier], default=None)
@@ -287,7 +287,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
 def _fetch_what_must_not_be_stored(
     github: GitHub, detector: Detector, files: Sequence[RemoteFile], budget: ScanBudget
 ) -> GistRead:
-    """Fetch and scan the files whose URL contains a token. Return the other files unread."""
+    """Fetch and scan the files whose URL contains a token. Return the other files as files to fetch."""
     read, fetched = GistRead(), 0
     for file in files:
         if redact(file.url) == file.url:

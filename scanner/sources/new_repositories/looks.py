@@ -77,13 +77,13 @@ class Looks:
                     self.pushed.append(one)
 
     def _missing(self, page: Page) -> list[Waiting]:
-        """Return the list for repositories that are missing in GitHub's answer: `unseen`, `gone` or `failed`."""
+        """Return the list to which to add repositories that GitHub's answer lacks: `unseen`, `gone` or `failed`."""
         if not page.is_whole:
             return self.unseen
         return self.gone if page.errors.keys() <= GONE_TYPES else self.failed
 
     def write(self, session: Session) -> None:
-        """Store when each repository is checked again, and delete the repositories that are not checked again."""
+        """Store when each repository is checked again. Delete the repositories that need no further check."""
         last = [row.repository_id for row in self.empty if row.looks + 1 >= len(LOOKS_AFTER)]
         never_seen = [row.repository_id for row in self.failed if row.looks + 1 >= len(LOOKS_AFTER)]
         for looks in range(len(LOOKS_AFTER) - 1):

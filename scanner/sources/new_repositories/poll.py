@@ -126,7 +126,7 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 
 
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
-    """Return the span of time in which repositories with ids in `span` were created and missed."""
+    """Return the span of time in which the repositories with ids in `span` were created."""
     now = datetime.now(UTC)
     # About half of all repository ids are public: https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")

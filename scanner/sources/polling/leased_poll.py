@@ -84,7 +84,7 @@ def ensure(session: Session, source: str) -> None:
 
 
 def due_sources(database: Database, sources: Iterable[str]) -> list[str]:
-    """Return the sources whose poll is not running and due within MIN_INTERVAL_SECONDS, in the given order."""
+    """Return the sources whose poll is not running and is due within MIN_INTERVAL_SECONDS, in the given order."""
     with database.read() as session:
         due = dict(session.execute(_which_are_due()).tuples().all())
     return [source for source in sources if due.get(source, True)]
@@ -99,7 +99,7 @@ def _which_are_due() -> Select[str, bool]:
 def take(database: Database, source: str, wait: Callable[[float], None] = time.sleep) -> LeasedPoll | None:
     """Claim the source for this worker if its poll is due. Return None if it is not due or is already claimed.
 
-    If the poll is due within MIN_INTERVAL_SECONDS, first wait. `wait` is the function that sleeps.
+    If the poll is due within MIN_INTERVAL_SECONDS, wait until it is due. `wait` is the function that sleeps.
     """
     with database.read() as session:
         statement = select(SourceState.next_poll_at, db_now()).where(SourceState.source == source)

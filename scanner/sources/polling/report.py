@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class PollReport:
-    """The number of items that a poll stored, by kind. `error` is the reason of a failure, or None."""
+    """The number of items that a poll stored, by kind. `error` says why the poll failed, or is None."""
 
     polled: bool = False
     events: int = 0

@@ -1,4 +1,4 @@
-"""Reads a push through the REST API's comparison of commits, for when the git server answers with an error."""
+"""Reads a push through the REST API. This is used when the git server answers with an error."""
 
 from __future__ import annotations
 

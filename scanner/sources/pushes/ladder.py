@@ -130,14 +130,14 @@ def _changed(refs: Refs, known: RememberedTips) -> Plan:
 
 
 def _listed(refs: Refs) -> tuple[list[str], dict[str, int]]:
-    """Return at most MAX_WANTS commits of branches and tags, and the number left out by reason."""
+    """Return at most MAX_WANTS commits of branches and tags, and how many are left out, by reason."""
     distinct = list(dict.fromkeys(_tips(refs)))
     is_over_limit = refs.is_truncated or len(distinct) > MAX_WANTS
     return distinct[:MAX_WANTS], {"refs_over_limit": 1} if is_over_limit else {}
 
 
 def _tips(refs: Refs) -> Iterator[str]:
-    """Yield the newest commit of the default branch, then those of other branches and tags. Leave out pull requests."""
+    """Yield the newest commits of all branches and tags, that of the default branch first."""
     if refs.head in refs.oids:
         yield refs.oids[refs.head]
     yield from (oid for name, oid in refs.oids.items() if name.startswith(("refs/heads/", "refs/tags/")))
@@ -155,7 +155,7 @@ def _from_boundary(github: GitHub, push: Push, tip: str, may_miss: Sequence[str]
 
 
 def _boundary(github: GitHub, push: Push, tip: str) -> str | None:
-    """Return the commit at which to stop, or None to read the whole branch."""
+    """Return the commit at which to stop reading, or None to read the whole branch."""
     received = git_protocol.fetch(
         github, push.repository, [tip], [], max_bytes=SKELETON.pack_bytes, commits_within=FIRST_PARENTS
     )

@@ -1,6 +1,6 @@
 """Estimates how likely a push contains a leaked token, before the push is read.
 
-The score is the sum of the WEIGHTS of all evidence. Likely pushes are read first and dropped last.
+The score is the sum of the points of all evidence. Pushes with a high score are read first and dropped last.
 """
 
 from __future__ import annotations

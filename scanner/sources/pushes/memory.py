@@ -30,7 +30,7 @@ def key_of(push: Push, host: str) -> Key | None:
 
 
 def recall(session: Session, pushes: Sequence[Push], host: str) -> dict[Key, RememberedTips]:
-    """Return which commits of these pushes' repositories were read before, by the key from `key_of`."""
+    """Return which commits of these pushes' repositories were read before, by `key_of`."""
     return {key: _tips(row) for key, row in _rows(session, {key_of(push, host) for push in pushes}).items()}
 
 
@@ -59,7 +59,7 @@ def remember(session: Session, read: Sequence[tuple[Push, TipsRead]], host: str)
 
 
 def purge(session: Session, *, max_rows: int) -> tuple[int, int]:
-    """Delete a limited number of expired rows, and of the oldest rows beyond `max_rows`.
+    """Delete expired rows, and the oldest rows if there are more than `max_rows`. Each call deletes a limited number.
 
     Returns:
         The number of expired rows that were deleted, and the number of rows that were deleted because of `max_rows`.

@@ -10,7 +10,7 @@ from scanner.github.git_protocol import Refs
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to ask the git server for, and which content this leaves out.
+    """What to ask the git server for, and what the answer will lack.
 
     Attributes:
         wants: The ids of commits or tags to read.

@@ -92,7 +92,7 @@ class ScanContext:
 
 @dataclass(slots=True)
 class ReadPart:
-    """What was found in one answer to a request for a push.
+    """What was found in one answer of the server about a push.
 
     Attributes:
         unread: Counts of what was not read, by reason.

@@ -89,7 +89,7 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
     """Return for each push in `marks` the seconds until the source showed it, or None if it never did.
 
-    `catches` are the pushes that the source has shown. A later push of the same repository counts as well.
+    `catches` are the pushes that the source has shown. A later push of the same repository counts too.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:
@@ -134,7 +134,7 @@ def total(first: Sequence[Mark], second: Sequence[Mark]) -> Total | None:
 
 
 def _distinct(marks: Sequence[Mark]) -> dict[int, list[float]]:
-    """Return the times of the pushes by repository id. Pushes within SAME_PUSH_SECONDS count as one."""
+    """Return the times of the pushes by repository id. Pushes within SAME_PUSH_SECONDS count as one push."""
     found: dict[int, list[float]] = {}
     for mark in sorted(marks, key=lambda mark: mark.pushed_at):
         times = found.setdefault(mark.repository_id, [])

@@ -72,7 +72,7 @@ def purge_expired(session: Session) -> None:
 
 
 def _total(found: dict[str, list[Mark]], now: float) -> list[int]:
-    """Return the estimated number of pushes a day and its confidence interval, or [] without an estimate."""
+    """Return the estimated number of pushes a day and its confidence interval, or [] if there is no estimate."""
     first, second = (
         [mark for mark in found.get(source, ()) if now - mark.pushed_at <= DAY_SECONDS] for source in TOTAL_SOURCES
     )

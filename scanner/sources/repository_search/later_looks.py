@@ -33,7 +33,7 @@ def due(session: Session) -> list[Look]:
 
 
 def write(session: Session, search: SearchRun) -> None:
-    """Store when the ranges of push times in this run are searched again, or delete them."""
+    """Store when the ranges of push times in this run are searched again. Delete those that need no further search."""
     for span, number, found in search.first:
         row = insert_or_nothing(session, SearchWindow).values(
             start=span[0],

@@ -135,7 +135,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
-    """Return the error without the time that GitHub asks to wait."""
+    """Return the error without GitHub's waiting time."""
     # GraphQL and REST have separate quotas, so the other one need not wait.
     return None if error is None else GitHubError(error.reason, str(error))
 

@@ -123,7 +123,7 @@ class SearchRun:
             self.error = self.error or self._partial_view()
 
     def idle_seconds(self, now: float) -> float:
-        """Return the seconds until the next search is due. 0: it is due already."""
+        """Return the seconds until the next search is due, or 0 if it is due already."""
         if self.error is not None and not self.plan.behind:
             return self.error.retry_after or 1.0
         if self.plan.behind:
@@ -239,7 +239,7 @@ class SearchRun:
             self.plan.probed(max(now - newest.timestamp(), 0.0), page.total / reading.PROBED_SECONDS)
 
     def _compare(self, window: Span, found: WindowReading) -> None:
-        """Compare how many repositories GraphQL and the REST search report for a window."""
+        """Compare the number of repositories that GraphQL and the REST search report for a window."""
         if self.clock() < self.plan.compare_at <= self.clock() + COMPARE_SECONDS:
             return
         self.plan.compare_at = self.clock() + COMPARE_AGAIN_SECONDS

@@ -236,7 +236,7 @@ class Plan:
         return (self.behind_rate if is_old and self.behind_rate else self.rate) * (window[1] - window[0] + 1)
 
     def is_worth_reading(self, look: int, number: int) -> bool:
-        """Return whether to read all results of a repeated search, even without additional results.
+        """Return whether a repeated search must read all results, even if GitHub reports no additional ones.
 
         Args:
             look: The number of the search of this window, from 0 for the second search.
@@ -245,11 +245,11 @@ class Plan:
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 
     def is_sample(self, number: int) -> bool:
-        """Return whether the window with this number is in the sample, whose repeated searches are always read."""
+        """Return whether the window is in the sample of windows that are always read again."""
         return number % SAMPLE_EVERY == 0
 
     def measured(self, look: int, share: float) -> None:
-        """Update the plan after a repeated search, with the share of results that no earlier search has found."""
+        """Update the plan after a repeated search. `share` is the share of results that no earlier search has found."""
         self.late[look] += _SMOOTHING * 4 * (share - self.late[look])
         if look:
             return
@@ -281,7 +281,7 @@ class Plan:
 
 
 def is_fewer(total: int, usual: float) -> bool:
-    """Return whether `total` is too far below the usual number to be chance."""
+    """Return whether `total` is so far below the usual number that this cannot be chance."""
     return total < min(THIN * usual, usual - THIN_DEVIATIONS * math.sqrt(usual))
 
 

@@ -33,7 +33,7 @@ MAX_UNREACHED = 5000
 
 
 def read_repository(work: Work) -> Response:
-    """Clone the repository and scan all its objects, including commits before force pushes."""
+    """Clone the repository and scan all its objects, including commits that force pushes have removed."""
     name, repository_id, described = _described(work.github, work.job.target)
     url = git_url(work.github.web_url, name)
     base = Place("file", repository=redact(name), repository_id=repository_id, published_at=_published(work.job.target))
@@ -114,7 +114,7 @@ def _described(github: GitHub, target: Any) -> tuple[str, int, dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class _History:
-    """The token candidates in a git history, and the ids of its branches and tags."""
+    """The token candidates in a git history, and the ids to which branches and tags point."""
 
     candidates: list[Candidate]
     tips: list[str]

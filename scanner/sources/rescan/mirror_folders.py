@@ -1,4 +1,4 @@
-"""Private folders for clones of repositories. Each folder is removed after its use, or after a crash."""
+"""Private folders for clones of repositories. A folder is removed after its use, or later if a worker crashed."""
 
 from __future__ import annotations
 

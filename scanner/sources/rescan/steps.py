@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotNow(GitHubError):
-    """Raised if a step has to wait `retry_after` seconds, and not because of an error from GitHub."""
+    """Raised if a step has to wait `retry_after` seconds although GitHub reported no error."""
 
 
 @dataclass
@@ -98,7 +98,7 @@ class Work:
         self.counts_there = Counter(self.counts)
 
     def checkpoint(self, at: Mapping[str, Any]) -> None:
-        """Store the position up to which the step has read, at which the next attempt continues.
+        """Store the position up to which the step has read. The next attempt continues at this position.
 
         Raises:
             LeaseLost: The job was cancelled, or another worker has claimed it.

@@ -305,20 +305,20 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the web page of a part of an event, or by default the repository's page."""
+    """Return the web page of a part of an event. By default, return the repository's page."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 
 
 def _refetch_url(part: Mapping[str, Any], api_url: str) -> str:
-    """Return the API's URL for a part of an event, or "" if there is none."""
+    """Return the API's URL for a part of an event, for example an issue, or ""."""
     url = _string(part.get("url"))
     is_ours = bool(api_url) and url.startswith(f"{api_url}/repos/") and len(url) <= MAX_URL_LENGTH
     return url if is_ours and url.isascii() and url.isprintable() and "?" not in url and redact(url) == url else ""
 
 
 def _plain_id(value: str) -> str:
-    """Return the event's id, or a hash of it if it is too long or not ASCII."""
+    """Return the event's id. Return a hash of the id if it is too long or not ASCII."""
     if len(value) <= 64 and value.isascii() and value.isprintable():
         return value
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,7 +1,6 @@
 """Polls the pages of GitHub's public events: https://docs.github.com/rest/activity/events
 
-Since May 2025, page 1 has had only pushes, and pages 2 and 3 issues, comments and reviews. They are treated as two
-lists.
+Since May 2025, pushes have been only on page 1, and issues, comments and reviews on pages 2 and 3.
 """
 
 from __future__ import annotations
@@ -223,7 +222,7 @@ def _get_page(github: GitHub, page: int, etag: str | None) -> _Page:
 
 
 def _time(response: httpx.Response) -> datetime:
-    """Return the time of the answer by GitHub's clock, or by ours if they differ too much."""
+    """Return the time of the answer by GitHub's clock. If the clock is implausible, use our clock."""
     ours, theirs = time.time(), server_time(response)
     return datetime.fromtimestamp(theirs if abs(theirs - ours) < MAX_CLOCK_SECONDS else ours, UTC)
 

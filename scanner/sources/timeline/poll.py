@@ -160,7 +160,7 @@ class _ScannedTexts:
 
 
 def _scan(detector: Detector, documents: Iterable[Document]) -> _ScannedTexts:
-    """Scan the texts of one poll. Leave texts that take too long to jobs."""
+    """Scan the texts of one poll. If a text takes too long, a job will scan it."""
     texts = _ScannedTexts()
     budget = ScanBudget.for_poll()
     for document in documents:
@@ -263,7 +263,7 @@ def _is_stale(known: datetime | None, polled: TimelinePoll, usual: Sequence[date
 
 
 def _was_newer(session: Session, known: datetime | None, polled: TimelinePoll) -> bool:
-    """Return whether r8scan has already seen an event much newer than this list."""
+    """Return whether r8scan has already seen an event that is much newer than this list of events."""
     usual = _usual(polled.times)
     newest = usual[-1] if usual else known
     if newest is None:
@@ -296,7 +296,7 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events for MIN_INTERVAL_SECONDS, several times if GitHub allows it."""
+    """Poll GitHub's public events for up to MIN_INTERVAL_SECONDS."""
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()
