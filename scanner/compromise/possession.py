@@ -1,4 +1,4 @@
-"""Accepts reports from anyone who has found a token and proves it by sending the token.
+"""Accepts reports of found tokens from anyone who sends the token itself.
 
 A reporter must not learn whether the vendor issued the token.
 """

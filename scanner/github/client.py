@@ -312,7 +312,7 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
     headers = {"Accept": ACCEPT, "X-GitHub-Api-Version": API_VERSION, "Authorization": f"Bearer {signed}"}
     url = f"{api_url}/app/installations/{installation}/access_tokens"
     try:
-        # Keep this request's Authorization header, which httpx would replace with `auth=None`.
+        # Keep this request's Authorization header: with `auth=None`, httpx would replace it.
         with http.stream("POST", url, headers=headers, auth=_as_it_is, follow_redirects=False) as response:
             content = read_body(response, MAX_JSON_BYTES)
     except httpx.HTTPError as err:

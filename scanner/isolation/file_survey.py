@@ -1,4 +1,4 @@
-"""Confined processes that find the files of a folder without any token. The caller reads all other files."""
+"""Confined processes that find out which files of a folder contain no token. The caller reads all other files."""
 
 from __future__ import annotations
 

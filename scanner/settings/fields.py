@@ -29,9 +29,8 @@ from scanner.settings.names import PREFIX
 
 GITHUB = "https://github.com"
 ANONYMOUS_GIT_RATE, GIT_RATE, MAX_GIT_RATE = 2.0, 5.0, 100.0
-"""Git requests a second to github.com: the first rate without and with a credential, and the highest rate. GitHub
-publishes no limit, but has refused anonymous requests since September 2026. 100 requests a second are enough to read
-every public push.
+"""Git requests a second to github.com: the first rate without a credential, the first rate with one, and the highest
+rate.
 """
 OWN_GIT_RATE = 1000.0
 """Git requests a second to a self-hosted installation, whose operator knows its limits."""

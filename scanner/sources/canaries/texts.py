@@ -16,7 +16,7 @@ from scanner.sources.timeline.events import Event
 from scanner.tokens.protocol import StoreUnavailable
 
 REPOSITORY = "r8scan/canary"
-"""The repository that the events name. It need not exist."""
+"""The repository that the events with canaries name. It need not exist."""
 
 _log = logging.getLogger(__name__)
 

@@ -113,7 +113,7 @@ def _poll(
     # Scan the texts of canaries (test tokens) with the others, but do not store canaries as events.
     planted = read_events(canaries(), github.web_url)
     texts = _scan(detector, [*found.documents, *planted.documents])
-    # If the hourly quota is small, spread the polls over the hour.
+    # If the hourly quota is small, spread the polls over the hour, so that no part of it is left without polls.
     pace = github.gate.seconds_a_request("core") * polled.counts["requests"]
     interval = max(polled.interval if seconds is None else seconds, pace)
     try:
