@@ -38,8 +38,7 @@ def start_child(
 ) -> subprocess.Popen[bytes]:
     """Start a command that gets `death_signal` when this process ends for any reason (Linux).
 
-    Call this function from a thread that lives longer than the child: Linux sends the signal when the thread that
-    started the child ends.
+    Call this function from a thread that lives longer than the child, because the child ends with this thread.
 
     Args:
         env: Environment variables of the child. None: the child inherits the variables of this process.

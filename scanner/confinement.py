@@ -254,7 +254,6 @@ def _program(audit: int, numbers: Sequence[int], match: int, otherwise: int, mos
 
     Args:
         audit: The number of the architecture. System calls of other architectures are refused.
-        numbers: The numbers of the listed system calls.
         match: The filter's result for listed calls.
         otherwise: The filter's result for all other calls.
         most: Calls with a larger number are refused. None: no limit.

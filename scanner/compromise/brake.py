@@ -33,7 +33,6 @@ class BrakeStatus:
 
     Attributes:
         closed_at: when reports began to wait for an operator; None if they do not wait.
-        held: the number of waiting reports.
         disabled_last_minute: the number of tokens disabled in the last minute that count towards the limit.
     """
 

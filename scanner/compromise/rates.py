@@ -23,7 +23,6 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
 
     Args:
         session: The writing transaction.
-        client: The key of the client's network.
         per_client: The limit of one network, in requests a minute.
         overall: The limit of all networks together, in requests a minute.
     """

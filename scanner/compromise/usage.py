@@ -35,7 +35,6 @@ class StoredUsage:
     """The result of `store`.
 
     Attributes:
-        tokens: the number of tokens whose usage was stored.
         hours: the number of hours that were stored, summed over all tokens.
         repeated: the number of tokens that an earlier call with the same batch key had stored.
         report_ids: the ids of new reports. The caller must pass them to `settling.settle`.

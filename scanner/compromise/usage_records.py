@@ -41,7 +41,6 @@ class UsageRecord:
         hour: the start of the hour (UTC) of the use.
         network: the /24 or /48 network of the client.
         country: the two-letter code of the client's country.
-        agent: the redacted user agent.
         listed: the network on the operator's list that contains the client's address.
     """
 

@@ -34,9 +34,6 @@ class HourOfUsage:
 
     Attributes:
         hour: the start of the hour (UTC).
-        count: the number of usage records.
-        networks: the number of distinct networks.
-        countries: the number of distinct countries.
         listed: the number of records from networks on the operator's list.
         listed_networks: the listed networks from which these records came.
     """

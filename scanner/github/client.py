@@ -104,10 +104,9 @@ def connect(
         web_url: The address of the website and of the git server, without a final slash.
         credential: A personal token, an App, or None.
         hosts: Further origins (https://host) from which the client may fetch, without credentials.
-        ledger: Storage in which all workers share the state of quotas and failing hosts.
-        connections: The maximum number of open connections.
-        git_rate: The initial and the highest rate of requests to the git server. None: no limit.
-        label: The name of the setting that contains the personal token. The default is R8SCAN_GITHUB_TOKEN.
+        ledger: Storage of quotas and failing hosts that all workers share.
+        git_rate: The initial and the highest rate of git requests. None: no limit.
+        label: The setting of the personal token. "": R8SCAN_GITHUB_TOKEN.
     """
     allowed = {origin_of(httpx.URL(url)) for url in (api_url, web_url, *hosts)}
     authorization = Authorization(api_url, web_url)
@@ -157,7 +156,6 @@ def get_json(
 
     Args:
         etag: The ETag of an earlier response. GitHub answers with status 304 if nothing has changed since then.
-        accept: The media type to ask for.
         expected: The type that the JSON value must have.
 
     Returns:

@@ -61,7 +61,6 @@ class Comparison:
 
         Args:
             value: The JSON.
-            commit: The id of the commit that contains the files.
         """
         files = _list(value.get("files"))
         for item in files:

@@ -16,8 +16,7 @@ class GitHubError(Exception):
         reason: The reason as one word, for counters and metrics.
         retry_after: Seconds to wait before the next attempt, or None.
         detail: The server's error message. It may be hostile: redact it before it is shown.
-        asked: False if r8scan did not send the request, because a quota is exhausted or the host is failing.
-        is_final: Whether the same request would get the same answer again.
+        asked: False if r8scan did not send the request.
         resource: The quota that prevented the request, or "" if the request was sent.
     """
 

@@ -39,7 +39,6 @@ class Answer:
         errors: The number of errors by type, for example "NOT_FOUND".
         is_partial: Whether GitHub stopped the query early because of its cost.
         cost: The cost in points. 0 if the query does not ask for `rateLimit { cost }`.
-        seconds: Seconds from the request to the end of the answer.
     """
 
     data: Mapping[str, Any]

@@ -92,11 +92,8 @@ def clone(
     """Copy the repository at `url`, with all its branches and tags, into `folder`.
 
     Args:
-        github: The client whose credential and quotas are used.
         url: The repository's current address. Redirects are not followed.
         folder: The folder for the copy. It must not exist.
-        limit_bytes: Maximum size of the folder.
-        stop: Set by another thread to stop the copying.
         on_progress: Called with the number of objects received so far and the number of all objects.
         clock: Measures seconds for the limit MAX_SECONDS.
 
@@ -166,10 +163,6 @@ def fetch_commits(
     After a rate limit, the function waits and continues. Commits for which no time is left count as not fetched.
 
     Args:
-        github: The client whose credential and quotas are used.
-        url: The repository's current address.
-        limit_bytes: Maximum size of the folder.
-        stop: Set by another thread to stop the fetching.
         on_progress: Called with the number of commits done so far and the number of all commits.
         clock: Measures seconds for the limit MAX_SECONDS of each git command.
 

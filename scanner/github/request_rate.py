@@ -58,7 +58,6 @@ class RequestRate:
         asked: The number of requests sent since `window_began_at`.
         window_began_at: The start of the current counting period of WINDOW_SECONDS.
         measured_per_second: Requests per second that were sent in the latest complete counting period.
-        refusals: How often GitHub has refused a request.
         refused_at: When a refusal last lowered the rate.
     """
 

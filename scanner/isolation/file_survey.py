@@ -50,11 +50,8 @@ class Survey:
             self._children.put(None)
 
     def clean(self, paths: Sequence[str]) -> tuple[list[bool], int]:
-        """Find out which of the files certainly contain no token.
-
-        Returns:
-            For each path, whether the file certainly contains no token (False if it was not read completely). In
-            addition, the total size of the files without a token, in bytes.
+        """Return for each path whether the file certainly contains no token, and the total size of these files in
+        bytes.
         """
         parts = [paths[start : start + FILES_A_REQUEST] for start in range(0, len(paths), FILES_A_REQUEST)]
         answers = list(self._pool.map(self._ask, parts))
@@ -107,12 +104,7 @@ def running(size: int, pool: ThreadPoolExecutor) -> Iterator[Survey]:
 
 
 def _answer(child: _Child, paths: Sequence[str]) -> tuple[list[bool], int]:
-    """Ask a process which of the files certainly contain no token.
-
-    Returns:
-        For each path, whether the file certainly contains no token. In addition, the total size of these files in
-        bytes.
-    """
+    """Ask a process which files certainly contain no token. Return the answers and these files' total bytes."""
     assert child.stdin is not None  # noqa: S101 - it was asked for
     assert child.stdout is not None  # noqa: S101 - it was asked for
     request = os.fsencode("\0".join(paths))

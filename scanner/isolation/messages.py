@@ -33,7 +33,7 @@ class Request(NamedTuple):
     """A request to find the tokens in a document.
 
     Attributes:
-        name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
+        name: The beginning of the path of each finding, for example "a.zip" in "a.zip!/b.txt".
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
     """
@@ -52,7 +52,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
     """Send a document to a confined process, which will find the tokens in it.
 
     Args:
-        name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
+        name: The beginning of the path of each finding, for example "a.zip" in "a.zip!/b.txt".
         seconds: The limit on processor seconds.
         expanded_bytes: The limit on bytes that are decompressed and decoded.
 

@@ -108,9 +108,9 @@ class ReaderPool:
 
         Args:
             content: The document. It may be hostile.
-            name: The name of the document, with which the path of each finding begins, for example "a.zip!/b.txt".
-            seconds: Processor seconds that may be spent. Default and maximum: `limits.seconds`.
-            expanded_bytes: Bytes that may be decompressed and decoded. Default and maximum: `limits.expanded_bytes`.
+            name: The beginning of the path of each finding, for example "a.zip" in "a.zip!/b.txt".
+            seconds: The limit of processor seconds, at most and by default `limits.seconds`.
+            expanded_bytes: The limit of decompressed and decoded bytes, at most and by default `limits.expanded_bytes`.
             patience: Seconds to wait for a free process before the document counts as unread (`reader_busy`).
 
         Raises:
@@ -333,7 +333,6 @@ def _await_answer(reader: _Reader, begun: float, spent_before: float, seconds: f
     """Wait until a confined process answers or ends.
 
     Args:
-        reader: The process, which has received a request.
         begun: When the process began to work, by the monotonic clock.
         spent_before: Processor seconds that the process had used before this request.
         seconds: Processor seconds that the work may take. The elapsed time may be up to MAX_STRETCH times as long.

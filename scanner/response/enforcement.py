@@ -17,7 +17,6 @@ def enforce(session: Session, confirmed: Sequence[TokenIncident], policy: Policy
     """Disable each token, unless it is disabled, protected, or the policy says only to observe.
 
     Args:
-        session: The transaction that also records the incidents.
         confirmed: Tokens with their incidents. A token must not occur twice.
 
     Returns:

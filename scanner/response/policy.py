@@ -16,7 +16,6 @@ class Policy:
         enforce: whether to disable tokens or only to notify the operator.
         operator_email: the operator's address, or None.
         mail_window: the seconds for which a mail waits in order to collect further incidents.
-        mail_domain: the domain of Message-IDs.
         access: looks up and disables tokens; see `access_to`.
         mail_already_disabled: whether an owner also gets a mail if the token was disabled before r8scan found it.
         announce: the channels over which disabled tokens are announced to API gateways.

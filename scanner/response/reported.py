@@ -65,8 +65,6 @@ class _Batch:
     Attributes:
         open_incidents: the locked open incidents, by digest.
         canaries: the digests of r8scan's own test tokens.
-        entries: the new audit entries.
-        to_notify: the incidents for which notifications must be queued.
         flagged: the ids of incidents that are only reported to the operator.
     """
 

@@ -42,14 +42,9 @@ class Response:
     """What was done about some token candidates.
 
     Attributes:
-        disabled: the ids of incidents whose token was disabled.
         other_incidents: the ids of incidents that were decided without disabling the token.
         exposures: the number of newly recorded public places.
-        known: the number of candidates that are tokens.
-        unknown: the number of candidates that the store does not know.
         disabling: the ids of incidents for which the remote token store must still be called.
-        known_digests: the digests of the known candidates.
-        unknown_digests: the digests of the unknown candidates.
     """
 
     disabled: list[uuid.UUID] = field(default_factory=list)

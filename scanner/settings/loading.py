@@ -30,7 +30,6 @@ def load_settings(*, read_dotenv: bool = True, use_state: bool = True, **overrid
 
     Args:
         read_dotenv: Whether to read `.env` of the working folder, which must be trusted.
-        use_state: Whether to make the state folder private.
         overrides: Values that take precedence over all other sources.
 
     Raises:

@@ -48,7 +48,6 @@ def check(
     """Check whether a token store follows the rules of the interface, and yield the result of each rule.
 
     Args:
-        url: The address of the store.
         secret: The secret that r8scan sends. None: the store identifies clients by certificates.
         known: The digest of a token that is in the store. None: skip the rules that need a known token.
         may_disable: Whether to disable the token `known`, to check the rules about disabling.

@@ -21,9 +21,7 @@ def not_read_object(reasons: Sequence[str], digest: str, size: int, place: Place
     """Return the record of a document that was not read completely.
 
     Args:
-        reasons: Why the document was not read completely.
         digest: The document's SHA-256 in hex; empty if not known.
-        size: The document's size in bytes.
         place: Where the document was found. It does not have to be redacted.
     """
     # Store the place in the same JSON format as everywhere else. That format needs a candidate, so use an empty one.

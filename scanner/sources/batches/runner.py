@@ -61,9 +61,6 @@ class ItemOutcome(Generic[T]):
     """The result of reading one item.
 
     Attributes:
-        counts: Counters of what was read or left out, by name.
-        not_read: Documents of the item that were not read completely.
-        is_partial: Whether a part of the item was not read.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the content was corrupt. The item is then retried once.
         is_slow: Whether the item takes so long that it needs a separate job.
@@ -100,7 +97,6 @@ def work(
 
     Args:
         read: Reads one item. Several threads call it.
-        threads: The number of items that are read in parallel.
         on_close: Called with the outcomes of the items, in the transaction that closes the job.
 
     Raises:

@@ -54,11 +54,8 @@ class Results:
     A fragment is the text that GitHub shows around a match.
 
     Attributes:
-        files: The files that a job must fetch.
         hits: The files whose fragments contain token candidates, with these candidates.
-        candidates: All token candidates in fragments and files.
         read: The files that were fetched and read completely, with their candidates.
-        budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
 
     files: list[RemoteFile] = field(default_factory=list)

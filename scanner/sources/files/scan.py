@@ -48,8 +48,6 @@ class RemoteFile:
         url: The URL to fetch the file from, or the made-up address of a canary (test token). It must not contain a
             token.
         place: The public URL and further data about the file, redacted.
-        limit: Maximum size in bytes.
-        accept: The media type to request.
         key: A key that files with the same content share, for example ("blob", id) with a git blob id. None if unknown.
     """
 
@@ -159,9 +157,7 @@ def scan_next(
 
     Args:
         github: The GitHub client. The job leaves the share RESERVE of the request quota to other work.
-        threads: The number of files that are read in parallel.
         state_dir: The folder in which token candidates are kept while the database is unavailable.
-        kind: `files` or `slow_files`.
     """
     job = jobs.claim_next(database, kind)
     if job is None:

@@ -68,7 +68,6 @@ class Owed:
 
     Attributes:
         since: GitHub's `since` parameter: the list contains only later changes.
-        page: The page that failed.
         until: The time of the oldest change that was read before the failure.
         polls: The number of polls that have failed to read this part.
     """
@@ -243,7 +242,6 @@ def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget:
 
     Args:
         gist: The gist's entry in the list; untrusted.
-        budget: The limit of processor time and bytes for scanning all texts of the poll.
     """
     read = GistRead()
     read.counts["gists"] += 1

@@ -40,11 +40,8 @@ class Looks:
     """The results of one poll that checks new repositories for their first push.
 
     Attributes:
-        pushed: Repositories that have received their first push.
-        empty: Repositories that are still empty.
         unseen: Repositories that are not in GitHub's answer, because the query cost too much.
         failed: Repositories that are not in GitHub's answer because of an error at GitHub.
-        gone: Repositories that are no longer public.
     """
 
     pushed: list[ListedRepository] = field(default_factory=list)

@@ -166,7 +166,6 @@ def end(
     Args:
         cursor: The position in the source at which the next poll begins, as JSON.
         interval: Seconds from the start of this poll to the start of the next one.
-        counts: The counts to add to the source's counters.
         newest: The time of the newest item that the source has shown. None: unchanged.
         missed: A span of time in which the source missed events, or None.
         error: Why a part of the poll failed, or None. Its `retry_after` delays the next poll.

@@ -49,7 +49,6 @@ class Source:
     Attributes:
         name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
         poll: Polls the source if it is due. It must wait only for answers of the source.
-        job_kinds: The kinds of jobs that a poll may queue.
         droppable: For each kind of job, the priorities of jobs that may be dropped if too many wait.
     """
 

@@ -39,7 +39,6 @@ def read_comparison(github: GitHub, push: Push, before: str, head: str, context:
 
     Args:
         before: The id of the old commit. "": read `head` alone.
-        head: The id of the new commit.
 
     Returns:
         The token candidates with their places. `unread` also counts what the comparison does not show.

@@ -27,13 +27,10 @@ class DiscoveredPush:
 
     Attributes:
         repository: The owner and the name from GitHub; untrusted, but checked with `is_repository_name`.
-        pushed_at: The time of the push by GitHub's clock.
         default_branch: The default branch's name without `refs/heads/`, or None.
         tip: The newest commit of the default branch, or None. The push may have gone to another branch.
         is_new: Whether this is the first push that the source saw of a recently created repository.
         size_kb: Size on GitHub's disk in kilobytes.
-        language: The main language by GitHub's name.
-        mentions_vendor: Whether the repository's name or description mentions the vendor.
     """
 
     repository_id: int

@@ -52,7 +52,6 @@ class Evidence:
 
     Attributes:
         actor: The account that pushed, or the repository's owner if the account is unknown.
-        is_created: Whether the push created a branch, tag or repository.
         is_new: Whether the repository was created within the last day.
         newest_repository_id: The highest repository id that was seen recently, or 0 if unknown.
         owner_has_leaked: Whether a token of the vendor was found in a repository of this owner.

@@ -13,17 +13,14 @@ class Plan:
     """What to ask the git server for, and what the answer will lack.
 
     Attributes:
-        wants: The ids of commits or tags to read.
         haves: The ids of commits whose content the server must not send (git's "have").
         rung: The name of the kind of plan, for counters; see `ladder`.
         earlier: Commits in `haves` that a separate job must read.
         may_miss: The content that this plan may miss: "other_refs", "older_commits".
         before: The newest commit of the branch before the push.
-        default: The newest commit of the default branch.
         is_whole: Whether the whole history of the wanted commits is read.
         reads_refs_later: Whether a separate job must read other branches and tags.
         lists_refs: Whether the plan covers all branches and tags.
-        refs: The branches and tags, if they were listed.
         unread: Counts of branches and tags that this plan leaves out, by reason.
     """
 

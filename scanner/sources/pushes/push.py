@@ -31,7 +31,6 @@ class Push:
         ref_type: What was created: "repository", "branch" or "tag". "" for a push.
         kind: "push", "create" (a created branch, tag or repository), "commit" (named by an operator), "earlier" (the
             history before another push) or "canary".
-        is_new: Whether the repository was created recently.
         size_kb: The repository's size on GitHub's disk in kilobytes, if it is known.
     """
 
@@ -80,7 +79,6 @@ class ScanContext:
     """The detector, and the limits that all documents of one push share.
 
     Attributes:
-        limits: The limits of the number of token candidates.
         known: Looks up the candidates that exceed these limits in the token store, or None.
     """
 
@@ -95,15 +93,10 @@ class ReadPart:
     """What was found in one answer of the server about a push.
 
     Attributes:
-        unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
-        objects: The number of objects that were scanned.
-        bytes: The size of the received git pack in bytes.
         unknown: The number of candidates beyond the limits that the token store does not know.
-        is_over_limit: Whether a size limit was reached.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
-        has_wants: Whether the pack contains any of the wanted objects.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -123,11 +116,8 @@ class PushReading:
     """The result of reading a push.
 
     Attributes:
-        unread: Counts of what was not read, by reason.
         not_read: Records of documents that were not read completely, up to a limit.
         plan: What to ask the server for. None: there was nothing to read.
-        objects: The number of objects that were scanned.
-        bytes: The number of bytes of git packs that were received.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
         is_slow: Whether the push took so long that it needs a slow job.

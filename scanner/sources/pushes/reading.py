@@ -42,7 +42,6 @@ def read_push(
 
     Args:
         known: The commits of the repository that are remembered as read, or None.
-        page_budget: The limit of processor time and bytes that all pushes of the job share.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
         token_store: Looks up the digests of token candidates that exceed the limits.
 

@@ -49,9 +49,7 @@ def scan_next(
     """Run the most urgent job of the kind that is due. Return None if no job is due.
 
     Args:
-        threads: The number of pushes that are read in parallel.
         state_dir: The folder in which token candidates are kept while the database is unavailable.
-        kind: `pushes` or `slow_pushes`.
     """
     job = jobs.claim_next(database, kind)
     if job is None:

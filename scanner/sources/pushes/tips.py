@@ -22,10 +22,8 @@ class Tip:
     """A commit or tag to which a branch or tag pointed.
 
     Attributes:
-        oid: The object id in hex.
         is_read: Whether all content that the push added was read.
         is_superseded: Whether the branch or tag has moved since then.
-        is_default: Whether the default branch pointed to the commit.
     """
 
     oid: str
@@ -39,7 +37,6 @@ class RememberedTips:
     """The remembered tips (newest commits of branches and tags) of one repository, the newest first.
 
     Attributes:
-        is_whole: Whether the whole history was read.
         pushed_at: The time of the newest push that r8scan has read.
         refs_listed_at: When r8scan last compared all branches and tags with the tips.
     """
@@ -78,7 +75,6 @@ class TipsRead:
     """The commits to remember as read after one push.
 
     Attributes:
-        tips: The ids of the commits that were read.
         is_read: Whether these commits were read completely. If not, the rest is counted as unread.
         before: The newest commit of the branch before the push, if it is known.
         default: The newest commit of the default branch, if it is known.

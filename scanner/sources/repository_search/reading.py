@@ -34,9 +34,7 @@ class WindowReading:
         total: The number of repositories that GitHub reports.
         short: How many of the reported repositories GitHub did not show.
         is_too_wide: Whether GitHub has more results than it can show, so that the range must be split.
-        seconds: The sum of GitHub's response times in seconds.
         is_incomplete: Whether GitHub called an answer incomplete. `total` may then be too low.
-        page_size: The number of results to request in one page.
     """
 
     found: dict[int, ListedRepository] = field(default_factory=dict)

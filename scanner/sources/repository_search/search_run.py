@@ -67,15 +67,11 @@ class SearchRun:
     """A run of repository search and its results. A window is a range of push times that one search covers.
 
     Attributes:
-        plan: Which push times to search next. The run updates it.
-        due: Windows that are due to be searched again.
         found: The repositories that no earlier search of the same window has found.
         first: The windows that were searched for the first time, each with its number and result.
         again: The windows that were searched again, each with GitHub's total and the ids of all found repositories.
         missed: Ranges of push times whose repositories were not all seen.
         error: Why the whole run, or one of the two searches (GraphQL and REST), stopped early.
-        seconds: The sum of GitHub's response times in seconds.
-        has_done_anything: Whether at least one request succeeded.
     """
 
     github: GitHub

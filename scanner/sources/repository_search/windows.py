@@ -63,7 +63,6 @@ class Plan:
 
     Attributes:
         until: All windows up to this second were searched or are in `behind`.
-        width: The width of the next window in seconds.
         settle: Seconds from a window's end to its first search.
         learned: The seconds after which GitHub's index probably contains nearly all pushes of a window.
         lag: The age of the index's newest entry in seconds, at the latest measurement.
@@ -73,7 +72,6 @@ class Plan:
         behind_width: The width in seconds of the next window that is taken from `behind`.
         behind_rate: Like `rate`, for windows that were searched more than LONG_PAUSE_SECONDS late.
         probe_at: When the age of the index's newest entry is measured next.
-        windows: The number of first searches so far.
         compare_at: When the counts of GraphQL and of the REST search are compared next.
         checked: Push times before this second need no comparison any more.
         compared: The counts of the latest comparison: by GraphQL, then by the REST search.
@@ -240,7 +238,6 @@ class Plan:
 
         Args:
             look: The number of the search of this window, from 0 for the second search.
-            number: The number of the window.
         """
         return self.is_sample(number) or self.late[look] >= WORTH_READING
 

@@ -75,8 +75,7 @@ def _read(work: Work, name: str, listing: ConversationList) -> Response:
 
 
 def _read_reviews(work: Work) -> Response:
-    """Read the reviews of each pull request separately."""
-    # GitHub has no list of all reviews of a repository.
+    """Read the reviews of each pull request, because GitHub has no list of all reviews."""
     base, address = _base(work, "reviews")
     page, total = int(work.at.get("page", 1)), Response()
     done = int(work.at.get("index", 0))

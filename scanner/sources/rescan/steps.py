@@ -39,10 +39,8 @@ class Work:
 
     Attributes:
         keeping: The worker's claim of the job. Progress extends its deadline.
-        step: The step's number, from 0.
         at: The position at which an earlier attempt stopped.
         counts_there: The counters at the position `at`, with which a retry continues.
-        not_read: Documents and objects that this attempt could not read completely.
         found: The tokens that this and earlier steps have found.
     """
 

@@ -78,8 +78,6 @@ class Found:
     Attributes:
         pushes: Pushes and created branches or tags.
         repositories: Repositories that became public: the name, the id and the time of the event.
-        documents: Texts to scan.
-        counts: Counters of events, and of unusable events by reason.
         event_ids: For each push or repository, the ids of the events that it comes from.
     """
 

@@ -113,10 +113,8 @@ class TimelinePoll:
 
     Attributes:
         interval: The seconds between polls that GitHub asks for.
-        counts: Counters of requests and events.
         pushes: The times of the events with a type in `PUSH_TYPES`, and whether earlier polls saw some of them.
         texts: The times of all other events, and whether earlier polls saw some of them.
-        at: The time by GitHub's clock.
     """
 
     events: list[Event]
@@ -144,7 +142,6 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
     If page 2 or 3 fails, the result contains the error.
 
     Args:
-        cursor: The data that the previous poll stored.
         now: The current time in seconds since the epoch. None: the system's time.
 
     Raises:

@@ -150,7 +150,6 @@ class _ScannedTexts:
     Attributes:
         to_fetch: Texts that took too long to scan and that jobs will fetch again.
         not_read: Texts that were not read completely and cannot be fetched again.
-        counts: Counters of what was not read, by reason.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
