@@ -199,7 +199,7 @@ def fetch_commits(
 
 
 def _is_limit(err: GitHubError) -> bool:
-    """Return whether a rate limit or a failing host makes r8scan wait."""
+    """Return whether r8scan must wait because of a rate limit or a failing host."""
     return isinstance(err, RateLimited) or err.reason == "circuit_open"
 
 

@@ -55,7 +55,7 @@ class RememberedTips:
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether all content of the push with this newest commit was read."""
+        """Return whether everything that was pushed with this newest commit was read."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
@@ -91,7 +91,7 @@ class TipsRead:
 
 
 def advanced(known: RememberedTips, read: TipsRead, pushed_at: datetime | None, now: datetime) -> RememberedTips:
-    """Return the remembered tips after one more push was read.
+    """Return the remembered tips (newest commits of branches and tags) after one more push was read.
 
     The default branch's tip and at most MAX_OTHER_TIPS other tips are kept.
     """
@@ -130,7 +130,7 @@ def _bounded(tips: Sequence[Tip]) -> tuple[Tip, ...]:
 
 
 def encoded(tips: Iterable[Tip]) -> bytes:
-    """Return the tips as bytes for the database."""
+    """Return tips (newest commits of branches and tags) as bytes for the database."""
     parts = []
     for tip in tips:
         oid = bytes.fromhex(tip.oid)
