@@ -19,6 +19,9 @@ MAIL = "mail"
 FAILING_SECONDS = 30
 """A channel that fails for a shorter time is no problem, because its messages are sent again every 30 seconds."""
 
+TRIED_SECONDS = 300
+"""A channel that was not tried for longer is no problem. It may no longer be in the settings."""
+
 
 def key(channel: str) -> str:
     """Return the key of the database row with this channel's refused messages."""
@@ -33,7 +36,8 @@ def rows() -> Select[NotifiedProblem]:
 def problems(session: Session, now: datetime) -> Iterator[Problem]:
     """Yield a problem for each channel that has accepted no message for more than FAILING_SECONDS."""
     for row in session.execute(rows()).scalars():
-        if (now - row.first_at).total_seconds() > FAILING_SECONDS:
+        is_tried = (now - row.last_at).total_seconds() < TRIED_SECONDS
+        if is_tried and (now - row.first_at).total_seconds() > FAILING_SECONDS:
             channel = row.key.partition(":")[2]
             waiting = counted(len(json.loads(row.todo)), "message waits", "messages wait")
             sentence = f"the operator cannot be reached by {channel} ({row.sentence}); {waiting}"

@@ -129,6 +129,9 @@ def test_a_channel_that_fails_for_half_a_minute_is_a_problem_until_it_accepts_a_
     assert found.sentence == "the operator cannot be reached by slack (it is away); 1 message waits"
     assert "R8SCAN_OPERATOR_SLACK_URL" in found.todo
     assert found.since is not None
+    with database.write() as session:
+        session.execute(update(NotifiedProblem).values(last_at=db_now(-400)))
+    assert told() == [], "the channel may no longer be in the settings"
     channel.is_away = False
     operator_messages.send(database, [channel], [])
     assert told() == []
