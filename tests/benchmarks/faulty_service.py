@@ -122,10 +122,10 @@ class Service:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute(statement.encode())
 
-    def send_to_database(self, number: signal.Signals) -> None:
-        """Send this signal to all processes of PostgreSQL."""
+    def send_to_server(self, name: str, number: signal.Signals) -> None:
+        """Send this signal to all processes of a server, such as "postgres" or "redis"."""
         for child in psutil.Process().children(recursive=True):
-            if child.name().startswith("postgres"):
+            if child.name().startswith(name):
                 child.send_signal(number)
 
     def start_elsewhere(self) -> None:

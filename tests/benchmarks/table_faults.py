@@ -63,6 +63,12 @@ def _of_processes() -> list[Fault]:
         Fault(
             "Redis away", r"^redis_away.*does not answer", lambda service: service.redis.close(), Service.start_redis
         ),
+        Fault(
+            "Redis stopped (SIGSTOP)",
+            r"^redis_away.*does not answer",
+            lambda service: service.send_to_server("redis", signal.SIGSTOP),
+            lambda service: service.send_to_server("redis", signal.SIGCONT),
+        ),
         Fault("Redis full", r"^redis_away.*is full", Service.fill_redis, Service.empty_redis),
     ]
 
@@ -78,8 +84,8 @@ def _of_the_database() -> list[Fault]:
         Fault(
             "database stopped (SIGSTOP)",
             r"^database_away.*(timeout|timed out)",
-            lambda service: service.send_to_database(signal.SIGSTOP),
-            lambda service: service.send_to_database(signal.SIGCONT),
+            lambda service: service.send_to_server("postgres", signal.SIGSTOP),
+            lambda service: service.send_to_server("postgres", signal.SIGCONT),
         ),
         Fault(
             "database read-only",

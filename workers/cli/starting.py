@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import time
-from pathlib import Path
 
 import typer
 from sqlalchemy import select
@@ -12,7 +10,7 @@ from sqlalchemy import select
 from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.settings import Settings
-from workers.health import broker_state, processes
+from workers.health import broker_state, machine, processes
 
 NOT_STARTED = 3
 """The exit status of a command whose work is queued but cannot be started now."""
@@ -40,19 +38,8 @@ def _obstacle(database: Database, settings: Settings, queue: str) -> str | None:
     if broker_state.broker_problem(settings):
         if settings.redis_url.get_secret_value() != "embedded":
             return REDIS_AWAY
-        return "the Redis of r8scan run does not answer" if _runs_here(settings.state_dir) else NOT_HERE
+        is_here = machine.running_seconds(settings.state_dir) is not None
+        return "the Redis of r8scan run does not answer" if is_here else NOT_HERE
     with database.read() as session:
         running = processes.read(session, session.execute(select(db_now())).scalar_one())
     return None if processes.has_consumer(running, queue) else f"no worker consumes the queue {queue}"
-
-
-def _runs_here(state_dir: Path) -> bool:
-    """Return whether `r8scan run` runs with this state folder."""
-    # Do not try to take the lock here: `r8scan run` could then fail to take it.
-    try:
-        os.kill(int((state_dir / "run.lock").read_text()), 0)
-    except PermissionError:
-        return True  # the process exists and belongs to another user
-    except (OSError, ValueError, OverflowError):
-        return False
-    return True

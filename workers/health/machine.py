@@ -5,11 +5,13 @@ The spool contains files with records that could not be written to the database.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from scanner.records import spool
 from scanner.records.states import EnforceMode
@@ -56,6 +58,22 @@ def database(settings: Settings) -> str:
     parts = urlsplit(url)
     host = parts.hostname or parse_qs(parts.query).get("host", [""])[0]
     return f"{parts.scheme} {host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+
+def running_seconds(state_dir: Path) -> float | None:
+    """Return how many seconds ago `r8scan run` was started with this state folder, or None if it does not run here."""
+    lock = state_dir / "run.lock"
+    try:
+        # Do not test the lock by taking it: `r8scan run` could then fail to take it.
+        os.kill(int(lock.read_text()), 0)
+    except PermissionError:
+        pass  # the process exists and belongs to another user
+    except (OSError, ValueError, OverflowError):
+        return None
+    try:
+        return max(time.time() - lock.stat().st_mtime, 0.0)
+    except OSError:
+        return None
 
 
 def mail_transport(settings: Settings) -> str:

@@ -29,6 +29,9 @@ from workers.health.problems import Kind, Problem
 from workers.health.rows import Overview
 from workers.queues import BEAT
 
+STARTING = (Kind.REDIS_AWAY, Kind.NOT_RUNNING, Kind.PROCESS_SILENT, Kind.QUEUE_WITHOUT_CONSUMER)
+"""Problems that are not reported while `r8scan run` starts its processes."""
+
 
 def overview(database: Database, settings: Settings, *, ask_broker: bool = False) -> Overview:
     """Return the state of the service and its problems, the most urgent problem first. Counts cover the last 24 hours.
@@ -40,9 +43,12 @@ def overview(database: Database, settings: Settings, *, ask_broker: bool = False
     """
     found = _of_database(database, settings)
     own = machine.read(settings)
-    problems = [*machine.settings_problems(settings), *own.problems, *found.problems]
+    starting = processes.starting_seconds(settings, found.processes)
+    of_service = [one for one in found.problems if starting is None or one.kind not in STARTING]
+    problems = [*machine.settings_problems(settings), *own.problems, *of_service]
     return replace(
         found,
+        starting_seconds=starting,
         spool_entries=own.spool_entries,
         spool_refused=own.spool_refused,
         disk_free_bytes=own.disk_free_bytes,

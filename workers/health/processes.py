@@ -21,6 +21,8 @@ from workers.queues import BEAT, QUEUES, WEB
 SILENT_SECONDS = 30.0
 NAMES = {BEAT: "beat", WEB: "the web server"}
 """How problems name the processes whose role is not a word that follows "the"."""
+START_SECONDS = 60.0
+"""After the start of `r8scan run`, processes may be missing for so long. Usually, they need about five seconds."""
 FORGOTTEN_SECONDS = 3600.0
 """A process that is silent for longer is no problem if another process has its role.
 
@@ -96,6 +98,15 @@ def polling_since(processes: Sequence[ProcessRow]) -> datetime | None:
     pollers = min((one.started_at for one in alive if "polling" in one.queues), default=None)
     schedulers = min((one.started_at for one in alive if one.role == BEAT), default=None)
     return max(pollers, schedulers) if pollers is not None and schedulers is not None else None
+
+
+def starting_seconds(settings: Settings, processes: Sequence[ProcessRow]) -> float | None:
+    """Return how long ago `r8scan run` was started here, while some of its processes are missing. Otherwise None."""
+    seconds = machine.running_seconds(settings.state_dir)
+    if seconds is None or seconds > START_SECONDS:
+        return None
+    is_complete = is_alive(processes, BEAT) and all(has_consumer(processes, queue) for queue in QUEUES)
+    return None if is_complete else seconds
 
 
 def _silences(processes: Sequence[ProcessRow]) -> Iterator[Problem]:

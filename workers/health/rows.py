@@ -286,4 +286,6 @@ class Overview:
     speed: Speed = field(default_factory=Speed)
     decisions: Decisions = field(default_factory=Decisions)
     incidents: list[IncidentRow] = field(default_factory=list)
+    starting_seconds: float | None = None
+    """How long ago `r8scan run` was started here, while its processes are not all running yet. Otherwise None."""
     problems: list[Problem] = field(default_factory=list)

@@ -23,6 +23,7 @@ STOPPERS = (
     Kind.STORE_AWAY,
 )
 """Problems that keep the service from finding or disabling tokens, the most general first."""
+OF_DATABASE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION, Kind.DATABASE_READ_ONLY)
 OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
 """Problems that are named as the cause only if all processes run."""
 WHY_NOT_POLLED = (
@@ -63,9 +64,12 @@ class Verdict:
 def verdict(found: Overview) -> Verdict:
     """Return whether the service works. If it does not, the `sentence` gives the cause."""
     number = sum(1 for one in found.problems if one.kind not in DECISIONS)
+    with_problems = f", with {counted(number, 'problem')}" if number else ""
+    if found.starting_seconds is not None and not any(one.kind in OF_DATABASE for one in found.problems):
+        ago = span(found.starting_seconds)
+        return Verdict(False, number, f"Starting{with_problems}: started {ago} ago, not all processes run yet", True)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
-    with_problems = f", with {counted(number, 'problem')}" if number else ""
     if not _polled(found):
         since, has_success = _unpolled_since(found)
         if found.at - since > FIRST_POLL_WITHIN:

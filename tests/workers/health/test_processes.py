@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -190,3 +192,26 @@ def test_rows_of_processes_that_never_came_back_are_deleted_after_a_month(polled
         seen(session, "poller", silent_seconds=29 * 86400)
         heartbeats.purge_expired(session)
         assert [row.role for row in session.query(Heartbeat)] == ["poller"]
+
+
+def test_missing_processes_are_no_problem_for_a_minute_after_the_start_of_the_service_here(
+    database: Database, settings: Settings
+) -> None:
+    def found() -> tuple[list[Kind], bool]:
+        state = overview(database, settings)
+        return [one.kind for one in state.problems], state.starting_seconds is not None
+
+    lock = settings.state_dir / "run.lock"
+    lock.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    for content in ("", "no number", str(2**22 + 1)):  # the last one is larger than any process id
+        lock.write_text(content)
+        assert found() == ([Kind.NOT_RUNNING], False)
+    lock.write_text(str(os.getpid()))
+    assert found() == ([], True)
+    os.utime(lock, (time.time() - 61,) * 2)
+    assert found() == ([Kind.NOT_RUNNING], False)
+    lock.write_text(str(os.getpid()))
+    with database.write() as session:
+        session.add(SourceState(source="public_events", next_poll_at=db_now(60), last_success_at=db_now(-5)))
+        seen(session)
+    assert found() == ([], False), "all processes run"

@@ -125,6 +125,16 @@ def test_a_service_that_has_polled_no_source_is_starting_for_a_minute_and_then_n
     assert "for 61 s: GitHub rejects the credential x; replace it" in verdict(unpolled(61, fails, rejected)).sentence
 
 
+def test_a_service_whose_processes_start_is_starting_unless_its_database_is_the_cause() -> None:
+    found = service(without="poller")
+    found.starting_seconds = 3.2
+    said = verdict(found)
+    assert (said.works, said.starts) == (False, True)
+    assert said.sentence == "Starting: started 3 s ago, not all processes run yet"
+    found.problems = [Problem(Kind.DATABASE_READ_ONLY, "the database cannot be written", "repair it")]
+    assert verdict(found).sentence.startswith("NOT WORKING: the database cannot be written")
+
+
 def test_a_service_whose_sources_all_fail_works_only_until_the_last_poll_is_a_minute_old() -> None:
     found = unpolled(3600)
     found.problems = [Problem(Kind.SOURCE_ERROR, "x", "y", subject=one.source) for one in found.sources]
