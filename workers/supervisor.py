@@ -36,7 +36,7 @@ DRAIN_SECONDS = 30.0
 """The time in which workers must finish their work after SIGTERM before they are killed."""
 MAX_RESTART_DELAY_SECONDS = 30.0
 DEAF_SECONDS = 120.0
-"""A process that does not touch its file for this long is killed. It may be stuck in C code."""
+"""A process that does not update its heartbeat file for this long is killed. It may be stuck in C code."""
 LOOK_SECONDS = 0.5
 BEAT_CONNECTIONS = 2
 TOUCH_SECONDS = 5.0

@@ -14,7 +14,7 @@ from scanner.records.states import JobKind
 from workers import outage
 
 MAX_WAKES = 8
-"""The maximum number of messages that one call sends. Each task starts itself again."""
+"""The maximum number of messages that one call of `wake` sends. A task that finds work starts itself again."""
 TASKS_OF_JOBS = {
     JobKind.PUSHES: "r8scan.scan",
     JobKind.FILES: "r8scan.fetch",

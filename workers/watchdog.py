@@ -109,7 +109,7 @@ class TaskWatchdog:
         _log.error("a task hangs: this process ends and will be restarted", extra={"hung": ", ".join(hung)})
         for keeping in leases.all_held():
             if not self._is_hung(keeping) and keeping.release is not None:
-                # This work does not hang. Release it, so that another worker can continue it at once.
+                # This job or poll does not hang. Release it, so that another worker can continue it at once.
                 keeping.release()
 
 

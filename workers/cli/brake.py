@@ -98,7 +98,9 @@ def reject(yes: YesOption = False, as_json: JsonOption = False) -> None:
 
 @contextmanager
 def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
-    """Ask the operator for a confirmation, then yield a writing transaction. Raise UserError without one."""
+    """Ask the operator for a confirmation, then yield a writing transaction. If the operator refuses, raise
+    UserError.
+    """
     with context.database.read() as session:
         shown, held = brake.status(session).held, brake.held_reports(session)
     if not yes and shown:

@@ -20,7 +20,7 @@ from workers.web.console.queries.searching import prefix
 
 PAGE = 200
 HINT_MARKS = ("…", "_", "...")
-"""A text with one of these is the hint of a token, otherwise it is an id."""
+"""A text with one of these is a token's hint (its first and last characters), not an incident's id."""
 MAX_OF_HINT = 100
 
 _OWN_COLUMNS = ("id", "incident_id", "place_key", "detected_at", "repository_key")

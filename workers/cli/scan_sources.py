@@ -178,9 +178,9 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Walk:
-    """Walks through all files below a path, and collects the repositories there with the paths to display."""
-
-    # Links are not followed.
+    """Walks through all files below a path, but follows no symbolic links. Collects the repositories there with the
+    paths to display.
+    """
 
     path: Path
     detector: Detector

@@ -18,7 +18,7 @@ START_SECONDS = 10.0
 """How long a command waits for a starting service. `r8scan run` needs about five seconds."""
 LOOK_SECONDS = 0.25
 NOT_HERE, REDIS_AWAY = "r8scan run does not run here", "Redis does not answer"
-"""The reasons for which a command does not wait."""
+"""If a command finds one of these reasons, it does not wait for a worker, because none will start soon."""
 
 
 def obstacle(database: Database, settings: Settings, queue: str, *, seconds: float = START_SECONDS) -> str | None:

@@ -34,7 +34,9 @@ def opened(file: str) -> Iterator[TextIO]:
 
 
 class BadLines:
-    """The invalid input lines that a command has skipped. `numbers` has the first NAMED line numbers."""
+    """The invalid input lines that a command has skipped. `numbers` contains the numbers of the first ones, at most
+    NAMED.
+    """
 
     NAMED = 100
 
@@ -43,13 +45,13 @@ class BadLines:
         self.numbers: list[int] = []
 
     def add(self, number: int, reason: object) -> None:
-        """Count a skipped line. Print the reason for the first NAMED lines."""
+        """Count a skipped line. Print its number and the reason, but for at most NAMED lines."""
         self.count += 1
         if self.count <= self.NAMED:
             self.numbers.append(number)
             typer.echo(f"line {number} {reason}", err=True)
 
     def end(self) -> None:
-        """Print how many more lines were skipped than were named."""
+        """If not every skipped line was printed, print how many more there were."""
         if self.count > self.NAMED:
             typer.echo(f"… and {self.count - self.NAMED} more bad lines", err=True)

@@ -21,7 +21,10 @@ from workers.health.incidents import disable_delays
 from workers.health.problems import counted, span
 
 ROW = "incident_summary"
-"""The key and the kind of the database row about the last summary. `told_at` is the end of the summary's period."""
+"""The `key` and `kind` of the database row that records the last summary.
+
+The row's `told_at` is the end of the period that this summary covered.
+"""
 MAX_SECONDS = 7 * 86400.0
 """The longest period that one summary covers."""
 

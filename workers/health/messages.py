@@ -30,7 +30,7 @@ LATE_SECONDS = 30
 
 @dataclass(frozen=True, slots=True)
 class MessagesState:
-    """The numbers of outgoing messages and of the operator's open decisions, and the problems."""
+    """The numbers of outgoing messages and of the operator's open decisions, and the problems with them."""
 
     outbox: list[OutboxRow]
     decisions: Decisions
@@ -64,7 +64,7 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # A message that was never tried may be planned for later, so it waits only since it is due.
+    # A message that was never tried may be planned for the future. Such a message waits only since it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),

@@ -336,7 +336,7 @@ def _quantile(values: Sequence[float], quantile: float) -> float:
 def _family(what: Described, samples: Sequence[Sample]) -> Metric:
     name, labels = f"r8scan_{what.name}", what.labels
     if what.kind in ("histogram", "summary"):
-        # The library's own classes for histograms and summaries do not accept numbers of the last 24 hours.
+        # The samples are buckets and quantiles. The library's SummaryMetricFamily does not accept quantiles.
         family = Metric(name.removesuffix("_bucket"), what.help, what.kind)
         for values, number in samples:
             family.add_sample(name, dict(zip(labels, values, strict=True)), number)

@@ -28,7 +28,7 @@ from workers.health.rows import Overview
 
 LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
-"""How long beat and the web server first leave the work to other processes."""
+"""How much longer beat and the web server wait before they look for problems, so that workers do it first."""
 LASTING_SECONDS = 120.0
 """Problems that last a shorter time are not reported, such as the restart of a process."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)

@@ -18,7 +18,7 @@ from workers.health import undelivered
 from workers.health.problems import Kind
 
 MAX_KEPT = 50
-"""The maximum number of messages to keep for a channel. Older ones are dropped."""
+"""The maximum number of messages to keep for a channel that refuses them. The oldest are dropped."""
 
 _log = logging.getLogger(__name__)
 

@@ -43,7 +43,7 @@ class Kind(StrEnum):
     CANARY_LOST = "canary_lost"
     CANARY_LATE = "canary_late"
     CANARY_NOT_PLANTED = "canary_not_planted"
-    # Problems with found tokens, waiting decisions and messages.
+    # Problems with disabling tokens, with decisions that the operator must make, and with sending messages.
     STORE_EMPTY = "store_empty"
     DISABLING_WAITS = "disabling_waits"
     STORE_AWAY = "store_away"
@@ -62,7 +62,7 @@ class Kind(StrEnum):
 
 
 DECISIONS = (Kind.BRAKE_CLOSED, Kind.PROTECTED_WAITS, Kind.FLAGGED_WAITS)
-"""The problems that end when the operator makes a decision. The verdict does not count them."""
+"""The problems that end when the operator makes a decision. `Verdict.problems` does not count them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
 NAMES = {BEAT: "beat", WEB: "the web server"}
-"""How problems name the processes whose role is not a word that follows "the"."""
+"""How problems name these processes. Others are named by their role, such as "the scanner"."""
 START_SECONDS = 60.0
-"""After the start of `r8scan run`, processes may be missing for so long. Usually, they need about five seconds."""
+"""How long after the start of `r8scan run` processes may still be missing. Usually, they need five seconds."""
 FORGOTTEN_SECONDS = 3600.0
 """A process that is silent for longer is no problem if another process has its role.
 

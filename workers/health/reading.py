@@ -24,7 +24,7 @@ HOURS = 24
 
 @dataclass(frozen=True, slots=True)
 class ReadingState:
-    """The rates of requests to GitHub, and the numbers of pushes in each band."""
+    """The rates of requests to GitHub, and the numbers of pushes by how likely they contain a token."""
 
     rates: list[RateRow]
     bands: list[BandRow]
@@ -50,7 +50,9 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return how many pushes of each band were read, were dropped or wait."""
+    """Return for each band (pushes that are about equally likely to contain a token) how many were read, were dropped
+    or wait.
+    """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():
         if source != CANARY:

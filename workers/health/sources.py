@@ -26,17 +26,22 @@ from workers.health.rows import BudgetRow, CircuitRow, SourceRow
 
 HOURS = 24
 MAX_BEHIND_SECONDS = 1800
-"""A source that is more seconds behind is a problem, because its pushes are read too late."""
+"""If a source is more than this far behind, its pushes are read too late, so this is reported as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""A source in `COMPLETE_SOURCES` should show this share of pushes within this time, measured with at least `MIN_MARKS`.
+"""Each of `COMPLETE_SOURCES` should see this share of the other sources' pushes within this time.
+
+With fewer than MIN_MARKS such pushes, the share is not tested.
 """
 RETRIED = "it is tried again with growing delays"
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
 """If no source was polled within this time after the start, this is a problem."""
 HOST_FAILED_SECONDS = 600
-"""A host that was not asked for longer is no problem. Its address may have been corrected in the settings."""
+"""A failing host is no longer a problem if no request was sent to it for this long.
+
+Its address may have been corrected in the settings.
+"""
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 
 
@@ -50,7 +55,7 @@ class _Missed:
 
 @dataclass(frozen=True, slots=True)
 class SourcesState:
-    """The state of sources, quotas and failing hosts, and the problems."""
+    """The state of sources, quotas and failing hosts, and the problems with them."""
 
     sources: list[SourceRow]
     budgets: list[BudgetRow]

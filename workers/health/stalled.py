@@ -18,7 +18,7 @@ from workers.health.rows import StalledRow
 NEAR_SHARE = 0.5
 """A job or poll that makes no progress for this share of its time limit is reported."""
 TAKE_OVER_SECONDS = 120.0
-"""If workers run, one claims a stopped job or poll again within this time."""
+"""If the worker of a job or poll dies, another one claims the job or poll within this time after its deadline."""
 MAX_NAMED = 20
 
 
@@ -74,7 +74,7 @@ def _kinds(session: Session) -> list[JobKind]:
 
 
 def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
-    """Return the SQL condition for jobs or polls that have long made no progress. `limit` is in seconds."""
+    """Return the SQL condition for jobs or polls near their time limit `limit` (in seconds), or past their deadline."""
     held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
     left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
     return held | left_behind
@@ -88,7 +88,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # A stopped job that was claimed again counts as running only when its new deadline is near.
+    # The job may be listed because an earlier run was stopped. A later run is reported only near its own deadline.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

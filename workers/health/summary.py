@@ -31,7 +31,7 @@ from workers.health.sources import SCANNED
 
 MINUTE = 60.0
 ROW = "summary"
-"""The key and the kind of the database row about the last summary. Its `sentence` is a `_Position` as JSON."""
+"""The `key` and `kind` of the database row that records the last summary. Its `sentence` is a `_Position` as JSON."""
 COMMANDS = "operator"
 """In the audit log, the names of people who run commands begin with this text."""
 MAX_ENTRIES = 1000
@@ -42,7 +42,7 @@ _log = logging.getLogger("r8scan.summary")
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """The point at which the last summary ended, in the audit log and in the counters."""
+    """How far the last summary came: the id of the newest audit entry, and the counters of things that were read."""
 
     audit: int | None = None
     read: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

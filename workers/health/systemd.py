@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 INTERVAL_SECONDS = 5.0
-"""The minimum time between two messages. `WatchdogSec` in the unit file must be several times as long."""
+"""The minimum time between two messages to systemd. `WatchdogSec` in the unit file must be several times as long."""
 
 
 class Notifier:

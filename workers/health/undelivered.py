@@ -13,7 +13,10 @@ from scanner.records.health_models import NotifiedProblem
 from workers.health.problems import Kind, Problem, counted
 
 KIND = "undelivered"
-"""The kind of the database rows with kept messages. `sentence` is the last error, and `todo` contains the messages."""
+"""The `kind` of the database rows for channels that refuse messages.
+
+In such a row, `sentence` is the channel's last error, and `todo` contains the refused messages as JSON.
+"""
 MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30

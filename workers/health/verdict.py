@@ -25,7 +25,7 @@ STOPPERS = (
 """Problems that keep the service from finding or disabling tokens, the most general first."""
 OF_DATABASE = (Kind.DATABASE_AWAY, Kind.DATABASE_VERSION, Kind.DATABASE_READ_ONLY)
 OF_TOKENS = (Kind.STORE_EMPTY, Kind.DISABLING_WAITS, Kind.STORE_AWAY)
-"""Problems that are named as the cause only if all processes run."""
+"""Problems that explain why the service does not work, but only if all its processes run."""
 WHY_NOT_POLLED = (
     Kind.CREDENTIAL_REJECTED,
     Kind.HOST_FAILS,
@@ -134,7 +134,7 @@ def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
 def _why_not_polled(found: Overview, age: timedelta) -> str:
     sentence = f"no source could be polled for {span(age)}"
     causes = [one for one in found.problems if one.kind in WHY_NOT_POLLED]
-    # Prefer a source that was polled before, or that is tried again. Another one may only lack a setting.
+    # Prefer a source that worked before or is tried again. A source that never worked may only lack a setting.
     problem = min(
         causes, key=lambda one: (WHY_NOT_POLLED.index(one.kind), one.since is None, one.todo != RETRIED), default=None
     )

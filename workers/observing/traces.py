@@ -28,14 +28,14 @@ from scanner.settings import Settings
 
 KINDS = ("token_disabled", "mail_sent")
 MAX_WAITING = 10_000
-"""The maximum number of steps that wait for export. Further steps are dropped."""
+"""The maximum number of log records that wait for export. Further ones are dropped."""
 EXPORT_SECONDS = 5
 
 _log = logging.getLogger(__name__)
 
 
 class _Ids(RandomIdGenerator):
-    """A generator of random ids for traces and spans. If `root` is set, it uses these ids instead."""
+    """A generator of random ids for traces and spans. If `root` is set, its two ids are used instead."""
 
     def __init__(self) -> None:
         self.root: tuple[int, int] | None = None
@@ -48,7 +48,7 @@ class _Ids(RandomIdGenerator):
 
 
 class Tracing:
-    """Exports the steps of incidents as OpenTelemetry spans.
+    """Exports OpenTelemetry spans that show when leaked tokens were seen and disabled, and when mails were sent.
 
     Args:
         database: A database object that is used for nothing else.
@@ -70,11 +70,11 @@ class Tracing:
         self._provider.force_flush(EXPORT_SECONDS * 1000)
 
     def export(self, kind: str, incident_id: uuid.UUID, at: datetime) -> None:
-        """Export the spans for one step of an incident.
+        """Export the spans that end when an incident's token is disabled, or when its mail is sent.
 
         Args:
-            kind: The step: one of `KINDS`, such as "mail_sent".
-            at: When the step was logged.
+            kind: What happened: "token_disabled" or "mail_sent".
+            at: When this was logged.
         """
         with self._database.read() as session:
             incident = session.get(Incident, incident_id)
@@ -115,7 +115,7 @@ class Tracing:
 
 
 class _Steps(logging.Handler):
-    """A log handler that puts log records about steps of incidents into a queue."""
+    """A log handler that puts a log record into a queue if a token was disabled or a mail was sent."""
 
     def __init__(self, steps: queue.Queue[tuple[str, uuid.UUID, datetime]]) -> None:
         super().__init__()
@@ -141,10 +141,10 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Start a thread that reads the steps of incidents from this process's log and exports them.
+    """Start a thread that reads from this process's log when tokens are disabled and mails are sent, and exports this.
 
     Args:
-        export: Called in the thread with the kind of step, the incident's id and the time.
+        export: Called in the thread with "token_disabled" or "mail_sent", the incident's id and the time.
 
     Returns:
         The log handler, and the queue from the handler to the thread.

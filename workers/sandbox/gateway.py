@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 class Cache:
     """A cache that remembers each live token for five minutes.
 
-    `is_live` asks the token store about a token's digest. `asked` counts these questions.
+    `is_live` asks the token store whether the token with a digest is live. `asked` counts the calls of `is_live`.
     """
 
     is_live: Callable[[str], bool]

@@ -15,7 +15,7 @@ from workers.sandbox.github_api import Answers
 from workers.sandbox.graphql import GraphQL
 
 LIST_SIZE = 100
-"""The number of repositories in an answer of the list by id."""
+"""The number of repositories on one page of `GET /repositories`, the list of all public repositories."""
 
 
 def routes(answers: Answers) -> list[Route]:

@@ -21,8 +21,6 @@ from scanner.records.states import Decision, SightingState
 class DueWork:
     """The kinds of work that may be due now. A field may be True although nothing is due."""
 
-    # The sweeper, a task, asks for this every two seconds, so it must be cheap while there is no work.
-
     look_up: bool = True
     finish: bool = True
     settle_canaries: bool = True
@@ -32,7 +30,7 @@ class DueWork:
 
 
 def due_work(database: Database, *, max_sightings: int) -> DueWork:
-    """Return the kinds of work that may be due now.
+    """Return the kinds of work that may be due now. This is called every two seconds, so it must be cheap.
 
     Args:
         max_sightings: The maximum number of stored tokens that may wait to be confirmed.
@@ -40,7 +38,7 @@ def due_work(database: Database, *, max_sightings: int) -> DueWork:
     with database.read() as session:
         *due, sightings = session.execute(_statement()).one()
     look_up, finish, settle_canaries, settle_reports, wake = map(bool, due)
-    # `sightings` is the highest id minus the lowest, which is quicker to read than the number of rows.
+    # `sightings` estimates the number of rows by the highest id minus the lowest, because counting would be slow.
     return DueWork(look_up, finish, settle_canaries, settle_reports, (sightings or 0) >= max_sightings, wake)
 
 

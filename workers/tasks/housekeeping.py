@@ -72,10 +72,10 @@ def _steps_with_work() -> list[Callable[[], object]]:
 
 def _guarded(step: Callable[[], object]) -> None:
     """Run one step of `sweep`. Log an error, so that the other steps still run."""
-    # In an outage, or if the database is newer than this program, the other steps would fail, too.
     try:
         step()
     except Exception as err:
+        # In an outage, or if the database is newer than this program, the other steps would fail, too, so stop.
         if is_unavailable(err) or fails_by_newer_database(err):
             raise
         _log.exception("a housekeeping step failed and will be retried: %s", getattr(step, "__name__", step))

@@ -27,7 +27,7 @@ MAX_SUSPECT_BYTES = 256 * 1024
 """The maximum size of a body from a network that has sent wrong signatures."""
 RETRY_SECONDS = 60
 MAX_WAITING_FOR_KEYS = 64
-"""The maximum number of requests that wait for GitHub's keys."""
+"""The maximum number of requests that wait for the public keys with which GitHub signs alerts."""
 _POLL_SECONDS = 0.05
 
 KEY_HEADER, SIGNATURE_HEADER = "Github-Public-Key-Identifier", "Github-Public-Key-Signature"

@@ -18,10 +18,10 @@ from workers.web.requests import RequestRefused
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 """The maximum size of all bodies together. It is enough for three bodies of the largest allowed size."""
 GRACE_SECONDS = 5.0
-"""The time that any body may take to arrive. The allowed time grows with each byte."""
+"""The time that a request's body may always take to arrive. It is extended at `MIN_BYTES_PER_SECOND`."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
-"""The maximum time for any body. GitHub gives up sending an alert after this time."""
+"""The maximum time in which even a large body must arrive. GitHub gives up sending an alert after this time."""
 BUSY_RETRY_SECONDS = 10
 
 
@@ -101,7 +101,7 @@ async def read_body(request: Request, body: Body, budget: BodyBudget, max_bytes:
     """
     too_large = RequestRefused(413, f"the body is larger than {max_bytes} bytes")
     declared = request.headers.get("content-length", "")
-    # The HTTP parser h11 has already refused malformed lengths.
+    # A malformed Content-Length needs no answer here, because the HTTP parser h11 has already refused it.
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
         raise too_large
     started = time.monotonic()

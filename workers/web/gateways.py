@@ -32,7 +32,7 @@ def routes(context: Context) -> list[Route]:
 
 def _listed(context: Context, after: str | None) -> Response:
     """Return the tokens disabled after the cursor `after`, and the next cursor."""
-    # Status 410 tells the gateway to empty its cache, because some of the tokens were deleted.
+    # If announcements after this cursor were deleted, status 410 tells the gateway to empty its cache.
     if after is not None and not (after.isascii() and after.isdigit() and len(after) <= MAX_CURSOR_LENGTH):
         raise RequestRefused(400, "after must be a number that an earlier answer gave as next")
     with context.database.read() as session:

@@ -26,7 +26,7 @@ KEPT_SECONDS = 2.0
 WAIT_SECONDS = 5.0
 """How long a request waits for a check before it gets status 503."""
 LATE_SECONDS = 600
-"""If a report has waited longer for its decision, the answer is "late" instead of "ok"."""
+"""If a reported token waits for longer than this, the answer is "late" instead of "ok"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,10 @@ class HealthCheck:
         self._newest = ""
 
     async def answer(self) -> Response:
-        """Return status 200 if the database can be used, or status 503 with the reason.
+        """Return a response: status 200 if the database can be used, or 503 with the reason.
 
         Raises:
-            RequestRefused: The status is 503. The check takes longer than WAIT_SECONDS.
+            RequestRefused: The check takes longer than WAIT_SECONDS. The status is 503.
         """
         found = self._last
         if found is None or time.monotonic() - found.at > KEPT_SECONDS:

@@ -21,7 +21,8 @@ LINGER_SECONDS = 2.0
 FLUSH_SECONDS = 10.0
 """The maximum time in which a client must receive the rest of its answer."""
 MIN_BYTES_PER_LINE_END = 12
-"""The minimum average number of bytes for each line end. Many tiny chunks would cost much CPU time."""
+"""If a body has a line end more often, it consists of tiny chunks, which cost much CPU time. The connection is closed.
+"""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]
@@ -95,7 +96,7 @@ class BoundedProtocol(H11Protocol):
         if self._entry is not None:
             self._entry.served += 1
         if self.conn.their_state is h11.SEND_BODY:
-            # The request was refused early. Close the connection, because the rest of the body would come first.
+            # The request was refused before its whole body arrived, so the connection cannot be used again.
             self.server_state.total_requests += 1
             self.finish()
             return

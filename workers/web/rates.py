@@ -38,7 +38,7 @@ class _Bucket:
 class RateLimiter:
     """A rate limiter with a token bucket for each network, and one bucket that all networks share."""
 
-    # If the shared bucket is empty, a network that sends few requests takes units from a reserve instead.
+    # If the shared bucket is empty, a network whose own bucket is full may use a second shared bucket, the reserve.
 
     def __init__(self, per_network: Rate, overall: Rate, *, clock: Callable[[], float] = time.monotonic) -> None:
         wide = Rate(per_network.burst * WIDE_FACTOR, per_network.per_minute * WIDE_FACTOR)

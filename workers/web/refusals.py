@@ -42,7 +42,7 @@ class Refusals:
             security_log.write(kind, {"network": network, "reason": reason}, level=logging.WARNING)
 
     def flush(self) -> None:
-        """Log, every PERIOD_SECONDS, how many requests of each kind were only counted."""
+        """Log, every PERIOD_SECONDS, how many refused requests of each kind were not logged one by one."""
         with self._lock:
             if self._clock() - self._began < PERIOD_SECONDS:
                 return

@@ -51,7 +51,7 @@ BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
 """Rate limits in each process for requests to `/leaked-token` from one network, and from all."""
 FOUND_TOKENS = (Rate(1000, 200), Rate(5000, 500))
-"""Rate limits for the tokens in these requests."""
+"""Rate limits for the tokens in requests to `/leaked-token` from one network, and from all."""
 
 THANKS = "Thank you. If this is a working token of ours, it is disabled now."
 
@@ -168,7 +168,7 @@ class _StoredUsage:
 
 def _usage(context: Context, body: bytes, batch: str) -> _StoredUsage:
     """Store the usage records in `body`, one a line, and apply the usage rules."""
-    # Do not handle new reports here: after an error, the client would send the same records again.
+    # Only store new reports. If handling them failed here, the client would send the same usage records again.
     try:
         listed = networks.load(context.settings.usage_listed_file)
     except BadNetworks as err:
@@ -258,7 +258,9 @@ def _settle(context: Context, ids: list[int]) -> Counter[str]:
 
 
 async def _settle_later(pool: Pool, context: Context, ids: list[int]) -> None:
-    """Handle these reports after the response. If that is impossible, a worker does it later."""
+    """Handle the reports with these ids after the response was sent. If all threads are busy, a worker does it
+    later.
+    """
     if not ids:
         return
     try:

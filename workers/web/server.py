@@ -106,7 +106,7 @@ async def _show_life() -> None:
 async def _log_refusals(server: uvicorn.Server, listening: socket.socket, table: ConnectionTable) -> None:
     while not server.started:
         await asyncio.sleep(0.01)
-    # Set a larger limit than the one that asyncio has set.
+    # Let more connections wait to be accepted than asyncio does by default.
     listening.listen(BACKLOG)
     told = Counter[str]()
     while True:

@@ -32,7 +32,9 @@ class State(StrEnum):
 
 
 class Wrong(Exception):
-    """Raised by a check that fails. Both texts are one line and contain no secret."""
+    """Raised by a check that fails. `sentence` says what is wrong, `todo` says what to do. Both are one line without
+    secrets.
+    """
 
     def __init__(self, sentence: str, todo: str) -> None:
         super().__init__(sentence)

@@ -13,7 +13,7 @@ from concurrent.futures import Executor, Future, wait
 from typing import Generic, TypeVar
 
 MAX_AGE_SECONDS = 30.0
-"""If the cached value is older than this, a request waits for a new one, because the old one would mislead people."""
+"""If the cached value is older than this, it would mislead people, so a request waits for a new one."""
 MAX_WAIT_SECONDS = 2.0
 """The maximum time that a request waits for a new value before it gets the old one."""
 _log = logging.getLogger(__name__)

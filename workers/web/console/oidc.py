@@ -203,11 +203,11 @@ class Provider:
 
     def _role_values(self, claims: dict[str, Any]) -> set[str] | None:
         """Return the values of the role claim, or None if it is missing or unverified."""
-        # If no claim has the name "a.b", read the member "b" of the claim "a".
         found: Any = claims.get(self._settings.oidc_role_claim)
         if self._settings.oidc_role_claim == "email" and claims.get("email_verified") not in (True, "true"):
             return None  # the provider has not verified the address
         if found is None:
+            # The setting may also name a member of a claim: "a.b" is the member "b" of the claim "a".
             found = claims
             for part in self._settings.oidc_role_claim.split("."):
                 found = found.get(part) if isinstance(found, dict) else None

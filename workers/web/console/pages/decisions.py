@@ -52,7 +52,9 @@ def confirm(view: View) -> Response:
 
 
 def release(view: View) -> Response:
-    """Disable the tokens of all waiting reports, and let later reports pass."""
+    """Disable the tokens of all waiting reports. Later reports need no decision until the disable quota is reached
+    again.
+    """
     context = view.context
     reason = _confirmed(view)
     with context.database.write() as session:
@@ -63,7 +65,7 @@ def release(view: View) -> Response:
 
 
 def reject(view: View) -> Response:
-    """Reject all waiting reports, and let later reports pass."""
+    """Reject all waiting reports. Later reports need no decision until the disable quota is reached again."""
     reason = _confirmed(view)
     with view.context.database.write() as session:
         brake.reject(session, who=view.person.who, reason=reason)

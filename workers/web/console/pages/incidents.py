@@ -116,7 +116,9 @@ def ask(view: View) -> Response:
 
 
 def act_on_all(view: View) -> Response:
-    """Run the confirmed action and render its result. Newer incidents are not changed."""
+    """Run the confirmed action and render its result. Incidents detected after the question to the operator are not
+    changed.
+    """
     criteria, name = _filter(view.form), _act(view.form)
     try:
         until = datetime.fromisoformat(view.form.get("moment", ""))

@@ -15,7 +15,7 @@ from workers.web.console.serving import Console, View
 
 CANARY_KINDS = (Kind.CANARY_LOST, Kind.CANARY_LATE, Kind.CANARY_NOT_PLANTED)
 SHOWN_HORIZON = 3600
-"""The preferred time limit, in seconds, of the `Recall` to show where space is short."""
+"""Where there is space for only one `Recall`, the page prefers the one with this time limit in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def missed(found: Overview) -> str:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return a `Recall` of this source for each time limit, the shortest first."""
+    """Return for each time limit, the shortest first, which share of the other sources' pushes this source saw."""
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())

@@ -106,7 +106,7 @@ def _places(session: Session, wanted: Sequence[uuid.UUID], most: int) -> dict[uu
 
 def _mail_states(session: Session, wanted: Sequence[uuid.UUID]) -> dict[uuid.UUID, set[str]]:
     states: dict[uuid.UUID, set[str]] = defaultdict(set)
-    # `mail_state` is a copy of the mail's state. Reading it needs half as many disk blocks.
+    # `mail_state` is a copy of the mail's state. Reading the mails themselves would need twice as many disk blocks.
     statement = select(NotificationSubject.incident_id, NotificationSubject.mail_state).where(
         NotificationSubject.incident_id.in_(wanted), NotificationSubject.channel == OWNER_CHANNEL
     )

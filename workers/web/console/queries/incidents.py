@@ -199,7 +199,7 @@ def _keys_of(session: Session, criteria: Filter, *, before: str = "", until: dat
         rows = rare.order_by(Incident.detected_at.desc(), Incident.id.desc()).offset(0).subquery()
         keys, direct = _Keys(rows.c.detected_at, rows.c.id), []
     elif not direct:
-        # Use one condition to choose an index that is sorted like the list.
+        # Start with one condition whose index has the list's order, so that the database need not sort.
         if repository:
             keys = _Keys(Exposure.detected_at, Exposure.incident_id, is_copy=True)
             driver = _is_in(Exposure, repository)

@@ -14,7 +14,7 @@ from scanner.records.models import Incident, Notification, NotificationSubject
 from workers.web.console.queries.incident_rows import OWNER_CHANNEL
 
 MAX_RARE = 20_000
-"""If at most this many incidents match a name, a list reads and sorts all of them, which takes about 20 ms."""
+"""If at most this many incidents match a searched name, all of them are read and sorted, which takes about 20 ms."""
 _HEX = re.compile(r"[0-9a-f-]{4,36}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
