@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from notifications.backoff import ANNOUNCEMENT_BACKOFF_SECONDS, GIVE_UP_AFTER, announcement_backoff
 from notifications.gateways import AnnouncementChannel, AnnouncementRefused, AnnouncementUndelivered, Content
 from scanner.records import announcements, audit, leases, security_log
 from scanner.records.database import Database
@@ -26,15 +27,13 @@ from scanner.records.states import Channel, NotificationState
 
 BATCH = 100
 MAX_BATCHES_PER_RUN = 20
-BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
-GIVE_UP_AFTER = timedelta(days=3)
 MAX_SINGLE_SEND_SECONDS = 8.0
 """The maximum time for sending the announcements of a refused batch one by one. It must be shorter than a lease."""
 MAX_REFUSED = 5
 """Sending stops if the receiver refuses this many single announcements and accepts none."""
 MAX_ERROR_LENGTH = 500
 MAX_ROWS_GIVEN_UP = 1000
-GAVE_UP = "gave up after 3 days"
+GAVE_UP = f"gave up after {GIVE_UP_AFTER.days} days"
 ERROR_NO_CONTENT = "the announcement has no content and cannot be sent"
 
 _log = logging.getLogger(__name__)
@@ -138,15 +137,6 @@ def _send_singly(database: Database, name: Channel, channel: AnnouncementChannel
     return _Sent(report, accepts_more=bool(taken))
 
 
-def backoff(attempts: int) -> int:
-    """Return the number of seconds to wait before the next attempt.
-
-    Args:
-        attempts: The number of attempts so far, at least 1.
-    """
-    return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1]
-
-
 def _due(channel: str) -> tuple[ColumnElement[bool], ...]:
     return (Notification.channel == channel, Notification.state == NotificationState.FROZEN)
 
@@ -176,7 +166,7 @@ def _claim(database: Database, channel: str) -> _Batch:
 def _by_delay(claimed: list[_Claimed]) -> dict[int, list[Lease]]:
     found: dict[int, list[Lease]] = defaultdict(list)
     for one in claimed:
-        found[backoff(one.lease.attempts)].append(one.lease)
+        found[announcement_backoff(one.lease.attempts)].append(one.lease)
     return found
 
 
@@ -210,7 +200,7 @@ def _defer_channel(database: Database, channel: str, claimed: list[_Claimed], re
         session.execute(
             update(Notification)
             .where(Notification.id.in_(others.with_for_update(skip_locked=True)))
-            .values(next_attempt_at=db_now(BACKOFF_SECONDS[0]))
+            .values(next_attempt_at=db_now(ANNOUNCEMENT_BACKOFF_SECONDS[0]))
             .execution_options(synchronize_session=False)
         )
     return report
@@ -228,7 +218,9 @@ def _defer(session: Session, claimed: list[_Claimed], reason: str) -> Announcing
 def _give_back(database: Database, claimed: list[_Claimed]) -> AnnouncingReport:
     """Release announcements that this run did not try to send."""
     with database.write() as session:
-        return AnnouncingReport(deferred=_written(session, claimed, next_attempt_at=db_now(BACKOFF_SECONDS[0])))
+        return AnnouncingReport(
+            deferred=_written(session, claimed, next_attempt_at=db_now(ANNOUNCEMENT_BACKOFF_SECONDS[0]))
+        )
 
 
 def _give_up_without_channel(database: Database, channels: Mapping[Channel, AnnouncementChannel]) -> int:

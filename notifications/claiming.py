@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, bindparam, null, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from notifications.backoff import mail_backoff
 from notifications.email.facts import MailFacts
 from notifications.email.gathering import Gathering
 from scanner.records import leases
@@ -28,7 +29,6 @@ OPEN = (NotificationState.PENDING, NotificationState.FROZEN)
 BATCH = 10
 RECORD_SECONDS = 8.0
 """The seconds at the end of each lease that are reserved for recording the result."""
-BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 
 _log = logging.getLogger(__name__)
 
@@ -95,16 +95,6 @@ def due(session: Session, *, limit: int) -> list[list[uuid.UUID]]:
     return [fresh[:1], *groups, *tried] if fresh else tried
 
 
-def backoff(attempts: int, jitter: float = 1.0) -> float:
-    """Return the number of seconds to wait before the next attempt.
-
-    Args:
-        attempts: The number of attempts so far, at least 1.
-        jitter: A factor for the result.
-    """
-    return BACKOFF_SECONDS[min(max(attempts, 1), len(BACKOFF_SECONDS)) - 1] * jitter
-
-
 def claim(
     database: Database, keys: Sequence[uuid.UUID], jitter: Callable[[], float], send_seconds: float
 ) -> list[Claimed]:
@@ -139,7 +129,7 @@ def claim(
                 is_new=row.facts is None,
                 subjects=tuple(subjects[row.id]),
                 now=now,
-                delay=backoff(held[row.id].attempts, jitter()),
+                delay=mail_backoff(held[row.id].attempts, jitter()),
                 begin_by=begin_by,
                 send_seconds=send_seconds,
             )

@@ -7,13 +7,11 @@ mail is sent again with the same Message-ID.
 from __future__ import annotations
 
 import logging
-import secrets
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from enum import Enum, auto
 from typing import Any
 
@@ -21,7 +19,14 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from notifications import claiming
-from notifications.claiming import BACKOFF_SECONDS, CHANNELS, Claimed, is_open
+from notifications.backoff import (
+    GIVE_UP_AFTER,
+    MAIL_BACKOFF_SECONDS,
+    MAX_MAIL_ATTEMPTS,
+    mail_backoff_while_down,
+    random_jitter,
+)
+from notifications.claiming import CHANNELS, Claimed, is_open
 from notifications.email.render import MailIdentity, Rendered, UnusableAddress, compose, envelope_sender, render
 from notifications.email.transport import (
     Envelope,
@@ -42,13 +47,6 @@ from scanner.records.states import Channel, NotificationState, Occasion
 
 SEND_SECONDS = 20.0
 """The maximum time for sending one mail. It must be shorter than a lease."""
-GIVE_UP_AFTER = timedelta(days=3)
-"""A mail is recorded as failed if it was not sent within this time after its first attempt."""
-MAX_ATTEMPTS = 200
-"""A mail is recorded as failed after this many attempts, for example if it crashes the worker each time."""
-MAX_SOON_ATTEMPTS = 100
-MAX_SOON_SECONDS = 45.0
-"""The longest delay between attempts while the mail server is down."""
 MAX_RECORD_ATTEMPTS = 5
 MAX_ERROR_LENGTH = 500
 
@@ -94,10 +92,6 @@ class _Attempt:
     down: TransportDown | None = None
 
 
-def _jitter() -> float:
-    return 0.8 + 0.4 * secrets.randbelow(1000) / 1000
-
-
 def deliver_due(
     database: Database,
     transport: MailTransport,
@@ -105,7 +99,7 @@ def deliver_due(
     *,
     limit: int = 100,
     rate: int = 600,
-    jitter: Callable[[], float] = _jitter,
+    jitter: Callable[[], float] = random_jitter,
     send_seconds: float = SEND_SECONDS,
 ) -> DeliveryReport:
     """Send due mails. An error in one mail does not stop the others. An unavailable mail server ends the run.
@@ -170,7 +164,7 @@ def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
         session.execute(
             update(Notification)
             .where(Notification.id == key, *is_open())
-            .values(next_attempt_at=db_now(BACKOFF_SECONDS[-1]), error="the row cannot be claimed: see the log")
+            .values(next_attempt_at=db_now(MAIL_BACKOFF_SECONDS[-1]), error="the row cannot be claimed: see the log")
             .execution_options(synchronize_session=False)
         )
 
@@ -211,14 +205,15 @@ def _deliver(database: Database, connection: MailConnection, identity: MailIdent
     Raises:
         LeaseLost: the claim expired, and another worker claimed the mail.
     """
-    if claimed.lease.attempts > MAX_ATTEMPTS:
-        return _Attempt(_fail(database, claimed, identity, f"gave up after {MAX_ATTEMPTS} attempts"))
+    if claimed.lease.attempts > MAX_MAIL_ATTEMPTS:
+        return _Attempt(_fail(database, claimed, identity, f"gave up after {MAX_MAIL_ATTEMPTS} attempts"))
     try:
         rendered = _send(connection, claimed, identity)
     except (PermanentFailure, UnusableAddress) as err:
         return _Attempt(_fail(database, claimed, identity, str(err)))
     except TransportDown as down:
-        return _Attempt(_defer(database, _soon(claimed), identity, MAIL_SERVER_DOWN + down.reason), down)
+        soon = replace(claimed, delay=mail_backoff_while_down(claimed.lease.attempts, claimed.delay))
+        return _Attempt(_defer(database, soon, identity, MAIL_SERVER_DOWN + down.reason), down)
     except TransientFailure as err:
         return _Attempt(_defer(database, claimed, identity, err.reason))
     except Exception as err:
@@ -280,14 +275,6 @@ def _record_sent(database: Database, claimed: Claimed, template_error: str | Non
             time.sleep(1)
         else:
             return
-
-
-def _soon(claimed: Claimed) -> Claimed:
-    """Return the mail with a short delay until its next attempt, up to MAX_SOON_ATTEMPTS times."""
-    # Without this limit, an outage of days would use up all attempts.
-    if claimed.lease.attempts > MAX_SOON_ATTEMPTS:
-        return claimed
-    return replace(claimed, delay=min(claimed.delay, MAX_SOON_SECONDS))
 
 
 def _defer(database: Database, claimed: Claimed, identity: MailIdentity, reason: str) -> Outcome:
@@ -378,7 +365,7 @@ def _hold_back(database: Database, down: TransportDown) -> int:
             update(Notification)
             .where(Notification.id.in_(due))
             .values(
-                next_attempt_at=db_now(BACKOFF_SECONDS[0]),
+                next_attempt_at=db_now(MAIL_BACKOFF_SECONDS[0]),
                 error=clean(MAIL_SERVER_DOWN + down.reason, MAX_ERROR_LENGTH),
             )
         )

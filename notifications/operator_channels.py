@@ -78,7 +78,8 @@ class OperatorChannel(Protocol):
     """A way to send messages to the operator.
 
     Attributes:
-        name: The channel's name in error messages and in `r8scan doctor`.
+        name: The channel's name in error messages and in `r8scan doctor`. `r8scan status` names the setting of its
+            address: R8SCAN_OPERATOR_<NAME>_URL.
         address: The URL that `r8scan doctor` tests, or an empty string for mail.
     """
 

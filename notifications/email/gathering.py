@@ -24,20 +24,15 @@ from notifications.email.facts import (
     TokenFacts,
     UndeliveredMail,
 )
+from notifications.email.variants import variant_of
 from scanner.detection import redact
 from scanner.detection.digests import masked
 from scanner.records.audit_models import AuditEntry
 from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, db_now
-from scanner.records.states import Cause, Channel, NotificationState, Occasion
+from scanner.records.states import Cause, Channel, NotificationState
 
 MAX_SIGNS = 3
 MAX_UNDELIVERED = 5
-
-_REPOSITORY = {"file", "file_name", "commit", "tag", "ref_name", "repository_description", "wiki_page"}
-_GIST = {"gist", "gist_comment"}
-_CONVERSATION = {
-    *("issue", "issue_comment", "pull_request", "commit_comment", "review", "review_comment", "discussion", "release"),
-}
 
 _NOT_PUBLIC = "submission"
 """The kind of a place that is not public: a person submitted the token to GitHub."""
@@ -100,7 +95,7 @@ class Gathering:
         subjects = self._subjects[row.id]
         incident_ids = {subject.incident_id for subject in subjects}
         causes = {self._cause(subject.incident_id, subject.cause) for subject in subjects}
-        variant = _variant(
+        variant = variant_of(
             row.channel,
             {subject.occasion for subject in subjects},
             causes,
@@ -162,31 +157,6 @@ class Gathering:
 def _urgency(occasion: str) -> int:
     """Return a sort key for the reason of a mail. The most urgent reason comes first."""
     return OPERATOR_OCCASIONS.index(occasion) if occasion in OPERATOR_OCCASIONS else len(OPERATOR_OCCASIONS)
-
-
-def _variant(channel: str, occasions: set[str], causes: set[str], kinds: set[str]) -> str:
-    """Return the name of the folder with the most specific templates that fit all tokens of a mail.
-
-    Args:
-        channel: Whether the mail is for an owner or for the operator.
-        occasions: Why the mail reports its incidents, such as "disabled".
-        causes: How the tokens were compromised.
-        kinds: The kinds of public places in which the tokens were found.
-    """
-    if channel == Channel.OPERATOR:
-        return "operator"
-    if occasions == {Occasion.ALREADY_DISABLED}:
-        return "already_disabled"
-    if causes == {Cause.COMPROMISE_SIGNS}:
-        return "compromise_signs"
-    for variant, variant_kinds in (
-        ("public_repository", _REPOSITORY),
-        ("gist", _GIST),
-        ("conversation", _CONVERSATION),
-    ):
-        if kinds and kinds <= variant_kinds and causes == {Cause.PUBLIC_REPOSITORY}:
-            return variant
-    return "public_place"
 
 
 def _incident_ids(notification_ids: Sequence[uuid.UUID]) -> Any:

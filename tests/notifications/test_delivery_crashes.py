@@ -14,6 +14,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from notifications import delivery
+from notifications.backoff import MAX_MAIL_ATTEMPTS
 from notifications.email.gathering import Gathering
 from notifications.email.transport import Envelope
 from notifications.email.transports import transport_for
@@ -115,10 +116,10 @@ def test_a_mail_is_sent_once_after_a_crash_before_sending(
 def test_a_row_that_kills_its_worker_each_time_is_failed(database: Database) -> None:
     notification_id = leak(database)
     with database.write() as session:
-        session.execute(update(Notification).values(attempts=delivery.MAX_ATTEMPTS))
+        session.execute(update(Notification).values(attempts=MAX_MAIL_ATTEMPTS))
     post = Post()
     assert deliver(database, post).failed == 1
-    assert row(database, notification_id).error == f"gave up after {delivery.MAX_ATTEMPTS} attempts"
+    assert row(database, notification_id).error == f"gave up after {MAX_MAIL_ATTEMPTS} attempts"
     assert post.tried == []
     assert row(database, newest(database, "operator", OPERATOR)).state == "pending"
 

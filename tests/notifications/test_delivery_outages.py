@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import update
 
-from notifications import claiming, delivery
-from notifications.claiming import BACKOFF_SECONDS, backoff
+from notifications import backoff, claiming, delivery
+from notifications.backoff import MAIL_BACKOFF_SECONDS, mail_backoff
 from notifications.email.transport import (
     Envelope,
     TransientFailure,
@@ -31,7 +31,7 @@ from tests.notifications.outbox_rows import (
 
 def test_a_transient_failure_is_retried_with_growing_delays(database: Database) -> None:
     notification_id = leak(database)
-    for attempt, expected in enumerate((*BACKOFF_SECONDS, 3600, 3600), start=1):
+    for attempt, expected in enumerate((*MAIL_BACKOFF_SECONDS, 3600, 3600), start=1):
         report = deliver(database, Post({"*": TransientFailure("450 greylisted")}))
         assert (report.deferred, report.failed) == (1, 0)
         told = row(database, notification_id)
@@ -44,10 +44,10 @@ def test_a_transient_failure_is_retried_with_growing_delays(database: Database) 
 
 
 def test_the_backoff_has_jitter_and_stays_below_the_longest_delay() -> None:
-    delays = {backoff(3, delivery._jitter()) for _ in range(200)}
+    delays = {mail_backoff(3, backoff.random_jitter()) for _ in range(200)}
     assert len(delays) > 20
     assert all(48 <= delay <= 72 for delay in delays)
-    assert backoff(10_000, 1.2) < leases.MAX_DELAY_SECONDS
+    assert mail_backoff(10_000, 1.2) < leases.MAX_DELAY_SECONDS
 
 
 def test_a_mail_that_waited_for_the_service_itself_is_still_sent(database: Database) -> None:
@@ -77,14 +77,14 @@ def test_a_mail_asks_an_unavailable_server_again_within_a_minute_but_not_for_day
     post = Post({"*": TransportDown("421 not accepting messages")})
     for _ in range(8):
         deliver(database, post)
-        assert seconds_until_next(database, one) <= delivery.MAX_SOON_SECONDS
+        assert seconds_until_next(database, one) <= backoff.MAX_SOON_SECONDS
         make_due(database, one)
     with database.write() as session:
-        session.execute(update(Notification).values(attempts=delivery.MAX_SOON_ATTEMPTS))
+        session.execute(update(Notification).values(attempts=backoff.MAX_SOON_ATTEMPTS))
     deliver(database, post)
     assert seconds_until_next(database, one) > 1800
-    hourly = delivery.GIVE_UP_AFTER.total_seconds() / BACKOFF_SECONDS[-1]
-    assert delivery.MAX_SOON_ATTEMPTS + 1.25 * hourly < delivery.MAX_ATTEMPTS
+    hourly = backoff.GIVE_UP_AFTER.total_seconds() / MAIL_BACKOFF_SECONDS[-1]
+    assert backoff.MAX_SOON_ATTEMPTS + 1.25 * hourly < backoff.MAX_MAIL_ATTEMPTS
 
 
 def test_a_mail_that_waits_for_the_server_still_takes_further_incidents(database: Database) -> None:

@@ -50,5 +50,4 @@ def problems(session: Session, now: datetime) -> Iterator[Problem]:
 def _todo(channel: str) -> str:
     if channel == MAIL:
         return "test the mail server with r8scan email test; r8scan tries again every 30 s"
-    setting = "R8SCAN_OPERATOR_SLACK_URL" if channel == "slack" else "R8SCAN_OPERATOR_WEBHOOK_URL"
-    return f"repair the receiver, or correct {setting}; r8scan tries again every 30 s"
+    return f"repair the receiver, or correct R8SCAN_OPERATOR_{channel.upper()}_URL; r8scan tries again every 30 s"

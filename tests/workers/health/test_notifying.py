@@ -11,6 +11,7 @@ import respx
 from httpx import Response
 from sqlalchemy import delete, select, update
 
+from notifications import operator_channels
 from notifications.email.maildir import MaildirTransport
 from notifications.email.render import MailIdentity
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
@@ -24,12 +25,13 @@ from notifications.operator_channels import (
 from scanner.records.database import Database
 from scanner.records.health_models import NotifiedProblem
 from scanner.records.models import db_now
-from scanner.settings import load_settings
+from scanner.settings import Settings, load_settings
 from workers.context import Context
 from workers.health import notifying, operator_messages, summary
 from workers.health.claims import claim
 from workers.health.overview import overview
 from workers.health.problems import Kind, Problem
+from workers.health.undelivered import MAIL
 
 AWAY = Problem(Kind.REDIS_AWAY, "Redis does not answer", "bring it back")
 BRAKE = Problem(Kind.BRAKE_CLOSED, "the brake holds 62 reported tokens", "decide with r8scan brake release")
@@ -135,6 +137,13 @@ def test_a_channel_that_fails_for_half_a_minute_is_a_problem_until_it_accepts_a_
     channel.is_away = False
     operator_messages.send(database, [channel], [])
     assert told() == []
+
+
+def test_the_problem_of_a_failing_channel_names_a_setting_that_exists() -> None:
+    channels = [one for one in vars(operator_channels).values() if isinstance(one, type) and hasattr(one, "notify")]
+    names = {one.name for one in channels if hasattr(one, "name")} - {MAIL}
+    assert {"webhook", "slack"} <= names
+    assert {f"operator_{name}_url" for name in names} <= set(Settings.model_fields)
 
 
 def test_a_failing_channel_keeps_a_bounded_number_of_messages_and_is_not_told_that_it_fails(
