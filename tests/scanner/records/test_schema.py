@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from pathlib import Path
 
@@ -35,6 +37,24 @@ def test_the_alembic_command_upgrades_a_database_and_finds_nothing_to_migrate(tm
     config.set_main_option("script_location", str(ROOT / "scanner" / "records" / "migrations"))
     config.set_main_option("sqlalchemy.url", f"sqlite:///{tmp_path / 'developer.db'}")
     alembic.command.upgrade(config, "head")
+    alembic.command.check(config)
+
+
+def test_the_newest_migration_can_be_undone_and_repeated_and_keeps_the_triggers(tmp_path: Path) -> None:
+    def triggers() -> list[str]:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]
+
+    path = tmp_path / "developer.db"
+    config = Config(ROOT / "alembic.ini")
+    config.set_main_option("script_location", str(ROOT / "scanner" / "records" / "migrations"))
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    alembic.command.upgrade(config, "head")
+    before = triggers()
+    assert "exposures_copies" in before
+    alembic.command.downgrade(config, "-1")
+    alembic.command.upgrade(config, "head")
+    assert sorted(triggers()) == sorted(before)
     alembic.command.check(config)
 
 
