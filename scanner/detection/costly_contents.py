@@ -18,7 +18,7 @@ MAX_CANDIDATES = 200
 
 @dataclass(frozen=True, slots=True)
 class KnownContent:
-    """The cached result of scanning one content. The `place` of each candidate is empty."""
+    """The cached result of scanning one content. The candidates have no `place` (where they were published)."""
 
     candidates: tuple[Candidate, ...]
     unread: Mapping[str, int]

@@ -121,7 +121,7 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of content that `plain_only` has searched quickly. The `place` of each candidate is empty.
+        """Finish the scan of content that `plain_only` has searched quickly. The candidates have no `place`.
 
         Args:
             name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
@@ -171,8 +171,8 @@ class Detector:
 
     def _remember(self, content: bytes, name: str, result: ScanResult, expanded: int) -> None:
         prefix = len(redact(name))
-        # Remove the name, because the cached result is also used for copies with other names. Candidates outside
-        # containers do not contain the name.
+        # Remove the content's name from the paths, because the cached result is also used for copies with other names.
+        # Outside archives, `container` is empty.
         inside = tuple(
             replace(found, container=found.container[prefix:]) if found.container else found
             for found in result.candidates
@@ -189,7 +189,7 @@ class Detector:
         return hit_offsets(batch)
 
     def candidates_of(self, findings: Iterable[Finding], name: str) -> list[Candidate]:
-        """Return a candidate (the digest and a hint) for each finding. The `place` of each candidate is empty."""
+        """Return a candidate (the digest and a hint) for each finding, without the `place` where it was published."""
         shown_name = redact(name)
         return [self._candidate(finding, shown_name) for finding in findings]
 

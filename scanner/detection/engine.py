@@ -115,7 +115,7 @@ def _text_findings_after(seen: Glance, content: bytes, meter: Meter, depth: int)
             found += _in_runs(runs_in(content, window, meter), meter, depth)
         found += _in_runs(long_runs(content, spots, meter), meter, depth)
     except LimitReachedError as stop:
-        # Search the rest of the content for plain tokens. The loop has found those before `done`.
+        # The loop has searched the content up to offset `done`. Search the rest for plain tokens.
         meter.note_limit(stop)
         found.extend(_admitted(plain_tokens(content, done, len(content), meter), meter))
     if seen.codec is not None and depth >= meter.limits.depth:
@@ -154,8 +154,8 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only. Those in base64 were
-    # found before.
+    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only. In base64, the search
+    # for base64 tokens has already found them.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)

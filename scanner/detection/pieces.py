@@ -22,7 +22,7 @@ _HEAD = 64 << 10
 
 @dataclass(slots=True)
 class Pieces:
-    """The result of scanning content in pieces. The `place` of each candidate is empty."""
+    """The result of scanning content in pieces. The candidates have no `place` (where they were published)."""
 
     candidates: list[Candidate] = field(default_factory=list)
     unread: Counter[str] = field(default_factory=Counter)

@@ -50,9 +50,9 @@ MIN_SECONDS = 0.5
 """The processor seconds for a pack even if the budget is used up, enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
-"""The maximum number of real tokens of a pack that are reported although they exceed other limits."""
+"""The maximum number of real tokens of a pack that are reported although the pack contains too many possible tokens."""
 LOOK_UP_SECONDS = 2.0
-"""The maximum time for asking the token store about the tokens of a pack that exceed other limits."""
+"""The maximum time for asking the token store about a pack that contains too many possible tokens."""
 MAX_SECONDS = 8.0
 """The processor seconds that a sandboxed process may spend on one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
@@ -82,7 +82,7 @@ def scan_pack(
         content: The pack, or its beginning if it is larger than the limit.
         limits: Limits for scanning the pack in a sandboxed process.
         budget: The limit on the cost of the push. After it is used up, only plain tokens are found.
-        known: Asks the token store about tokens above the limits.
+        known: Asks the token store about the tokens that exceed the limits on the number of tokens.
 
     Raises:
         ReadersUnavailable: no sandboxed process can be started.

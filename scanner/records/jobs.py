@@ -189,7 +189,7 @@ def record_time_limit(database: Database, lease: Lease, seconds: float) -> bool:
     Return False if the worker no longer held the job.
     """
     error = f"{time_limits.TIME_LIMIT}: the job made no progress for {seconds:.0f} s and was stopped"
-    # Never count up to `MAX_FAILURES` here, because the next attempt may succeed without an optional step.
+    # Never count up to `MAX_FAILURES` here. After some failures, a rescan leaves out optional steps and may succeed.
     counted = case((ScanJob.failures + 1 < MAX_FAILURES, ScanJob.failures + 1), else_=ScanJob.failures)
     with database.write() as session:
         statement = (
@@ -329,7 +329,7 @@ def purge_expired(session: Session, *, days: int, failed_days: int) -> int:
 
 
 def _join(session: Session, dedupe_key: str | None, priority: int, parent_id: int | None) -> bool:
-    """Let a waiting job with this dedupe key serve the new request. Return False without one."""
+    """Let a waiting job with this dedupe key serve the new request. Return False if there is no such job."""
     statement = (
         update(ScanJob)
         .where(_waits(dedupe_key))

@@ -206,7 +206,7 @@ class Exposure(PlaceColumns, Base):
     incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
     seen_at: Mapped[datetime]
     detected_at: Mapped[datetime | None]
-    """A copy of the incident's column. A trigger writes it."""
+    """A copy of the incident's `detected_at`. A trigger writes it."""
     repository_key: Mapped[str | None] = mapped_column(String(MAX_REPOSITORY_KEY))
     """The beginning of `repository`, set by a trigger. The whole name may be too long for an index."""
     incident: Mapped[Incident] = relationship(back_populates="exposures")
@@ -296,7 +296,7 @@ class NotificationSubject(Base):
     merge_key: Mapped[str] = mapped_column(String(400))
     occasion: Mapped[Occasion] = mapped_column(column_of(Occasion, 64))
     detected_at: Mapped[datetime | None]
-    """A copy of the incident's column. A trigger writes it."""
+    """A copy of the incident's `detected_at`. A trigger writes it."""
     mail_state: Mapped[str | None] = mapped_column(String(16))
     """`sent` or `failed` if that is the notification's state, otherwise `waiting`. A trigger writes it."""
     notification: Mapped[Notification] = relationship(back_populates="subjects")

@@ -116,7 +116,7 @@ def erase_account(database: Database, selector: AccountSelector, *, who: str) ->
 
 
 def forget_hits(database: Database, digests: Collection[str]) -> Counter[str]:
-    """Delete the list of found tokens of every read object that has one of these digests.
+    """For each read object that contains a token with one of these digests, delete the stored list of its tokens.
 
     Return the number of changed rows by table.
     """

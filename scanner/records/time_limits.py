@@ -29,7 +29,7 @@ POLL_SECONDS = {
 GRACE_SECONDS = 10.0
 """The watchdog ends the process this many seconds after the limit, so that the work can stop by itself."""
 TIME_LIMIT = "time_limit"
-"""The reason for work that exceeded its limit, with which error messages in rows begin."""
+"""The reason for work that exceeded its time limit. Stored error messages about it begin with this word."""
 
 
 def job_seconds(kind: JobKind) -> float:

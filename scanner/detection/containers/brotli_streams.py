@@ -15,7 +15,7 @@ _HEAD_BYTES = 2048
 _PROOF_BYTES = 256
 """Content whose beginning decompresses to this many bytes of text counts as a Brotli stream."""
 _MIN_TEXT = 24
-"""A stream that ends exactly at the end of the content needs only this many bytes of text."""
+"""If the content is exactly one stream, this many bytes of text are enough to recognize it."""
 
 _CHROME_END = b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4"
 _CHROME_HEADERS = (20, 24)

@@ -285,7 +285,7 @@ def _begins_with_text(content: bytes, at: int) -> bool:
 
 
 def _is_raw_deflate(content: bytes) -> bool:
-    """Return whether the content is text in one deflate stream without a header, judged by 4 KiB."""
+    """Return whether the content is text in one deflate stream without a header. Only the first 4 KiB are tested."""
     if len(content) < 16 or content[0] & 6 not in (2, 4):
         return False
     inflater = zlib.decompressobj(-15)

@@ -19,7 +19,7 @@ _REASONS = {
     "delta_damaged": "damaged",
     "memory": "memory",
 }
-"""For each reason why objects of a pack are unread, the reason's name in the result for a document."""
+"""The reasons for unread objects of a pack, and the names under which the result of the document counts them."""
 _DAMAGE = ("pack_damaged", "pack_truncated")
 
 

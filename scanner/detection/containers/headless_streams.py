@@ -6,7 +6,7 @@ from scanner.detection.containers.decompressors import Codec, lzma_codec, magicl
 
 _HEAD_BYTES = 4096
 _MIN_TEXT = 64
-"""The minimum number of bytes of text at the beginning of a stream."""
+"""A stream is recognized only if it begins with this many bytes of text, unless it ends earlier."""
 _MIN_WHOLE_TEXT = 24
 _MAX_BLOCK = 128 << 10
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))

@@ -72,7 +72,7 @@ def _lz4_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
             _skip(stream, int.from_bytes(read_up_to(stream, 4), "little"))
             continue
         if magic != _LZ4_MAGIC:
-            # Only padding or unrelated bytes follow.
+            # No further LZ4 frame begins here, only padding or unrelated bytes.
             return
         flags = read_up_to(stream, 2)
         if len(flags) < 2 or flags[0] >> 6 != 1:

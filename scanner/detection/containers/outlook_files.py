@@ -43,5 +43,5 @@ def outlook_members(container: Container) -> Iterator[Member]:
     container.meter.enter()
     container.meter.take(len(content))
     body = content[at:]
-    # A zero byte makes this binary content, which is searched for compressed attachments.
+    # Put a zero byte first, so that the content counts as binary and is searched for compressed attachments.
     yield Member("mails", b"\0" + (body.translate(PLAIN_BYTES) if method == _PERMUTED else body))

@@ -11,7 +11,7 @@ from scanner.detection.containers.members import Container, Readable
 from scanner.detection.limits import Meter
 
 _CHUNK = 64 << 10
-# One chunk decodes to at most 256 kB, because two bytes decode to at most 128 bytes.
+# Read run-length encoded data in pieces that decode to at most 256 kB. Two bytes decode to at most 128.
 _RUNS_CHUNK = 4 << 10
 _NO_ASCII85 = re.compile(rb"[^!-uz]+")
 _ZEROS = re.compile(rb"(z+)")

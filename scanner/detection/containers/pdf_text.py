@@ -52,7 +52,7 @@ class TextOfDocument:
         self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream of the PDF, and yield the texts in it that need no map."""
+        """Add one decoded stream of the PDF, and yield its texts that can be read without a font's character map."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return
@@ -70,7 +70,10 @@ class TextOfDocument:
                 self._shown.append((name, strings))
 
     def texts_by_maps(self) -> Iterator[tuple[str, bytes]]:
-        """Yield the name and text of each stream, once for each map. Call this after all streams were added."""
+        """Yield the name and text of each stream, decoded with each font's character map in turn.
+
+        Call this after all streams were added.
+        """
         for name, strings in self._shown:
             for cmap in self._cmaps.values():
                 self._meter.step(len(strings))

@@ -44,7 +44,8 @@ _DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
     b"\x03\x04\x01",
     b"\x04\xf7\x11\x01",
 )
-# The filters of program code: the id, and the decoder in the `bcj` package. Those in `_PASSED_OVER` do not change text.
+# The filters for program code: the id of each, and its decoder in the `bcj` package. The filters in `_PASSED_OVER` are
+# ignored, because they do not change text.
 _BRANCH_FILTERS = {
     b"\x04": "BCJDecoder",
     b"\x05": "PPCDecoder",

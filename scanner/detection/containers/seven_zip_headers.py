@@ -229,7 +229,8 @@ def _folder(header: HeaderReader) -> tuple[list[Coder], list[int], int]:
             raise UnreadableError("encrypted")
         # Compression methods with several inputs (BCJ2) are not supported, so opening this block will fail.
         return coders, list(range(count)), max(packed_streams, 2)
-    # Each pair says which decoder's output another decoder reads. The first decoder reads no other decoder's output.
+    # `bound` gives, for each decoder that reads another decoder's output, the number of that other decoder. The first
+    # decoder is not in `bound`.
     after = {output: number for number, output in bound.items()}
     at = next((number for number in range(count) if number not in bound), 0)
     order = [at]

@@ -173,7 +173,8 @@ def _is_event_stream(content: bytes) -> bool:
 
 
 def _is_bzip2(content: bytes) -> bool:
-    # The compression level, and then the magic number of the first block, or of the end if the file is empty.
+    # After `BZh`, a bzip2 file has the compression level, and then the magic number of the first block. An empty file
+    # has the magic number of the end.
     return content[3:4] in b"123456789" and content[4:10] in (b"1AY&SY", b"\x17\x72\x45\x38\x50\x90")
 
 

@@ -73,7 +73,7 @@ def _free_space(database: _Database, free: list[int], indexes: list[int], meter:
     meter.enter()
     meter.take(sum(map(len, pieces)))
     damaged = meter.unread["damaged"]
-    # A zero byte makes this binary content, which is searched for compressed data.
+    # Put a zero byte first, so that the content counts as binary and is searched for compressed data.
     yield Member("free space", b"\0".join((b"", *pieces)))
     # Restore the count of damaged parts, because compressed data in deleted rows is often partly overwritten.
     meter.unread["damaged"] = damaged

@@ -33,7 +33,7 @@ FAILED_LOOK_STEPS = 6000
 """The maximum additional work counted if a pattern does not match: 60 µs."""
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""The work counted if the previous match failed at most a few bytes earlier, and the work for each byte in between."""
+"""The work counted for a failed match soon after another one: a fixed part, and a part for each byte between them."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"
@@ -50,7 +50,7 @@ def _letter(indexes: set[int]) -> bytes:
 
 
 class _Body:
-    """A builder of base64 patterns. For example, `fourth` matches the fourth letter in `cjhf`."""
+    """Builds patterns for the random part of a token in base64. A group of four letters encodes three characters."""
 
     def __init__(self, alphabet: bytes) -> None:
         self._bytes = frozenset(alphabet)
@@ -58,7 +58,7 @@ class _Body:
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern of the first letter in a group such as `cjhf`."""
+        """Return the pattern of the first letter in a group of four."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
@@ -66,7 +66,10 @@ class _Body:
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the second and third letter in a group such as `cjhf`."""
+        """Return the pattern of the second and third letter in a group of four.
+
+        `tops` are the possible top two bits of the group's last character.
+        """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
             lower.setdefault(frozenset(byte & 15 for byte in self._bytes if byte >> 4 == upper), []).append(upper)
@@ -78,16 +81,16 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the fourth letter in a group such as `cjhf`."""
+        """Return the pattern of the fourth letter in a group of four. Its character has the top bits `top`."""
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern of the last three letters in a group such as `cjhf`."""
+        """Return the pattern of the last three letters in a group of four."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the last two letters in a group such as `cjhf`."""
+        """Return the pattern of the last two letters in a group of four whose second byte is `before`."""
         ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 

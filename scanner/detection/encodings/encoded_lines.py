@@ -9,7 +9,7 @@ from typing import NamedTuple
 import regex
 
 LINE_STARTS = frozenset((b"be", b"li", b"de"))
-"""The first two bytes of the headers below. No compressed stream in base64 begins with these bytes."""
+"""The first two letters of the headers `begin`, `literal` and `delta`. No stream in base64 begins with them."""
 
 MAX_BLOCK_BYTES = 16 << 20
 """The maximum number of bytes of one block that are decoded."""

@@ -18,7 +18,7 @@ _STEPS = 5_000
 _SPAN = 1024
 """The maximum number of bytes between the beginnings of the first and the last part."""
 _MIN_PART = 4
-"""The minimum number of characters in each further part."""
+"""The minimum number of characters in each part of a token after the first part."""
 _END = rb"(?=\\*[\"'`]|\s|\Z)"
 _STARTS = frozenset(b"\"'`=: ")
 

@@ -13,13 +13,13 @@ from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.limits import Meter
 
 STREAM_STARTS = frozenset((b"1f", b"1F", b"78", b"\\x", b"x\\", b"0x", b"31"))
-"""The first two bytes of the streams below. No compressed stream in base64 begins with these bytes."""
+"""The first two bytes of compressed streams in other notations than base64, such as hexadecimal digits (`1f`)."""
 MAX_STREAM_BYTES = 16 << 20
 """The maximum number of bytes of one stream that are decoded."""
 _MIN_BYTES = 33
 """The minimum size of a stream in bytes, which is more than the size of a SHA-256 hash."""
 _FIRST_LETTERS = 64
-"""The number of letters that are decoded first."""
+"""How many letters are decoded for the first test whether a compressed stream begins."""
 _HEAD_LETTERS = 1024
 _FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
 """The work counted for decoding the first letters, and then `_HEAD_LETTERS` letters: steps of ten nanoseconds."""
@@ -93,7 +93,7 @@ _LITERALS = {quote: _literal(quote) for quote in (b'"', b"'")}
 
 
 def _writing_at(content: bytes, begin: int) -> _Writing | None:
-    """Return the pattern and the decoder for the text at offset `begin`, or None."""
+    """Return how the stream at offset `begin` is written, for example in hexadecimal digits, or None if unknown."""
     start = content[begin : begin + 2]
     if start == b"0x":
         return _LIST_WRITING
@@ -139,7 +139,7 @@ def _head(content: bytes, begin: int, letters: int, writing: _Writing) -> bytes:
 
 
 def _begins_stream(head: bytes) -> bool | None:
-    """Return whether a compressed stream begins with `head`: None means no, False means unknown."""
+    """Return True if a compressed stream begins with `head`, None if not, and False if `head` is too short to tell."""
     inflater = zlib.decompressobj(47)
     try:
         output = inflater.decompress(head, _PROOF_BYTES)

@@ -34,7 +34,8 @@ _OFFSET = (
 _WIDE_WORDS = rb"(?:%(d)s{4}[ ]{4}){1,7}+%(d)s{4}(?!\S)[ ]{0,4}+" % {b"d": _DIGITS}
 _BYTES = rb"(?P<bytes>" + _WIDE_WORDS + rb"|(?:(?:0x)?" + _DIGITS + rb"{2}(?:[ ]\xe2\x94\x8a[ ]|[ \t]{1,2}|[-:_])?)++)"
 _LINE = regex.compile(rb"[ \t]*" + _OFFSET + rb"?" + _BYTES)
-# A line of a dump without an offset. The caller reads the named groups of the offset, so the pattern has them as well.
+# A line of a dump without an offset. The pattern contains the named groups of an offset, because the caller reads them,
+# but they never match.
 _LINE_WITHOUT_OFFSET = regex.compile(rb"[ \t]*(?:(?!)" + _OFFSET + rb")?" + _BYTES)
 # A line of a dump in a log, where other text precedes the line's offset.
 _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
@@ -111,8 +112,8 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # The token seems to begin inside an offset, so the dump has no offsets. Read the lines again. A zero may belong to
-    # a real offset.
+    # If the token seems to begin inside an offset, the dump may have no offsets: read its first digits as bytes as
+    # well. Real offsets often begin with a zero, so leave these out.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 
@@ -241,7 +242,7 @@ def _size(line: Match, following: Match | None) -> int:
         # bytes.
         return max(0, int(line["srecord"], 16) - int(line["type"]) - 2)
     begin, end = _offset(line), _offset(following) if following is not None else b""
-    # An offset of seven digits is from `od` or `hexdump`, which write no text column. So all digits are bytes.
+    # `od` and `hexdump` write offsets of seven digits and no text column, so all other digits are bytes.
     if not begin or not end or len(begin) == 7:
         return MAX_LINE
     size = int(end, 16) - int(begin, 16)

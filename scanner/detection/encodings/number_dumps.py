@@ -65,8 +65,8 @@ _PARSERS: tuple[_Parser, ...] = (
 
 
 def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
-    """Yield the decoded bytes of the dump whose second line begins at `second`, once for each meaning of its
-    numbers.
+    """Decode the dump whose second line begins at `second`. Yield one result for each possible meaning of its numbers,
+    such as bytes or two-byte words.
     """
     if content.startswith(WHOLE_DUMP_OFFSET, second):
         yield from whole_dumps_at(content, second)

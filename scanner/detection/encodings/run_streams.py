@@ -35,7 +35,7 @@ def decoded_base64(raw: bytes) -> bytes:
     Other characters are ignored.
     """
     if b"\\" in raw:
-        # Remove escaped line breaks. `translate` removes the backslash that is left if it was doubled.
+        # Remove escaped line breaks. If one has two backslashes, `translate` removes the second one below.
         raw = raw.replace(b"\\n", b"").replace(b"\\r", b"")
     letters = raw.partition(b"=")[0].translate(_FROM_URL, _NO_LETTERS)
     rest = len(letters) % 4

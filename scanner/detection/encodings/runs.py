@@ -28,7 +28,7 @@ from scanner.detection.patterns.token_formats import derived_from_formats, max_t
 from scanner.detection.patterns.token_patterns import plain_prefixes
 
 NESTED_SPAN = 512
-"""The number of letters that are decoded if base64 may contain base64."""
+"""How many letters of a base64 text are decoded to search for base64 inside it."""
 
 # Decode 160 letters to test for compressed data, and 4096 letters only if 160 are too few.
 _HEAD_LETTERS = (160, 4096)
@@ -65,7 +65,7 @@ _WIDE = rb"%c\x00"
 _ALL_LETTERS = bytes(BASE64_LETTERS)
 _OTHER_BYTES = bytes(byte not in BASE64_LETTERS for byte in range(256))
 _RUN_SAMPLES = 6
-"""Evenly spaced letters are tested first. A long base64 text contains at least this many of them in a row."""
+"""A quick test reads evenly spaced bytes. In a long base64 text, at least this many in a row are base64 letters."""
 
 
 @derived_from_formats
@@ -103,8 +103,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
-    # The first group of four letters may begin at any of four letters. For each of them, remember how far the content
-    # was decoded.
+    # Base64 is decoded in groups of four letters, which may begin at any offset. Remember for each `begin % 4` how far
+    # the content was decoded.
     decoded_until = [-1] * 4
     for start, needle in hits:
         if needle.kind == "run":
@@ -145,8 +145,8 @@ def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
                 continue
             run = _stream_run(content, begin, meter)
             if run is not None:
-                # Other letters can look like the beginning of compressed data. So also test the matches shortly after
-                # this one.
+                # Base64 letters before a compressed stream can look like its beginning. So also test the matches
+                # shortly after this one.
                 glued_until = begin + _MAX_GLUE if start > covered else glued_until
                 covered = begin + len(run.raw)
                 yield run
@@ -171,7 +171,7 @@ def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> 
 
 
 def _crowded_runs(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
-    """Yield every decoded base64 text in a part of the content that has very many."""
+    """Yield every decoded base64 text in a part of the content with very many base64 texts."""
     begin, end = max(0, window.begin - NESTED_SPAN), min(len(content), window.end + NESTED_SPAN)
     meter.spend(_RUN_STEPS * (end - begin))
     for match in _LONGER_RUN.finditer(content, begin, end):
@@ -224,7 +224,7 @@ def _head_begins_stream(content: bytes, begin: int, letters: int, *, inflate: bo
 
 
 def _is_inside_run(content: bytes, begin: int) -> bool:
-    """Return whether a base64 text began well before `begin`, at most one line earlier."""
+    """Return whether `begin` is inside a base64 text: after 64 base64 letters, or after a line with 40 at its end."""
     before = content[max(0, begin - _MAX_GLUE) : begin]
     if len(before) == _MAX_GLUE and not before.translate(None, _ALL_LETTERS):
         return True

@@ -13,9 +13,9 @@ from scanner.detection.patterns.token_formats import MAX_TOKEN_LENGTH
 from scanner.detection.patterns.token_patterns import TokenPatterns
 
 _MAX_SPAN = 2 * MAX_TOKEN_LENGTH
-"""The maximum length in bytes of the literal or list, from the token's beginning on."""
+"""The maximum number of bytes from the token's beginning to the end of the string literal or list."""
 _BEFORE, _AFTER = 80, 120
-"""The number of bytes before and after the token in which the separators are named."""
+"""How many bytes before and after the token are searched for the call that removes the separators."""
 _REST_OF_LITERAL = re.compile(rb"[^\"'`\r\n]{1,%d}(?=[\"'`])" % _MAX_SPAN)
 # The call that removes separators, behind the literal (`.replace(/-/g, "")`) or before it (`str_replace("-", "", "`).
 _CALL = (

@@ -54,7 +54,8 @@ def of_index(path: Path) -> int | None:
     count = int.from_bytes(head[1028:1032] if has_version else head[1020:1024])
     for size in (SHA1, SHA256) if count else ():
         least = 1032 + count * (size + 8) + 2 * size if has_version else 1024 + count * (size + 4) + 2 * size
-        # An index of version 2 has eight more bytes for each object above 2 GB. The first object is never there.
+        # An index of version 2 has eight more bytes for each object at an offset above 2 GB. The first object of a pack
+        # never has such an offset.
         most = least + 8 * (count - 1) if has_version else least
         if least <= state.st_size <= most:
             return size

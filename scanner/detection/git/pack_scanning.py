@@ -17,9 +17,9 @@ from scanner.detection.git.packs import OBJECT_COST, PackLimits, PackObject, Pac
 T = TypeVar("T")
 
 OBJECT_NAME = "document"
-"""The name of every object in paths through archives."""
+"""The name of every git object in paths through archives, such as `document!/a.txt`."""
 MAX_CROWD = 64
-"""An object with more tokens than this is handled after all other objects, so that it does not hide their tokens."""
+"""An object with more tokens than this is handled after all other objects, so that it does not use up their limit."""
 MAX_BEYOND = 40_000
 """The maximum number of tokens of one pack that are kept although they exceed the limits on the number of tokens."""
 MAX_NOT_READ = 100
@@ -60,7 +60,7 @@ class PackHit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class TokensBeyond:
-    """The tokens of one object above the limits on the number of tokens, joined by line feeds."""
+    """The tokens of one object that exceed the limits on the number of tokens, with line feeds between them."""
 
     oid: str
     type: ObjectType
@@ -91,7 +91,8 @@ class PackScan(Generic[T]):
         reached: The ids of the requested objects that are in the pack.
         bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
-        is_over_limit: Whether a limit was reached. Several smaller packs would then return more objects.
+        is_over_limit: Whether a limit on the pack was reached. If its objects came in several smaller packs, more of
+            them would be read.
         unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
@@ -126,7 +127,8 @@ def scan_objects(
         look: Scans one object, given its content (for a tree, the names of its entries).
         key: Returns a value that identifies the token of a finding.
         open_object: Opens an object for which `look` returned `is_postponed`.
-        token_of: Returns the token of a finding. If given, `PackScan.beyond` has the tokens above the limits.
+        token_of: Returns the token of a finding. If given, `PackScan.beyond` has the tokens that exceed the limits on
+            their number.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -248,7 +250,7 @@ class PackRequest:
     Attributes:
         seconds: The processor seconds that may be spent.
         opens: Whether to open archives and decode texts. If not, `PackAnswer.deferred` has the objects to open.
-        keeps_beyond: Whether to return the tokens above the limits on the number of tokens.
+        keeps_beyond: Whether to return the tokens that exceed the limits on the number of tokens.
     """
 
     limits: PackLimits

@@ -122,7 +122,9 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit was reached. Several smaller packs would then return more objects."""
+        """Whether a limit on the pack was reached. If its objects came in several smaller packs, more of them would be
+        read.
+        """
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 
@@ -203,7 +205,7 @@ def _entry(pack: memoryview, start: int, reading: PackReading, hash_size: int) -
 
 
 def _resolve(reading: PackReading) -> Iterator[PackObject]:
-    """Yield each object of the pack once, after the objects from which deltas build it."""
+    """Yield each object of the pack once. The base of a delta comes before the object that the delta builds."""
     limits, unread, budget = reading.limits, reading.unread, reading.budget
     made: set[bytes] = set()
     waiting: dict[int | bytes, list[_Entry]] = defaultdict(list)

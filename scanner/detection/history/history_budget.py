@@ -35,7 +35,7 @@ class HistoryBudget:
         self._free -= sum(self._reserves)
 
     def grant(self, unit: int) -> int:
-        """Return how many bytes may be built for this group of objects. Call this when the work on the group begins."""
+        """Return how many bytes may be built from deltas for this group of objects. Call this when its work begins."""
         with self._lock:
             extra = self._free // 2
             self._free -= extra

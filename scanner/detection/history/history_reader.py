@@ -152,7 +152,7 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        on_progress: Called with the numbers of read and listed objects.
+        on_progress: Called with the number of objects read so far, and the number of all listed objects.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
@@ -180,7 +180,9 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Divide the objects into one index range for each reader, with about equal bytes."""
+    """Divide the objects into one range of indexes for each reader, so that all ranges have about the same number of
+    bytes.
+    """
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
     for index, size in enumerate(listed.sizes):

@@ -26,7 +26,7 @@ from scanner.detection.history.object_places import locate as locate_here
 MEMORY_BYTES = 400 << 20
 """The memory limit (RLIMIT_DATA) of the process and of its git processes."""
 MAX_LINE = 12 * MAX_PATH + 1024
-"""The maximum number of bytes of one line of an answer."""
+"""The maximum number of bytes of a line that the search process writes."""
 
 _ROOT = str(Path(scanner.__file__).parent.parent)
 _PROGRAM = (
@@ -100,7 +100,11 @@ def _feed(child: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _parsed(line: bytes) -> tuple[str, ObjectPlace] | bool | None:
-    """Parse a line: an object's place, or at the end whether all commits were searched."""
+    """Parse a line that the search process wrote: the place of an object, or at the end whether all commits were
+    searched.
+
+    Return None if the line is invalid.
+    """
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):

@@ -30,9 +30,9 @@ MAX_REFS = 1_000_000
 MAX_TIPS = 25_000
 """The maximum number of commits that are passed to git because a branch or tag points to them."""
 MAX_NAMES = 5_000
-"""The maximum number of names that are scanned one by one."""
+"""The maximum number of names of branches and tags that are scanned one by one."""
 MAX_LOOSE_REF = 4096
-"""The number of bytes of a loose ref's file that are read."""
+"""The maximum number of bytes to read from the file of a loose ref."""
 MAX_REF_FOLDERS = 200_000
 MAX_PACKED_REFS = 64 << 20
 """The maximum number of bytes of `packed-refs`, which are held in memory."""

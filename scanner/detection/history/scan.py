@@ -72,7 +72,7 @@ def scan_history(
     When `stop` is set or `seconds` have passed, the remaining objects are counted as unread.
 
     Args:
-        on_progress: Called with the numbers of read and known objects.
+        on_progress: Called with the number of objects read so far, and the number of all known objects.
 
     Raises:
         GitError: `git_dir` is not a readable repository.

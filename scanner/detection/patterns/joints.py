@@ -30,7 +30,7 @@ _ESCAPE_SEQUENCE = (
 _INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
     rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
-    # The same tags with escaped angle brackets, in JSON (`\u003c`) or in HTML (`&lt;`).
+    # Tags inside a word with escaped angle brackets, in JSON (`\u003c`) or in HTML (`&lt;`).
     rb"|\\+u003[cC]/?(?:b|i|u|s|em|strong|span|mark|code|font|var|kbd|tt|small|sub|sup|w?br)(?![0-9A-Za-z])"
     rb"(?:[^<>\\\n]|\\+(?!u003)){0,200}+\\+u003[eE]"
     rb"|&lt;/?(?:b|i|em|strong|span|mark|code|font)(?![0-9A-Za-z])[^<>\n]{0,200}?&gt;"

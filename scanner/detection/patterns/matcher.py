@@ -19,7 +19,7 @@ CROWDED = 1_000
 """If a part of the content has more needles than this, it is searched with patterns."""
 
 DECODED = frozenset[Kind](("run", "stream"))
-"""The kinds of needles after which a long text is decoded as a whole."""
+"""Needles of these kinds mark a long text to decode. Needles of the other kinds mark a single token."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
 """The kinds of needles that are always listed, however many there are."""
@@ -177,13 +177,13 @@ def _kinds(core: Core) -> frozenset[Kind]:
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int) -> frozenset[Kind]:
-    """Return the kinds of needles of which there may be more than CROWDED."""
+    """Return the kinds of needles that may occur more than CROWDED times."""
     times = Counter(map(itemgetter(0), found))
     counts: Counter[Kind] = Counter()
     for at, count in times.items():
         for kind in _kinds(automaton.cores[at]):
             counts[kind] += count
-    # A core inside another core counts only where it occurs.
+    # `find` skips a core inside a longer one. Look for it at each place where the longer core was found.
     covering = {at for at in times if automaton.covered[at]}
     for at, start, _ in found if covering else ():
         if at in covering:
@@ -254,7 +254,9 @@ def hit_offsets(content: bytes) -> list[int]:
 
 
 def long_run_spots(content: bytes) -> list[int]:
-    """Return offsets inside strings of at least LONG_RUN base64 letters, which may contain line breaks."""
+    """Find strings of at least LONG_RUN base64 letters, also across line breaks. Return some offsets inside each of
+    them.
+    """
     spots: list[int] = []
     for begin in range(0, len(content), WINDOW):
         spots += long_runs_in(content, begin)

@@ -122,7 +122,8 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
-    # Two letters after the line break, so that these needles share a core with the needles above.
+    # Include two letters after the line break, so that one core (a string to search for) finds these and the needles
+    # above.
     texts += [first + end + prefix[1:3] for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
     # The first letter and an escaped zero byte, as in UTF-16 text in JSON.
@@ -194,12 +195,12 @@ def base64_texts(prefix: bytes) -> list[bytes]:
 def _base64_needles(prefix: bytes) -> list[Needle]:
     plain = base64_texts(prefix)
     texts = [*plain]
-    # One of the three texts has a fourth known letter. It belongs to the needle, so that one core is enough for both
+    # Include the fourth letter where it is known (`cjhf`), so that one core (a string to search for) is enough for both
     # kinds of line breaks.
     for text, _ in encoded_needles(prefix[:3]):
         texts += [text[:cut] + gap + text[cut:] for gap in (b"\n", b"\r\n") for cut in (1, 2)]
-    # Encoders break a line only between groups of four letters. Only the second and the third text contain the end of a
-    # group.
+    # Encoders break a line only between groups of four letters. So a line can break inside the second text (`I4`, `X`)
+    # and the third text (`y`, `OF`), but not inside the first text (`cjh`).
     _, second, third = plain
     for gap in (b"\\n", b"\\r\\n"):
         texts += [third[:1] + gap + third[1:], second[:2] + gap + second[2:]]
@@ -215,7 +216,10 @@ def _nested_needles(form: TokenFormat) -> list[Needle]:
 
 
 def _base64_cores(prefix: bytes, alphabet: bytes, alignment: int) -> Iterator[tuple[bytes, ...]]:
-    """Yield strings of four letters with which a token in base64 can begin, in groups."""
+    """Yield groups of strings of four letters with which a token in base64 can begin.
+
+    The strings of a group differ only in the low four bits of the last letter.
+    """
     known = encoded_needles(prefix[:4])[alignment][0]
     if len(known) >= 4:
         yield (known[:4],)
@@ -247,7 +251,8 @@ def _stream_needles() -> list[Needle]:
         *(Needle(text, "stream") for text in (*ESCAPED_MAGICS, *LISTED_MAGICS)),
         *(Needle(b"\n" + offset, "stream", 1) for offset in DUMP_OFFSETS),
         Needle(WHOLE_DUMP_OFFSET, "stream"),
-        # Leave out the first letter, which is `/`, or `_` in the alphabet for URLs.
+        # The base64 of an xz file begins with `/Td6WF`, or `_Td6WF` in the alphabet for URLs. Leave out the first
+        # letter.
         Needle(b"Td6WF", "stream", -1),
         *(Needle(b"%ceN" % before, "stream", 1) for before in _BEFORE_VALUE),
         *(Needle(b"eA" + third, "stream", before=_BEFORE_VALUE) for third in (b"E", b"F", b"G", b"H")),

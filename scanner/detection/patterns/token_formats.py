@@ -36,7 +36,7 @@ _RANGE = re.compile(r"(?:([0-9])-([0-9])|([A-Z])-([A-Z])|([a-z])-([a-z])|([0-9A-
 _RANGES = (string.digits, string.ascii_uppercase, string.ascii_lowercase)
 
 _RARE = 0.002
-"""If the share of a format's tokens without a digit is smaller, a text without a digit is not a token."""
+"""If fewer than this share of a format's tokens have no digit, a text without a digit is not accepted as a token."""
 
 _Value = TypeVar("_Value")
 

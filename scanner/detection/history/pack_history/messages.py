@@ -29,7 +29,7 @@ _PACK = struct.Struct("<I")
 SUSPECT, POINTER, DAMAGED, OVER, GIT, COUNTS, DONE = b"s", b"p", b"x", b"o", b"g", b"c", b"d"
 
 NOTES = {POINTER: "lfs_pointer", DAMAGED: "object_damaged", OVER: "inflated_over_limit"}
-"""For each message about an object that was not read, the reason."""
+"""The reason that is recorded for each kind of message about an object that was not read."""
 
 WHOLE_PACK = bytes(32)
 """This value in place of an object id means all objects of the pack."""

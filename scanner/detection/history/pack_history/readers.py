@@ -32,7 +32,7 @@ from scanner.detection.history.pack_history.messages import BadMessage, Plan
 from scanner.detection.patterns.token_formats import active_formats, written_formats
 
 MIN_PACK_BYTES = 8 << 20
-"""If the packs of a repository are smaller than this in total, git reads them just as fast."""
+"""If the packs of a repository are together smaller than this, git reads them, because it is just as fast."""
 MAX_GIT_PACKS = 8
 """If a small repository has at most this many packs, git reads them."""
 MAX_DEATHS = 16
@@ -93,7 +93,7 @@ def read_packs(
     Args:
         packs: Packs whose object ids have the same length.
         budget: The limit on the work for deltas in the whole repository.
-        on_progress: Called with the numbers of read and of all objects.
+        on_progress: Called with the number of objects read so far, and the number of all objects.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
