@@ -20,7 +20,7 @@ from workers import outage
 from workers.health import pulse
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
-"""The allowed values of the only argument of each task. Other tasks take no argument."""
+"""The tasks that take an argument, and the allowed values of this argument."""
 MAX_WAITING = 100
 """The maximum number of messages in one queue. More would have no effect, because a message only starts a task."""
 MAX_BODY_CHARACTERS = 4096

@@ -20,7 +20,7 @@ SLOTS = {
     "scan_slow": 1,
 }
 RESCANNER_THREADS = 3
-"""The number of threads of a process that does rescans: one for each rescan and each slow scan."""
+"""The number of threads of a process that does rescans: two for rescans and one for slow scans."""
 RESPONDER_THREADS = 16
 """The number of threads of a process that disables tokens and sends messages.
 

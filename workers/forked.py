@@ -145,7 +145,7 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
 
 def keep_memory_shared() -> None:
-    """Prepare this process's memory for forks."""
+    """Prepare this process's memory so that forks can share as much of it as possible."""
     # A fork shares a page of memory with its parent until one of them writes to it, as garbage collection does.
     gc.freeze()
     memory.limit_kept_memory()
@@ -176,7 +176,7 @@ def fork(main: Callable[[], object], environment: Mapping[str, str]) -> ForkedCh
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    # Until the child has set its own signal handlers, it has the parent's, which would swallow signals.
+    # Block signals until the child has its own handlers: the handlers of the parent would swallow them.
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     pid = os.fork()
     if pid:

@@ -1,4 +1,4 @@
-"""Calls a function in a forked process that then ends, so that this process does not keep the modules it imports."""
+"""Calls a function in a forked process that then ends, so that the modules it imports use no memory afterwards."""
 
 from __future__ import annotations
 

@@ -142,5 +142,5 @@ _current = TaskWatchdog()
 
 
 def current() -> TaskWatchdog:
-    """Return the watchdog of this process. It watches only after `start`."""
+    """Return the watchdog of this process. It does nothing before `start` is called."""
     return _current

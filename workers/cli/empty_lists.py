@@ -12,7 +12,7 @@ from scanner.settings import Settings
 from workers.cli import output
 
 MAX_VALUES = 200
-"""If a column has more distinct values, none is suggested for the filter."""
+"""If a column has more distinct values than this, none of them is suggested for the filter."""
 MAX_NAMED = 20
 
 

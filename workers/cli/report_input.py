@@ -22,7 +22,7 @@ from workers.cli.scan_streams import scan_stream
 from workers.cli.streams import BadLines
 
 HEAD_BYTES = 64 << 10
-"""The size of the beginning of the input that shows whether it is a list."""
+"""How many bytes at the beginning of the input decide whether it is a list of tokens."""
 BATCH = 1000
 DIGEST_LINE = "digest"
 """The key of digests in `ReportInput.kinds`."""

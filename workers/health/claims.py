@@ -22,7 +22,7 @@ def claim(session: Session, key: str, seconds: float) -> bool:
     session.execute(insert_or_nothing(session, NotifiedProblem).values(key=key, **row))
     statement = (
         update(NotifiedProblem)
-        # Allow one second less, because a caller with this interval may come a little too early.
+        # Allow one second less than the interval, because a caller's timer may fire slightly too early.
         .where(NotifiedProblem.key == key, NotifiedProblem.last_at < db_now(1 - seconds))
         .values(last_at=db_now())
         .execution_options(synchronize_session=False)

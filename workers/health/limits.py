@@ -9,7 +9,7 @@ from workers.health.problems import Kind, Problem, span
 from workers.health.rows import BudgetRow, RateRow
 
 MIN_WAIT_SECONDS = 120.0
-"""A used-up quota that is full again within this time is no problem."""
+"""A used-up quota is reported only if it takes longer than this until the quota is available again."""
 REFUSED_LATELY = timedelta(hours=1)
 """How long the status reports that GitHub has refused a request."""
 ANONYMOUS = "none"

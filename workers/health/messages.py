@@ -21,11 +21,11 @@ from workers.health.rows import Decisions, OutboxRow
 SENT_SHOWN_SECONDS = 24 * 3600
 FAILED_SHOWN_DAYS = 7
 UNSENT_AFTER = timedelta(minutes=10)
-"""If a message has been due for longer, this is a problem."""
+"""A message that has been due for more than this is reported as a problem."""
 MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 LATE_SECONDS = 30
-"""Reports, found tokens and disables that wait longer are late. Normally, each is handled within seconds."""
+"""If a report, a found token or a disable waits for more than this, it is late. Normally, it takes seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class Problem:
 
     @property
     def key(self) -> str:
-        """Return a key that stays the same while the problem lasts."""
+        """Return the key of this problem in the database. It stays the same while the problem lasts."""
         return f"{self.kind}:{self.subject}" if self.subject else str(self.kind)
 
     @property

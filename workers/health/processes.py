@@ -24,7 +24,7 @@ NAMES = {BEAT: "beat", WEB: "the web server"}
 START_SECONDS = 60.0
 """How long after the start of `r8scan run` processes may still be missing. Usually, they need five seconds."""
 FORGOTTEN_SECONDS = 3600.0
-"""A process that is silent for longer is no problem if another process has its role.
+"""A process that is silent for more than this is not reported if another process has its role.
 
 It was probably removed on purpose.
 """

@@ -146,7 +146,7 @@ def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iter
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", RETRIED, last, name)
         return
-    # The service may have just started after a long pause, and a source's first poll may take minutes.
+    # Count from the service's start at the earliest: it may have paused for long, and a first poll may take minutes.
     since = max((at for at in (last, began) if at is not None), default=None)
     is_silent = (since is None or now - since > SILENT_AFTER) and state.next_poll_at <= now
     if is_silent:

@@ -23,7 +23,9 @@ MAX_NAMED = 20
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
-    """Return the jobs and polls that made no progress for half of their time limit, or that were stopped."""
+    """Return the jobs and polls that made no progress for half of their time limit, or that were stopped at the
+    limit.
+    """
     now: datetime = session.execute(select(db_now())).scalar_one()
     found: list[StalledRow] = []
     for kind in _kinds(session):
@@ -88,7 +90,7 @@ def _row(
     what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
 ) -> StalledRow:
     is_running = row.leased_until is not None
-    # The job may be listed because an earlier run was stopped. A later run is reported only near its own deadline.
+    # An earlier run may have been stopped at its limit. Report the current run only if it is also near its limit.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0
     return StalledRow(
         what=what,

@@ -20,7 +20,7 @@ In such a row, `sentence` is the channel's last error, and `todo` contains the r
 MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30
-"""A channel that fails for a shorter time is no problem, because its messages are sent again every 30 seconds."""
+"""A channel is reported only after it has failed for this long, because it is tried again every 30 seconds."""
 
 TRIED_SECONDS = 300
 """A channel that was not tried for longer is no problem. It may no longer be in the settings."""

@@ -25,7 +25,7 @@ WAITING_AFTER = {
     **dict.fromkeys(("repository", "gist", "owner"), timedelta(hours=6)),
     "archive_hour": timedelta(hours=24),
 }
-"""A job that waits for longer is a problem. The keys are kinds of jobs."""
+"""For each kind of job, the waiting time above which a job is reported as a problem."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ class Tracing:
     """Exports OpenTelemetry spans that show when leaked tokens were seen and disabled, and when mails were sent.
 
     Args:
-        database: A database object that is used for nothing else.
+        database: A `Database` that no other object uses.
         exporter: Receives the finished spans.
     """
 
@@ -141,7 +141,7 @@ def _nanoseconds(at: datetime) -> int:
 
 
 def follow(export: Callable[[str, uuid.UUID, datetime], None]) -> tuple[logging.Handler, queue.Queue[Any]]:
-    """Start a thread that reads from this process's log when tokens are disabled and mails are sent, and exports this.
+    """Start a thread that exports a span for each log record of this process about a disabled token or a sent mail.
 
     Args:
         export: Called in the thread with "token_disabled" or "mail_sent", the incident's id and the time.

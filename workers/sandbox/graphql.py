@@ -34,8 +34,8 @@ class GraphQL:
         describe: Returns the fields of a repository.
         number_of: Returns the number of the repository with a node id.
         cpu_seconds_a_query: The CPU time that each query takes.
-        partial_after: The number of results after which each of the next answers is cut off. None: not cut off.
-        stops_after: The number of results after which all later answers are cut off. None: not cut off.
+        partial_after: For each of the next answers, the number of results after which it is cut off. None: not cut off.
+        stops_after: The same number for all answers after these. None: not cut off.
         gives_up: How many of the next queries fail with GitHub's timeout error.
         clock: Returns the time in seconds since the epoch.
         sees: The share of all results that the credential can see. An App's token sees only a part of them.

@@ -24,7 +24,7 @@ PEOPLE = ("ana", "ben", "chloe", "dario", "emi", "farid")
 REPORTED = 80
 """The number of tokens to report, which is more than the default of R8SCAN_BRAKE_PER_MINUTE."""
 OUTAGE_SECONDS = 180
-"""The length of an outage. The operator gets a mail about it after two minutes."""
+"""How long a simulated outage lasts. The operator gets a mail about it after two minutes."""
 LIMITED = "GitHub refuses git requests: the push waits, unless code search shows the file first"
 PROJECTS = ("image-bot", "weather", "site", "notes", "toolbox")
 HISTORY = "import replicate\n\nclient = replicate.Client(api_token={!r})\n"
@@ -193,7 +193,7 @@ Publish = Callable[[Leaks, str, str, int], str]
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of leak: its method, and one line that describes it to the user."""
+    """A kind of leak: the method that causes it, and one line that describes it to the user."""
 
     publish: Publish
     summary: str

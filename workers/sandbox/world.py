@@ -34,7 +34,9 @@ OPERATOR = "operator@vendor.example"
 
 @dataclass
 class World:
-    """The servers around one service, and its settings. The service's own files are in `folder/state`."""
+    """The simulated servers that one service uses (GitHub, mail, vendor), and the service's settings. The service's own
+    files are in `folder/state`.
+    """
 
     folder: Path
     github: SandboxGitHub

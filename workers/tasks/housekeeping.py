@@ -42,7 +42,7 @@ _log = logging.getLogger(__name__)
 
 @app.task(name="r8scan.sweep")  # type: ignore[untyped-decorator]  # celery has no types
 def sweep() -> None:
-    """Start all due work, even if its message was lost or its worker has died."""
+    """Start all due work, even work whose message was lost or whose worker has died."""
     _guarded(_recover_spool)  # first, because it creates work for the other steps
     for step in _steps_with_work():
         _guarded(step)

@@ -31,7 +31,7 @@ def poll(source: str) -> None:
         for task in dict.fromkeys(TASKS_OF_JOBS[kind] for kind in chosen.job_kinds):
             wake(task, min(report.jobs, MAX_WAKES))
     if report.candidates:
-        # A hanging token store must not block a thread that polls.
+        # Ask the token store in another task, because a token store that hangs must not block the polls.
         wake("r8scan.look_up")
 
 

@@ -18,7 +18,7 @@ from workers.web.requests import RequestRefused
 MAX_BYTES_IN_FLIGHT = 32 * 1024 * 1024
 """The maximum size of all bodies together. It is enough for three bodies of the largest allowed size."""
 GRACE_SECONDS = 5.0
-"""The time that a request's body may always take to arrive. It is extended at `MIN_BYTES_PER_SECOND`."""
+"""The time that a small body may take to arrive. Each further MIN_BYTES_PER_SECOND bytes may take one second more."""
 MIN_BYTES_PER_SECOND = 128 * 1024
 MAX_BODY_SECONDS = 30.0
 """The maximum time in which even a large body must arrive. GitHub gives up sending an alert after this time."""

@@ -63,7 +63,8 @@ class ConnectionTable:
         return self._held
 
     def admit(self, host: str, close: Callable[[], None]) -> ConnectionEntry | None:
-        """Return an entry for a new connection, or None if the server must refuse it. Another connection may be closed.
+        """Return an entry for a new connection, or None if the server must refuse it. To make room, another connection
+        may be closed.
 
         Args:
             host: The address of the client.

@@ -44,7 +44,7 @@ class Intake:
             RequestRefused: The status is 503 if the thread pool is full. See `read_body` for other statuses.
         """
         if self._pool.is_full:
-            # The thread pool is full. Refuse the request before its body is read.
+            # Refuse the request before its body is read, so that it uses no memory.
             raise RequestRefused(503, "too many requests are waiting: try again later", retry_after=BUSY_RETRY_SECONDS)
         body = self._budget.open(client_of(request))
         try:

@@ -21,8 +21,7 @@ LINGER_SECONDS = 2.0
 FLUSH_SECONDS = 10.0
 """The maximum time in which a client must receive the rest of its answer."""
 MIN_BYTES_PER_LINE_END = 12
-"""If a body has a line end more often, it consists of tiny chunks, which cost much CPU time. The connection is closed.
-"""
+"""If a body has more than one line end per this many bytes, its tiny chunks cost too much CPU time: it is refused."""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]
@@ -104,7 +103,7 @@ class BoundedProtocol(H11Protocol):
         self._look()
 
     def finish(self) -> None:
-        """Close the connection after the response. Before, read and discard the client's remaining data for a short
+        """Close the connection after the response. First, read and discard the client's remaining data for a short
         time.
         """
         if self.is_over:

@@ -26,9 +26,9 @@ class State(StrEnum):
     OK = "ok"
     FAILED = "failed"
     OFF = "off"
-    """The settings switch off the thing to check."""
+    """The check was not run, because the settings switch off the thing to check."""
     SKIPPED = "skipped"
-    """A check that this check needs has failed."""
+    """The check was not run, because another check that must pass first has failed."""
 
 
 class Wrong(Exception):

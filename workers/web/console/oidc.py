@@ -34,7 +34,7 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 TIMEOUT_SECONDS = 10.0
 METADATA_SECONDS = 3600.0
 KEYS_AGAIN_SECONDS = 60.0
-"""The minimum time between two requests for the provider's keys because of an unknown key."""
+"""If a signature names an unknown key, the provider's keys are loaded again, at most once in this time."""
 LEEWAY_SECONDS = 60
 MAX_ANSWER_BYTES = 512 * 1024
 MAX_ANSWER_SECONDS = 20.0

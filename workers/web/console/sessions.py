@@ -24,7 +24,7 @@ from workers.web.console import users
 from workers.web.console.users import SignedIn
 
 SEEN_EVERY_SECONDS = 60
-"""The minimum time between two records that a person is still active."""
+"""The minimum time between two database writes that record a person's last activity."""
 MAX_SESSIONS = 20
 """The maximum number of sessions of one person. The next sign-in ends the oldest session."""
 MAX_COOKIE = 200
