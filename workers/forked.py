@@ -146,7 +146,7 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
 
 def keep_memory_shared() -> None:
     """Prepare this process's memory so that forks can share as much of it as possible."""
-    # A fork shares a page of memory with its parent until one of them writes to it, as garbage collection does.
+    # A process and its fork share a page of memory until one of them writes to it. Garbage collection would write.
     gc.freeze()
     memory.limit_kept_memory()
 

@@ -132,7 +132,7 @@ def _up_to(stream: BinaryIO, size: int) -> bytes:
 
 
 class _Rejoined(io.RawIOBase):
-    """A stream that returns the bytes in `head`, and then the rest of the input."""
+    """A stream that first returns the bytes in `head`, which were read before, and then the rest of the input."""
 
     def __init__(self, head: bytes, rest: BinaryIO) -> None:
         self._head, self._rest = memoryview(head), rest

@@ -79,7 +79,11 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
 
 
 def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
-    """Return a list with the most urgent problem of one way of planting canaries, or an empty list."""
+    """Return a list with the most urgent problem of one way of planting canaries, or an empty list.
+
+    Args:
+        since: The newest successful canary and all later ones, oldest first.
+    """
     patience, words = ways.PATIENCE[way], ways.WORDS[way]
     todo = f"see r8scan canary list; r8scan status shows what the canary waits for ({_section(way)})"
     waits = next((one for one in since if one.state == CanaryState.PLANTED), None)

@@ -50,8 +50,8 @@ def _rates(session: Session) -> list[RateRow]:
 
 
 def _bands(session: Session) -> list[BandRow]:
-    """Return for each band (pushes that are about equally likely to contain a token) how many were read, were dropped
-    or wait.
+    """Return the numbers of read, dropped and waiting pushes for each band (pushes that are about equally likely to
+    contain a token).
     """
     counted: Counter[str] = Counter()
     for source, counts in tallies.since(session, HOURS).items():

@@ -29,9 +29,9 @@ MAX_BEHIND_SECONDS = 1800
 """If a source is more than this far behind, its pushes are read too late, so this is reported as a problem."""
 COMPLETE_SOURCES = ("repository_search", "new_repositories")
 COMPLETE_SHARE, COMPLETE_WITHIN_SECONDS, MIN_MARKS = 0.8, 3600, 50
-"""Each of `COMPLETE_SOURCES` should see this share of the other sources' pushes within this time.
+"""Of the pushes that other sources saw, each of `COMPLETE_SOURCES` should see this share within this time.
 
-With fewer than MIN_MARKS such pushes, the share is not tested.
+If other sources saw fewer than MIN_MARKS pushes, the share is not tested.
 """
 RETRIED = "it is tried again with growing delays"
 SILENT_AFTER = timedelta(minutes=10)

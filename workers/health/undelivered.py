@@ -21,9 +21,8 @@ MAIL = "mail"
 """The name of the channel that sends mails."""
 FAILING_SECONDS = 30
 """A channel is reported only after it has failed for this long, because it is tried again every 30 seconds."""
-
 TRIED_SECONDS = 300
-"""A channel that was not tried for longer is no problem. It may no longer be in the settings."""
+"""A channel that was not tried for longer than this is not reported. It may no longer be in the settings."""
 
 
 def key(channel: str) -> str:

@@ -41,7 +41,7 @@ NEEDED = {
     "responding": "no found token is disabled, because no responder runs",
     "notifying": "nobody is notified, because no responder runs",
 }
-"""What does not happen while no worker consumes a queue."""
+"""For each queue, a sentence that says what does not happen while no worker consumes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,9 @@ def _polled_words(found: Overview) -> str:
 
 
 def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
-    """Return the time of the last successful poll and True, or the service's start and False."""
+    """Return the time of the last successful poll and True. Without one since the service's start, return the start and
+    False.
+    """
     began = polling_since(found.processes) or found.at
     last = max((one.last_success_at for one in found.sources if one.is_on and one.last_success_at), default=began)
     return max(last, began), last > began
@@ -134,7 +136,7 @@ def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
 def _why_not_polled(found: Overview, age: timedelta) -> str:
     sentence = f"no source could be polled for {span(age)}"
     causes = [one for one in found.problems if one.kind in WHY_NOT_POLLED]
-    # Prefer a source that worked before or is tried again. A source that never worked may only lack a setting.
+    # The likeliest cause is a source that worked before or is tried again. Another source may only lack a setting.
     problem = min(
         causes, key=lambda one: (WHY_NOT_POLLED.index(one.kind), one.since is None, one.todo != RETRIED), default=None
     )

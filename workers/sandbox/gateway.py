@@ -118,7 +118,7 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the stream's position first. In the other order, an announcement in between would be missed.
+                    # Read the stream's position first, so that no announcement between the two calls is missed.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

@@ -47,7 +47,7 @@ def _statement() -> Select[Any]:
     """Return the SQL query for `due_work`."""
     last, first = (select(limit(Sighting.id)).scalar_subquery() for limit in (func.max, func.min))
     return select(
-        # All states match. Name them, because the index begins with the state.
+        # The state does not matter here. Name all states, because the database's index begins with the state.
         _any(Sighting.state.in_(tuple(SightingState)), Sighting.next_check_at <= db_now()),
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),

@@ -66,7 +66,7 @@ def _steps_with_work() -> list[Callable[[], object]]:
         _shed_sightings: due.shed_sightings,
     }
     found: list[Callable[[], object]] = [step for step, has_work in steps.items() if has_work]
-    # `_wake_due` is the last, because the other steps may create work for its tasks.
+    # `_wake_due` is the last, because the other steps may create work for the tasks that it starts.
     return [*found, _wake_due] if found or due.wake else []
 
 

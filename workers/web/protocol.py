@@ -19,7 +19,7 @@ ANSWER_SECONDS = 120.0
 LINGER_SECONDS = 2.0
 """How long the server reads and discards the rest of a refused body, so that the client can read the answer."""
 FLUSH_SECONDS = 10.0
-"""The maximum time in which a client must receive the rest of its answer."""
+"""When the server closes a connection, the maximum time in which the client must receive the rest of its answer."""
 MIN_BYTES_PER_LINE_END = 12
 """If a body has more than one line end per this many bytes, its tiny chunks cost too much CPU time: it is refused."""
 _LINE_ENDS_FREE = 64

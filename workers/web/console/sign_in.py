@@ -30,9 +30,9 @@ ATTEMPTS = (Rate(10, 5), Rate(60, 30))
 ATTEMPTS_ON_A_NAME = (Rate(20, 10), Rate(600, 600))
 """Rate limits for sign-in attempts with one name, and with all names."""
 MAX_KNOWN_NETWORKS = 1_000
-"""The maximum number of remembered pairs of a name and the network of its sign-in.
+"""The maximum number of remembered sign-ins, each as the name and the network of a user.
 
-Attempts from such a network do not count against ATTEMPTS_ON_A_NAME, so that strangers cannot lock out a user.
+A user's later attempts from this network do not count against ATTEMPTS_ON_A_NAME: strangers cannot lock out a user.
 """
 WRONG = "The name or the password is wrong."
 

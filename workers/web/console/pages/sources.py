@@ -20,7 +20,7 @@ SHOWN_HORIZON = 3600
 
 @dataclass(frozen=True, slots=True)
 class Recall:
-    """The share of the pushes of other sources that this source also saw within a time limit.
+    """Of the pushes that other sources saw, the share that this source also saw within a time limit.
 
     Attributes:
         within: The time limit as text, such as "5 min".
@@ -80,7 +80,7 @@ def missed(found: Overview) -> str:
 
 
 def recalls(row: SourceRow) -> list[Recall]:
-    """Return for each time limit, the shortest first, which share of the other sources' pushes this source saw."""
+    """Return for each time limit, the shortest first, this source's share of the pushes that other sources saw."""
     return [
         Recall(span(seconds), int(marks), int(seen), 100 * low, 100 * high)
         for seconds, (marks, seen, low, high) in sorted((int(key), share) for key, share in row.recall.items())

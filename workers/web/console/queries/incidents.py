@@ -107,7 +107,7 @@ class Page:
 class _Keys:
     """The columns by which a query sorts incidents: detection time and id."""
 
-    # Other tables contain copies of these columns, so that an index of such a table can be sorted by them.
+    # Other tables contain copies of these columns, so that they can have an index in the order of the list.
 
     detected_at: ColumnElement[Any] | InstrumentedAttribute[Any]
     id: ColumnElement[Any] | InstrumentedAttribute[Any]
