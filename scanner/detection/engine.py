@@ -154,8 +154,8 @@ def _in_run(run: Run, meter: Meter, depth: int) -> list[Finding]:
     if not is_media(decoded):
         return all_findings(decoded, "content", meter, depth, inside_run=True)
     found: list[Finding] = []
-    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only. In base64, the search
-    # for base64 tokens has already found them.
+    # In a picture or font, encoded tokens occur only by chance, so search for plain tokens only. If the picture was in
+    # base64, the search for base64 tokens has already found its plain tokens.
     if run.encoding != "base64" and any(prefix in decoded for prefix in plain_prefixes()):
         found.extend(_admitted(plain_tokens(decoded, 0, len(decoded), meter), meter))
     kind = container_kind(decoded)

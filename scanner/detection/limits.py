@@ -152,11 +152,11 @@ class Meter:
 
     @property
     def full(self) -> bool:
-        """Whether the limit on different tokens is reached."""
+        """Whether the limit on the number of different tokens is reached."""
         return len(self._tokens) >= self.limits.findings
 
     def turn_away(self, tokens: list[bytes]) -> None:
-        """Count tokens as unread, because they exceed the limit on different tokens."""
+        """Count tokens as unread, because they exceed the limit on the number of different tokens."""
         known = sum(token in self._tokens for token in tokens)
         for reason, count in (("repeats_over_limit", known), ("findings_over_limit", len(tokens) - known)):
             if count:

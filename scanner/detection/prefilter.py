@@ -31,7 +31,7 @@ MAX_LOOKS = 512
 """The maximum number of needles in a small document that are examined one by one."""
 
 BYTES_PER_LOOK = 4096
-"""In a large document, one needle may be examined for each block of this many bytes."""
+"""In a large document, the maximum number of needles to examine is the document's size divided by this number."""
 
 MAX_PICTURE_TEXT = 2048
 """A picture in base64 is skipped only if it has at most this many bytes of text."""

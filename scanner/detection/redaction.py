@@ -53,7 +53,7 @@ def redact(text: str) -> str:
 class SharedRedaction:
     """Redacts tokens in many texts, with a limit of 0.1 s of work for all texts together.
 
-    After that, every text that may contain a token is replaced by `[withheld]`.
+    When the limit is reached, every further text that may contain a token is replaced by `[withheld]`.
     """
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the start, end and replacement of each part to replace. Parts may overlap."""
+    """Yield the start, end and replacement of each token or unread part of the text. The ranges may overlap."""
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:

@@ -18,7 +18,7 @@ CHANNELS = (Channel.STREAM, Channel.WEBHOOK)
 
 RETENTION_DAYS = 30
 SETTLED_SECONDS = 120
-"""After this many seconds, no new announcement can get a smaller id. No transaction takes longer."""
+"""No transaction takes longer than this, so no new announcement can get a smaller id than one of this age."""
 MAX_LISTED = 1000
 
 

@@ -86,7 +86,7 @@ BEFORE: Mapping[str, Callable[[Engine], None]] = {
     "0023": partial(build_indexes, LARGE_LIST_INDEXES),
     "0024": partial(build_indexes, JOB_LIST_INDEXES),
 }
-"""Functions to run before the migration to a revision."""
+"""For some revisions, the function to run before the database is migrated to the revision."""
 
 
 def _in_batches(connection: Connection, table: str, statements: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ _NO_HEX = re.compile(rb"[^0-9A-Fa-f]+")
 _MAX_FILTERS = 8
 
 OPAQUE = frozenset((b"DCTDecode", b"DCT", b"JPXDecode", b"CCITTFaxDecode", b"CCF", b"JBIG2Decode"))
-"""The filters of pictures, which are not undone."""
+"""The PDF filters for pictures. They are not decoded."""
 
 
 def undone(stream: Readable, filters: list[bytes], meter: Meter) -> Readable | None:

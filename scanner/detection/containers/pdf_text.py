@@ -24,13 +24,13 @@ _MARKS = (_MARK, rb"\376\377", b"<FEFF", b"<feff")
 
 _CMAP_WIDTH = re.compile(rb"begincodespacerange\s*+<\s*+([0-9A-Fa-f]{2,8})\s*+>")
 _CMAP_ITEM = re.compile(rb"<([0-9A-Fa-f\s]{0,256}+)>|(\[)|(\])")
-# A valid map has at most this many entries, because a code has at most 16 bits.
+# A valid character map has at most this many entries, because a code has at most 16 bits.
 _MAX_CODES = 65_536
 _MAX_CMAPS = 64
 _MAX_LETTERS = 8
 """At most this many letters are kept for one code. A ligature has three letters."""
 _MAX_CODES_OF_ALL = 500_000
-"""The maximum number of codes in all maps of a document, which take about 100 MB."""
+"""The maximum number of codes in all character maps of a PDF. So many codes take about 100 MB of memory."""
 _MAX_GLYPH_BYTES = 8 << 20
 
 
@@ -42,7 +42,7 @@ class _CMap(NamedTuple):
 
 
 class TextOfDocument:
-    """The texts of a PDF, and the maps from its fonts' character codes to characters."""
+    """The texts of a PDF, and the character maps of its fonts (from codes to characters)."""
 
     def __init__(self, meter: Meter) -> None:
         self._meter = meter
@@ -175,8 +175,8 @@ def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, s
         meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
-            # For example, the codes of a range stand for AB1, AB2, AB3. The range ends at the last character of
-            # Unicode.
+            # Successive codes stand for successive characters, for example AB1, AB2 and AB3, up to the last character
+            # of Unicode.
             most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
             for step in range(min(count, most)):
                 yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)

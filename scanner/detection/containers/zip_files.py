@@ -98,7 +98,7 @@ class _Archive:
             yield from self._member(_Entry(name, flags, method, data, packed, checksum))
 
     def _data_of(self, local: int) -> int | None:
-        """Return the offset of a file's compressed bytes, or None without a local header at `local`."""
+        """Return the offset of a file's compressed bytes, or None if there is no local header at offset `local`."""
         content = self._content
         if not content.startswith(_LOCAL_MAGIC, local) or local + _LOCAL.size > len(content):
             return None

@@ -68,7 +68,7 @@ class _Body:
     def second_and_third(self, tops: Iterable[int]) -> bytes:
         """Return the pattern of the second and third letter in a group of four.
 
-        `tops` are the possible top two bits of the group's last character.
+        `tops` are the possible top two bits of the group's third byte.
         """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
@@ -81,7 +81,7 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the fourth letter in a group of four. Its character has the top bits `top`."""
+        """Return the pattern of the fourth letter in a group of four whose third byte has the top two bits `top`."""
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
@@ -133,7 +133,7 @@ class Base64Form:
 
 
 def _letters_after(needle: bytes, patterns: TokenPatterns, alignment: int) -> bytes:
-    """Return the base64 letters that can follow the needle."""
+    """Return the base64 letters that can follow the base64 `needle` of a token's prefix."""
     at = -(-8 * alignment // 6) + len(needle)
     lead = bytes(alignment) + patterns.form.prefix.encode()
     return bytes({base64.b64encode(lead + bytes((first, 0, 0)))[at] for first in patterns.form.alphabet.encode()})

@@ -12,7 +12,7 @@ LINE_STARTS = frozenset((b"be", b"li", b"de"))
 """The first two letters of the headers `begin`, `literal` and `delta`. No stream in base64 begins with them."""
 
 MAX_BLOCK_BYTES = 16 << 20
-"""The maximum number of bytes of one block that are decoded."""
+"""The maximum number of bytes to decode of one uuencoded block or git patch."""
 
 _MAX_LINE = 90
 _UU_HEADER = regex.compile(rb"begin [0-7]{3,4} [^\r\n]{1,255}\r?\n")

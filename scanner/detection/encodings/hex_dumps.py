@@ -15,10 +15,10 @@ from scanner.detection.patterns.token_formats import derived_from_formats, max_t
 from scanner.detection.patterns.token_patterns import Match, Pattern, plain_matches
 
 MAX_LINE = 256
-"""The maximum number of letters of one line that are read."""
+"""The maximum number of letters to read of each line of a hex dump."""
 
 LINE_STEPS = 1_000
-"""The work counted for each line: up to eight microseconds."""
+"""The work counted for each line of a hex dump: up to eight microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
@@ -112,8 +112,8 @@ def dump_findings_at(content: bytes, start: int) -> Iterator[Finding]:
     count = max_lines()
     begin, end = max(begin, start - 2 * MAX_LINE), start + MAX_LINE * count
     yield from _found(_lines(content, begin, end, count))
-    # If the token seems to begin inside an offset, the dump may have no offsets: read its first digits as bytes as
-    # well. Real offsets often begin with a zero, so leave these out.
+    # If the token begins in what looks like an offset, read the lines again as a dump without offsets. Skip this for a
+    # zero, with which most real offsets begin.
     if following.start() <= start < following.start("bytes") and content[start] != ord("0"):
         yield from _found(_lines(content, begin, end, count, _LINE_WITHOUT_OFFSET))
 
@@ -131,7 +131,7 @@ def word_findings_at(content: bytes, start: int) -> Iterator[Finding]:
 
 
 def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
-    """Yield the tokens in every dump that begins in `content[begin:end]`."""
+    """Yield the tokens in every hex dump that begins in `content[begin:end]`."""
     first = content.rfind(b"\n", max(0, begin - MAX_LINE), begin) + 1 or begin
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
@@ -195,7 +195,7 @@ def _paid(lines: Iterator[Match | None], meter: Meter) -> Iterator[Match | None]
 
 
 def _lines(content: bytes, begin: int, end: int, count: int | None, pattern: Pattern = _LINE) -> Iterator[Match | None]:
-    """Yield a match for each line, or None for a line that is not part of a hex dump."""
+    """Yield a match for each line of a hex dump, or None for a line that is not part of one."""
     at, end = begin, min(end, len(content))
     while at < end and count != 0:
         yield _line_at(content, at, min(at + MAX_LINE, end), pattern)

@@ -51,7 +51,7 @@ _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 _MAX_TO_SECOND = 128
 """The maximum number of bytes from the first number of a decimal list to the end of the second number."""
 _DIRECTIVE = b"byte\t"
-"""The end of an assembler's directive before a number."""
+"""The end of an assembler directive such as `.byte`, after which the numbers follow."""
 _RECORD_START = re.compile(rb"[:S]")
 _WIDE_LEAD = 6
 """The number of digits before `005F` in `720038005F`, the hexadecimal UTF-16 of `r8_`."""
@@ -108,7 +108,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
 def plain_tokens(content: bytes, begin: int, end: int, meter: Meter) -> Iterator[Finding]:
     """Yield the tokens in plain text that start in `content[begin:end]`.
 
-    After the document's limit of tokens is reached, only count them.
+    When the document's limit of tokens is reached, only count further tokens.
     """
     for patterns in token_patterns():
         if meter.full:

@@ -43,7 +43,7 @@ _LINES = re.compile(rb"(?:[0-9A-Za-z+/_\-\r\n]++|\\++(?=[nr]))*+={0,2}")
 _HEX_RUN = regex.compile(rb"[0-9A-Fa-f\s]++")
 _MAX_GAP = 24
 _MAX_GLUE = 64
-"""A compressed stream may begin after at most this many other base64 letters."""
+"""Directly before a compressed stream in base64, there may be at most this many letters that do not belong to it."""
 
 _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 4
@@ -75,7 +75,7 @@ def min_run_length() -> int:
 
 
 def _nested_letters(length: int) -> int:
-    """Return the most letters that a token of `length` bytes has when encoded twice in base64."""
+    """Return the maximum number of letters of a token of `length` bytes that is encoded twice in base64."""
     for _ in range(2):
         length = 4 * -(-(length + 2) // 3)
     return length

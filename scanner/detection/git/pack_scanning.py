@@ -19,7 +19,7 @@ T = TypeVar("T")
 OBJECT_NAME = "document"
 """The name of every git object in paths through archives, such as `document!/a.txt`."""
 MAX_CROWD = 64
-"""An object with more tokens than this is handled after all other objects, so that it does not use up their limit."""
+"""An object with more tokens than this is handled last, so that it does not use up the limit on tokens."""
 MAX_BEYOND = 40_000
 """The maximum number of tokens of one pack that are kept although they exceed the limits on the number of tokens."""
 MAX_NOT_READ = 100

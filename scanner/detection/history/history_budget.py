@@ -44,12 +44,12 @@ class HistoryBudget:
             return self._granted[unit]
 
     def settle(self, unit: int, left: int) -> None:
-        """Give the unspent bytes of a finished group of objects back to the budget."""
+        """Give the granted bytes that a finished group of objects did not use back to the budget."""
         with self._lock:
             self._free += min(left, self._granted.pop(unit, 0))
 
     def fail(self, unit: int) -> None:
-        """Give half of the bytes of a group back to the budget, because its process has died."""
+        """Give half of a group's granted bytes back to the budget, because the process that read the group has died."""
         with self._lock:
             self._free += self._granted.pop(unit, 0) // 2
 

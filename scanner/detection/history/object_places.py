@@ -40,7 +40,7 @@ MAX_HEAD = 200
 """The maximum number of bytes in the header line before an object's content: id, type and size."""
 
 _CUT_OFF = b"(cut off)"
-"""A marker for an object whose content git did not finish. Compare it with `is`."""
+"""A marker for an object whose content git did not write completely. Compare it with `is`."""
 _SUBMODULE = b"160000"
 _FOLDER_MODE = b"40000 "
 _TREE_MODES = (b"40000", b"040000")

@@ -113,7 +113,7 @@ class _Names:
             self._sort()
 
     def suspicious(self) -> tuple[list[bytes], bool]:
-        """Return at most MAX_NAMES names that may contain a token, and whether there are more."""
+        """Return at most MAX_NAMES names of refs that may contain a token, and whether there are more."""
         self._sort()
         found = self._with_tokens + self._others
         return found[:MAX_NAMES], len(found) > MAX_NAMES

@@ -287,7 +287,7 @@ UnitKind = Literal[
 
 
 def unit_kind(unit: bytes) -> UnitKind:
-    """Return the name of an escape sequence, which has at least two bytes."""
+    """Return the kind of an escape sequence of at least two bytes."""
     if unit[0] == ord("%"):
         return "percent"
     if unit[0] == ord("="):

@@ -16,13 +16,13 @@ WINDOW = 256 << 10
 """The number of bytes that are searched at once, which fit into the processor's cache."""
 
 CROWDED = 1_000
-"""If a part of the content has more needles than this, it is searched with patterns."""
+"""If a part of the content has more needles than this, it is searched with patterns instead of needle by needle."""
 
 DECODED = frozenset[Kind](("run", "stream"))
 """Needles of these kinds mark a long text to decode. Needles of the other kinds mark a single token."""
 
 ALWAYS_LISTED = frozenset[Kind](("stream",))
-"""The kinds of needles that are always listed, however many there are."""
+"""The kinds of needles that are always listed one by one, however many there are."""
 
 RUN_STRIDE = 64
 RUN_SAMPLES = 32

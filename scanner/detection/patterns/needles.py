@@ -112,7 +112,7 @@ def encoded_needles(*cores: bytes) -> list[tuple[bytes, int]]:
 
 
 def plain_needle(prefix: bytes) -> bytes:
-    """Return the first bytes of a prefix, which are always on one line."""
+    """Return the first bytes of a prefix, the needle for a token in plain text."""
     return prefix[:_PLAIN_BYTES]
 
 

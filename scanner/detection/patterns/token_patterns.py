@@ -34,12 +34,12 @@ _COMMA = (
 )
 # The characters between two bytes of UTF-16 text in hexadecimal, as in `72,00,38,00`.
 _WIDE_GAP = rb"(?:,\\\r?\n[ \t]*+00,|,00,\\\r?\n[ \t]*+|,00,|[ ]00\s{1,20}+)"
-# The characters after a token's prefix if the rest is not in the text, such as a quotation mark or `%s`.
+# What follows a prefix whose token continues in another place, such as a quotation mark or `%s`.
 _LITERAL_END = rb"\\*+[\"'`\])]|%[0-9$]{0,3}+[sv@]|\$?\{|\#\{|\\+\(|[$%][A-Za-z_(]|[ \t]*+(?:\r?\n|$)|\\++(?:\r?\n|n)"
 _BREAK = rb"[%=&$+)\]\\\\\"'`\r\n<|?{}\xe2\xc2\xef\xcd\xf3\x1b]"
 
 MIN_LAST_PART = 12
-"""The minimum number of characters in the second of two string literals."""
+"""If a token is divided into two string literals, the second one has at least this many characters."""
 
 Pattern: TypeAlias = regex.Pattern[bytes]
 Match: TypeAlias = regex.Match[bytes]

@@ -18,7 +18,7 @@ FORK, IDS = b"f", b"i"
 COMMAND = struct.Struct("<cI")
 PLAN = struct.Struct("<?BQQQQQ")
 UNIT = struct.Struct("<IQ")
-"""The number of a group of objects, and the limit on the work for its deltas in bytes."""
+"""A request to read a group of objects: the group's number, and the limit in bytes on the work for its deltas."""
 _WEIGHT = struct.Struct("<Q")
 _FRAME = struct.Struct("<cB32sQ")
 _COUNTS = struct.Struct("<QQ")

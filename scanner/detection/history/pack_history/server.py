@@ -153,7 +153,7 @@ def _fork(control: socket.socket, connection: socket.socket, history: HistoryPla
 
 def _work(connection: socket.socket, history: HistoryPlan) -> None:
     """Read the requested groups of objects until the connection is closed."""
-    # Searching for reference cycles would take a tenth of the time, and there are none.
+    # Disable the search for reference cycles. It would take a tenth of the time, and there are no cycles.
     gc.disable()
     while len(raw := messages.receive(connection, UNIT.size, lambda: None)) == UNIT.size:
         number, budget = UNIT.unpack(raw)
