@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
+import typer
+
 from scanner.records import versions
 from scanner.records.database import Database
 from scanner.settings import Settings
@@ -23,8 +25,8 @@ class CommandContext(Context):
 
     @cached_property
     def database(self) -> Database:
-        if self._creates_tables:
-            create_default_tables(self.settings)
+        if self._creates_tables and (created := create_default_tables(self.settings)):
+            typer.echo(created, err=True)
         require_database(self.settings)
         database = super().database
         versions.check(database)

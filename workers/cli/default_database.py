@@ -5,8 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
-import typer
-
 from scanner.records.database import parse_url
 from scanner.settings import Settings
 
@@ -36,20 +34,23 @@ def require_database(settings: Settings) -> None:
     )
 
 
-def create_default_tables(settings: Settings) -> None:
-    """Create the tables of the default database. Do nothing if it has tables, or if R8SCAN_DATABASE_URL is set."""
+def create_default_tables(settings: Settings) -> str | None:
+    """Create the tables of the default database. Do nothing if it has tables, or if R8SCAN_DATABASE_URL is set.
+
+    Returns:
+        A line for the operator, who may be in a wrong folder. It names the new database. None if nothing was created.
+    """
     if not settings.is_default_database:
-        return
+        return None
     file = Path(settings.database_url.get_secret_value().removeprefix("sqlite:///"))
     if not _is_empty(file):
-        return
+        return None
     from workers.short_child import upgrade_in_child  # commands rarely need this import
 
     upgrade_in_child(settings.database_url.get_secret_value())
-    typer.echo(
+    return (
         f"created the database {file}, because there was none; if the service uses another one, remove this one and set"
-        " R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL as they are set for the service",
-        err=True,
+        " R8SCAN_STATE_DIR or R8SCAN_DATABASE_URL as they are set for the service"
     )
 
 

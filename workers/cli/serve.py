@@ -39,9 +39,11 @@ def serve(
     memory.limit_kept_memory()
     settings = load_settings()
     current_context().check()
-    create_default_tables(settings)
+    created = create_default_tables(settings)
     current_context().check_version()
     configure_logging(settings)
+    if created:
+        logging.getLogger("r8scan").warning(created)
     observing.start(settings)
     try:
         listening = listen(host or settings.web_host, settings.web_port if port is None else port)
