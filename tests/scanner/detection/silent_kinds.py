@@ -284,6 +284,8 @@ SILENT_KINDS: dict[str, SilentKind] = {
             ("base64 of base64", lambda stream: base64.b64encode(base64.b64encode(stream))),
         )
     },
+    "xz in quoted-printable": _compressed(lzma.compress, quopri.encodestring),
+    "zstd in quoted-printable": _compressed(zstandard.compress, quopri.encodestring),
     "zip in hex, short": _of(lambda token: zipped(_text(token) * 2).hex().encode(), NEEDLE),
     "raw LZMA2 stream": _of(lambda token: lzma.compress(_text(token) * 3, lzma.FORMAT_RAW, filters=_LZMA2), PROOF),
     "token divided by two packets (pcap)": _of(_packets, RARE),
@@ -302,6 +304,14 @@ SILENT_KINDS: dict[str, SilentKind] = {
     "git-crypt": _encrypted(b"\0GITCRYPT\0"),
     "OpenSSL enc": _encrypted(b"Salted__"),
     "KeePass": _encrypted(bytes.fromhex("03d9a29a67fb4bb5")),
+    "OpenPGP, compressed only": _of(
+        lambda token: (
+            b"-----BEGIN PGP MESSAGE-----\n\n"
+            + base64.encodebytes(b"\xa3\x01" + deflated(b"\xcb\x50b\0\0\0\0\0" + _text(token)))
+            + b"-----END PGP MESSAGE-----\n"
+        ),
+        PROOF,
+    ),
     "OpenPGP": _encrypted(
         b"-----BEGIN PGP MESSAGE-----\n\n",
         written=lambda data: base64.encodebytes(data) + b"-----END PGP MESSAGE-----\n",
