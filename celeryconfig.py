@@ -10,6 +10,7 @@ from kombu import Queue
 
 from workers.celery_settings import own_broker_url as _broker_url
 from workers.queues import QUEUES as _QUEUES
+from workers.tasks import ALL as _TASKS
 
 broker_url = _broker_url()
 broker_connection_retry_on_startup = True
@@ -70,7 +71,7 @@ task_routes = {
     "r8scan.scan_slow": {"queue": "rescans"},
     **{f"r8scan.echo_{queue}": {"queue": queue} for queue in _QUEUES},
 }
-imports = ("workers.tasks",)
+imports = _TASKS
 
 beat_scheduler = "workers.beat:MonotonicScheduler"
 beat_max_loop_interval = 1

@@ -17,9 +17,6 @@ import httpx
 from scanner import tls
 from scanner.absent_modules import absent
 
-with absent("opentelemetry"):  # redis would otherwise import OpenTelemetry, which needs 3 MB and is not used
-    import redis
-
 MAX_STREAM_ENTRIES = 100_000
 """The approximate number of entries that the Redis stream keeps."""
 SEND_SECONDS = 10.0
@@ -64,6 +61,9 @@ class StreamChannel:
     """Appends announcements to a Redis stream. Each batch is one transaction."""
 
     def __init__(self, url: str, stream: str) -> None:
+        with absent("opentelemetry"):  # redis would otherwise import OpenTelemetry, which needs 3 MB and is not used
+            import redis
+
         self._stream = stream
         self._redis = redis.Redis.from_url(
             url, socket_connect_timeout=SEND_SECONDS / 2, socket_timeout=SEND_SECONDS / 2
@@ -76,6 +76,8 @@ class StreamChannel:
             AnnouncementUndelivered: Redis cannot be reached.
             AnnouncementRefused: Redis answers with an error.
         """
+        import redis
+
         try:
             with self._redis.pipeline(transaction=True) as pipeline:
                 for content in batch:

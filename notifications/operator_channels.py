@@ -13,22 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import httpx
 
-from notifications.email.render import (
-    MailIdentity,
-    UnusableAddress,
-    envelope_sender,
-    header_line,
-    recipient_address,
-    sender_address,
-)
-from notifications.email.transport import Envelope, MailTransport, PermanentFailure, TransientFailure
-from notifications.email.wording import clean
 from notifications.gateways import SIGNATURE_HEADER, TIMESTAMP_HEADER, signature
 from scanner import tls
+
+if TYPE_CHECKING:
+    from notifications.email.render import MailIdentity
+    from notifications.email.transport import MailTransport
 
 SEND_SECONDS = 20.0
 MAX_LINES = 50
@@ -118,6 +112,17 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     Raises:
         OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
     """
+    # Import these here, because they take 4 MB, and the web server sends a mail only if the responder does not run.
+    from notifications.email.render import (
+        UnusableAddress,
+        envelope_sender,
+        header_line,
+        recipient_address,
+        sender_address,
+    )
+    from notifications.email.transport import Envelope, PermanentFailure, TransientFailure
+    from notifications.email.wording import clean
+
     message = EmailMessage()
     try:
         sender, to = sender_address(identity), recipient_address(recipient)

@@ -12,12 +12,14 @@ import uuid
 from queue import Empty
 from typing import Any
 
-from kombu.transport import TRANSPORT_ALIASES, redis, virtual
-from redis import ResponseError
-
+from scanner.absent_modules import absent
 from scanner.settings import KNOWN_SOURCES
 from workers import outage
 from workers.health import pulse
+
+with absent("opentelemetry"):  # redis would otherwise import OpenTelemetry, which needs 3 MB and is not used
+    from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+    from redis import ResponseError
 
 ARGUMENTS = {"r8scan.poll": KNOWN_SOURCES}
 """The tasks that take an argument, and the allowed values of this argument."""

@@ -24,7 +24,7 @@ from scanner.records.versions import WrongVersion
 from scanner.settings import SettingsError
 from workers import broker, observing, outage, watchdog
 from workers.context import MAX_CHILD_CONNECTIONS, current_context, forget_context
-from workers.health import heartbeats, notifying
+from workers.health import heartbeats
 from workers.logs import configure_logging, last_line
 from workers.queues import BEAT, QUEUES, role_of
 from workers.recycling import Recycler
@@ -128,6 +128,8 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
+            from workers.health import notifying  # scanners do not need it
+
             notifying.start(current_context())
 
     def stop(self, parent: Any) -> None:
@@ -143,6 +145,8 @@ def _beat_starts(**_: Any) -> None:
     heartbeats.start(current_context().settings, BEAT, end=watchdog.end_process)
     scheduler = app.conf.beat_scheduler.partition(":")[2]
     _log.info("beat starts", extra={"role": BEAT, "scheduler": scheduler, "version": __version__})
+    from workers.health import notifying
+
     notifying.start(current_context(), is_standby=True)
 
 

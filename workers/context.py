@@ -1,5 +1,5 @@
 """The objects that a process of the service needs, such as the settings and the database. Each is created at first
-use.
+use. The modules that it needs are imported then too, because no process needs all of them.
 """
 
 from __future__ import annotations
@@ -8,20 +8,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from sqlalchemy import event
 
-from notifications.email.logo import BadLogo, Logo, load_logo
-from notifications.email.render import MailIdentity
-from notifications.email.transport import MailTransport
-from notifications.email.transports import transport_for
-from notifications.gateways import AnnouncementChannel, StreamChannel, WebhookChannel
-from notifications.operator_channels import MailChannel, OperatorChannel, SlackChannel, WebhookOperatorChannel
-from scanner.detection import Detector
-from scanner.detection.git.packs import PackLimits
-from scanner.github.client import App, GitHub, connect
-from scanner.github.request_rate import RateBounds
-from scanner.isolation import shared_pool
 from scanner.records import versions
 from scanner.records.database import Database
 from scanner.records.outbox import domain_of
@@ -29,10 +19,19 @@ from scanner.records.states import Channel
 from scanner.response.policy import Policy
 from scanner.response.store_access import access_to
 from scanner.settings import Settings, SettingsError, load_settings
-from scanner.sources.shared_budget import DatabaseLedger
-from scanner.tokens.http import HttpStore, tls_context
 from scanner.tokens.sql import SqlStore
 from workers import observing, outage
+
+if TYPE_CHECKING:
+    from notifications.email.logo import Logo
+    from notifications.email.render import MailIdentity
+    from notifications.email.transport import MailTransport
+    from notifications.gateways import AnnouncementChannel
+    from notifications.operator_channels import OperatorChannel
+    from scanner.detection import Detector
+    from scanner.detection.git.packs import PackLimits
+    from scanner.github.client import App, GitHub
+    from scanner.tokens.http import HttpStore
 
 MAX_CONNECTIONS = 6
 """The maximum number of database connections of one process. A thread waits until one is free."""
@@ -111,6 +110,8 @@ class Context:
         Raises:
             SettingsError: R8SCAN_CANARY_GITHUB_TOKEN is not set.
         """
+        from scanner.github.client import connect
+
         settings = self.settings
         if settings.canary_github_token is None:
             raise SettingsError("R8SCAN_CANARY_GITHUB_TOKEN must be set: canaries are written with it")
@@ -118,6 +119,10 @@ class Context:
         return connect(settings.github_api_url, settings.github_web_url, token, connections=1, label=label)
 
     def _connected(self, credential: App | str | None, connections: int) -> GitHub:
+        from scanner.github.client import connect
+        from scanner.github.request_rate import RateBounds
+        from scanner.sources.shared_budget import DatabaseLedger
+
         return connect(
             self.settings.github_api_url,
             self.settings.github_web_url,
@@ -135,6 +140,8 @@ class Context:
 
     def lone_client(self, credential: App | str | None) -> GitHub:
         """Return a client that ignores the rate limits that workers share. The caller must close it."""
+        from scanner.github.client import connect
+
         settings = self.settings
         return connect(settings.github_api_url, settings.github_web_url, credential, hosts=settings.github_hosts)
 
@@ -142,6 +149,8 @@ class Context:
     def _app(self) -> App | None:
         settings = self.settings
         if settings.github_app_id and settings.github_app_installation_id and settings.github_app_private_key:
+            from scanner.github.client import App
+
             key = settings.github_app_private_key.get_secret_value()
             return App(settings.github_app_id, settings.github_app_installation_id, key)
         return None
@@ -160,6 +169,8 @@ class Context:
         settings = self.settings
         if settings.token_store_url is None:
             return SqlStore(self.database)
+        from scanner.tokens.http import HttpStore, tls_context
+
         try:
             tls = tls_context(
                 settings.token_store_cert_file, settings.token_store_key_file, settings.token_store_ca_file
@@ -173,10 +184,15 @@ class Context:
 
     @cached_property
     def detector(self) -> Detector:
+        from scanner.detection import Detector
+        from scanner.isolation import shared_pool
+
         return Detector(self.settings.digester(), reader=shared_pool())
 
     @cached_property
     def transport(self) -> MailTransport:
+        from notifications.email.transports import transport_for
+
         return transport_for(self.settings.smtp_url.get_secret_value())
 
     @cached_property
@@ -185,9 +201,13 @@ class Context:
         settings = self.settings
         found: dict[Channel, AnnouncementChannel] = {}
         if settings.announce_redis_url:
+            from notifications.gateways import StreamChannel
+
             redis_url = settings.announce_redis_url.get_secret_value()
             found[Channel.STREAM] = StreamChannel(redis_url, settings.announce_stream)
         if settings.announce_webhook_url and settings.announce_webhook_secret:
+            from notifications.gateways import WebhookChannel
+
             secret = settings.announce_webhook_secret.get_secret_value()
             found[Channel.WEBHOOK] = WebhookChannel(settings.announce_webhook_url, secret)
         return found
@@ -195,6 +215,8 @@ class Context:
     @cached_property
     def operator_channels(self) -> tuple[OperatorChannel, ...]:
         """Return the channels for messages to the operator. The tuple may be empty."""
+        from notifications.operator_channels import MailChannel, SlackChannel, WebhookOperatorChannel
+
         settings = self.settings
         found: list[OperatorChannel] = []
         if settings.operator_email:
@@ -220,6 +242,8 @@ class Context:
 
     @property
     def limits(self) -> PackLimits:
+        from scanner.detection.git.packs import PackLimits
+
         return PackLimits(pack_bytes=self.settings.push_max_bytes)
 
     @cached_property
@@ -232,6 +256,8 @@ class Context:
         path = self.settings.logo_file
         if path is None:
             return None
+        from notifications.email.logo import BadLogo, load_logo
+
         try:
             return load_logo(path)
         except BadLogo as err:
@@ -241,6 +267,8 @@ class Context:
 
     @property
     def identity(self) -> MailIdentity:
+        from notifications.email.render import MailIdentity
+
         return MailIdentity(
             sender=self.settings.email_from,
             vendor_name=self.settings.vendor_name,

@@ -17,18 +17,34 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from notifications.email.render import MailIdentity, render
-from notifications.email.samples import samples
 from scanner import tls
 from scanner.child_processes import die_with_parent
 from scanner.records.database import Database
 from scanner.settings import Settings
-from workers import memory
-from workers.health.overview import overview
+from workers import memory, tasks
 
 PACKAGES = ("scanner", "workers", "notifications")
-SERVICES = ("workers.tasks", "workers.programs", "workers.beat")
-"""The modules from which the services start."""
+SCANNERS = (
+    *tasks.SCANNING,
+    "notifications.gateways",
+    "scanner.detection.detector",
+    "scanner.github.client",
+    "scanner.isolation",
+    "scanner.sources.shared_budget",
+    "scanner.tokens.http",
+    "workers.programs",
+)
+"""The modules that a service needs that only scans."""
+OTHERS = (
+    *tasks.ALL,
+    "notifications.email.logo",
+    "notifications.email.samples",
+    "notifications.email.transports",
+    "notifications.operator_channels",
+    "workers.beat",
+    "workers.health.notifying",
+)
+"""The modules that the other services need in addition."""
 LIBRARIES = (
     "celery.app.control",
     "celery.app.events",
@@ -100,12 +116,19 @@ class ForkedChild:
 Child = ForkedChild | subprocess.Popen[bytes]
 
 
-def import_everything() -> int:
-    """Import all code that the services need. Return the `fingerprint` of the source files before the import."""
+def import_everything(*, is_scanner: bool = False) -> int:
+    """Import all code that the services need.
+
+    Args:
+        is_scanner: Whether the forks only scan. For them, less is imported.
+
+    Returns:
+        The `fingerprint` of the source files before the import.
+    """
     before = fingerprint()
     # Garbage collection during the imports would leave gaps in the memory, which forks could not share.
     gc.disable()
-    for name in (*SERVICES, *LIBRARIES):
+    for name in (*SCANNERS, *LIBRARIES) if is_scanner else (*SCANNERS, *OTHERS, *LIBRARIES):
         importlib.import_module(name)
     from sqlalchemy.orm import configure_mappers
 
@@ -115,14 +138,15 @@ def import_everything() -> int:
     configure_mappers()
     automata()
     base64_forms()
-    _finish_app()
+    _finish_app(tasks.SCANNING if is_scanner else tasks.ALL)
     return before
 
 
-def _finish_app() -> None:
-    """Make Celery read its settings and register all tasks before the fork."""
+def _finish_app(modules: tuple[str, ...]) -> None:
+    """Make Celery read its settings and register the tasks of these modules before the fork."""
     from workers.celery import app
 
+    app.conf.imports = modules
     app.loader.import_default_modules()
     app.finalize()
     _ = app.conf.broker_url, app.amqp.queues
@@ -137,6 +161,10 @@ def warm_up(database: Database, settings: Settings, *, is_scanner: bool = False)
     """
     tls.trusted()
     if not is_scanner:
+        from notifications.email.render import MailIdentity, render
+        from notifications.email.samples import samples
+        from workers.health.overview import overview
+
         overview(database, settings)
         for _, facts in samples():
             render(facts, MailIdentity(sender="r8scan@localhost"))

@@ -225,7 +225,7 @@ class Supervisor:
     def _start_all(self) -> None:
         if self._is_embedded:
             self._start_redis()
-        self._fingerprint = forked.import_everything()
+        self._fingerprint = forked.import_everything(is_scanner=self._is_scanner)
         from workers import programs
 
         for service in self._services:

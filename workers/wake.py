@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kombu.exceptions import OperationalError
-from redis import RedisError
-
 from scanner.records.states import JobKind
 from workers import outage
 
@@ -39,6 +36,10 @@ def wake(task_name: str, times: int = 1, arguments: Sequence[str] = ()) -> bool:
         times: How many messages to send, at most `MAX_WAKES`. Each message makes one worker run the task.
         arguments: The arguments of the task.
     """
+    # Import these here, because a web server that has received nothing yet does not need Celery.
+    from kombu.exceptions import OperationalError
+    from redis import RedisError
+
     from workers.celery import app
 
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from scanner.detection.engine import UNOPENED, text_findings
 from scanner.detection.limits import LimitReachedError, Limits, Meter
 from scanner.detection.patterns.matcher import RUN_STRIDE, long_run_spots, may_hold
 from scanner.detection.patterns.token_formats import hint_of
@@ -108,6 +107,8 @@ def _masked(raw: bytes, meter: Meter) -> bytes:
 
 def _spans(raw: bytes, meter: Meter) -> Iterator[tuple[int, int, bytes]]:
     """Yield the start, end and replacement of each token or unread part of the text. The ranges may overlap."""
+    from scanner.detection.engine import UNOPENED, text_findings  # most texts are clean and do not need the detector
+
     covered = 0
     for begin in range(0, len(raw), _BLOCK):
         if begin + _BLOCK <= covered:

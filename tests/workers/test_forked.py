@@ -65,9 +65,12 @@ class Late:
             print("the fork imports", name, flush=True)
 
 sys.meta_path.insert(0, Late())
-service = Supervisor(load_settings(), only=["poller"])
+role = sys.argv[1]
+service = Supervisor(load_settings(), processes=1, only=[role])
 service._start_all()
-unused = ("alembic", "httpx._main", "opentelemetry", "pygments", "rich", "starlette", "uvicorn")
+unused = ["alembic", "httpx._main", "opentelemetry", "pygments", "rich", "starlette", "uvicorn"]
+if role == "scanner":
+    unused += ["jinja2", "notifications.email", "workers.beat", "workers.health.overview", "workers.tasks.polling"]
 print("the supervisor has imported", [name for name in unused if sys.modules.get(name)], flush=True)
 database = Database(load_settings().database_url.get_secret_value())
 takes_messages, deadline = False, time.monotonic() + 60
@@ -80,8 +83,9 @@ print("it took messages", takes_messages)
 """
 
 
+@pytest.mark.parametrize("role", ["poller", "scanner"])
 def test_a_forked_worker_imports_nothing_and_the_supervisor_nothing_that_no_service_uses(
-    tmp_path: Path, upgraded_sqlite: Path, redis_socket: str
+    tmp_path: Path, upgraded_sqlite: Path, redis_socket: str, role: str
 ) -> None:
     state = tmp_path / "state"
     state.mkdir(mode=0o700)
@@ -93,7 +97,7 @@ def test_a_forked_worker_imports_nothing_and_the_supervisor_nothing_that_no_serv
         "R8SCAN_SOURCES": "",
     }
     done = subprocess.run(
-        [sys.executable, "-c", WORKER],
+        [sys.executable, "-c", WORKER, role],
         env=environment,
         cwd=tmp_path,
         capture_output=True,

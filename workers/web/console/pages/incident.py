@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from notifications.email.facts import MailFacts
-from notifications.email.render import render
 from scanner.compromise import reports, settling
 from scanner.compromise.reports import Subject
 from scanner.records import audit
@@ -211,6 +210,8 @@ def disable(view: View) -> Response:
 
 def show_mail(view: View) -> Response:
     """Render a mail and its delivery state."""
+    from notifications.email.render import render  # the templates of mails take 4 MB
+
     with view.reading() as session:
         row, facts = _mail(view, session)
         rendered = render(facts, view.context.identity)
@@ -219,6 +220,8 @@ def show_mail(view: View) -> Response:
 
 def mail_html(view: View) -> Response:
     """Return the HTML of a mail. The headers forbid scripts and external requests."""
+    from notifications.email.render import render
+
     with view.reading() as session:
         _, facts = _mail(view, session)
     identity = view.context.identity

@@ -10,7 +10,6 @@ from scanner.records import audit, jobs, unread_contents
 from scanner.records.models import ScanJob
 from scanner.records.states import JobState
 from scanner.response.operator_actions import NotPossible
-from scanner.sources.rescan.manual import queue
 from workers.wake import TASKS_OF_JOBS, wake
 from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
@@ -84,6 +83,8 @@ def show_one(view: View) -> Response:
 
 def rescan(view: View) -> Response:
     """Queue a rescan of the GitHub URL in the form."""
+    from scanner.sources.rescan.manual import queue  # imports the detector
+
     settings = view.context.settings
     text = view.form.get("address", "").strip()
     if not text or len(text) > MAX_ADDRESS:
