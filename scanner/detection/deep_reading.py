@@ -65,8 +65,8 @@ class DeepReader(Protocol):
 
         Args:
             name: The beginning of each finding's path, such as `a.zip` in `a.zip!/b.txt`.
-            seconds: The most processor seconds to spend.
-            expanded_bytes: The most bytes to decompress and decode.
+            seconds: The maximum processor time.
+            expanded_bytes: The maximum number of bytes to decompress and decode.
             patience: Seconds to wait for a free process. After that, the content counts as unread (`reader_busy`).
         """
 

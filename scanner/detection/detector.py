@@ -29,8 +29,7 @@ class ScanResult:
     """The result of scanning one document.
 
     Attributes:
-        candidates: The possible tokens, in the order of their positions.
-        unread: Counts of unread parts by reason.
+        candidates: In the order of their positions.
         bytes_read: The bytes of the content and of everything that was decompressed and decoded.
         content_digest: The SHA-256 of the content in hex. Empty if the whole content was read.
     """

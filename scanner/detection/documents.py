@@ -40,7 +40,6 @@ class Place:
     """The public place of a document. Its texts may contain raw tokens until `redacted_place` has replaced them.
 
     Attributes:
-        repository: For example `owner/name`.
         path: The path in the repository or on this machine.
         commit: The full object id of a commit.
         git_object: The id of the blob, commit or tag that contains the document.
@@ -77,8 +76,8 @@ class Candidate:
     Attributes:
         digest: 64 lower-case hex digits.
         hint: A few letters of the token, such as `r8_Ab1…xyz9`.
-        line: The line number, from 1; 0 if unknown.
-        column: The column in bytes, from 1; 0 if unknown.
+        line: From 1; 0 if unknown.
+        column: In bytes, from 1; 0 if unknown.
         encoding: The encodings of the token, outermost first, such as `base64>gzip`.
         container: The path through archives, such as `a.zip!/b/c.txt`, or empty.
     """

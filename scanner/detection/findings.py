@@ -17,8 +17,8 @@ class Finding(NamedTuple):
         end: The offset after the encoded token's last byte.
         encoding: The encodings of the token, outermost first.
         members: The path through archives, outermost first.
-        line: The line number, from 1; 0 until `located()` sets it.
-        column: The column in bytes, from 1; 0 until `located()` sets it.
+        line: From 1; 0 until `located()` sets it.
+        column: In bytes, from 1; 0 until `located()` sets it.
     """
 
     token: bytes

@@ -76,11 +76,10 @@ def scan_pack(
     wants: Collection[str] = (),
     known: Known | None = None,
 ) -> PackScan[Candidate]:
-    """Scan a git pack, and return the possible tokens in its objects, without the addresses of the objects on GitHub.
+    """Scan a git pack, and return the possible tokens in its objects. Their addresses on GitHub are missing.
 
     Args:
         content: The pack, or its beginning if it is larger than the limit.
-        limits: Limits for scanning the pack in a sandboxed process.
         budget: The limit on the cost of the push. After it is used up, only plain tokens are found.
         known: Asks the token store about the tokens that exceed the limits on the number of tokens.
 

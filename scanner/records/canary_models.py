@@ -17,8 +17,8 @@ class Canary(Base):
 
     Attributes:
         slot: The number of the planting interval, or a negative number if an operator asked for the canary.
-        digest: The digest of the token, or None before the token is generated.
-        place: The public URL of the token, or None.
+        digest: None before the token is generated.
+        place: The public URL of the token.
         source: The source that saw the token first.
     """
 

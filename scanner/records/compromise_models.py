@@ -60,7 +60,7 @@ class Brake(Base):
 class UsageHour(Base):
     """How often, and from where, one token was used in one hour (UTC).
 
-    `unkept` counts, by column, the values that are missing in `networks` and the other lists because a list was full.
+    `unkept` counts the values that are missing in the lists, such as `networks`, because a list was full.
     """
 
     __tablename__ = "usage_hours"

@@ -165,7 +165,6 @@ class HeldLeases:
 
     Args:
         limit_seconds: How long the work may continue without progress.
-        max_seconds: The maximum duration of the work, or None.
         on_limit: Called when the work has exceeded its deadline.
         release: Called when the process shuts down, to release the rows.
     """

@@ -24,7 +24,7 @@ class Member(NamedTuple):
 
     Attributes:
         source: The bytes, or a stream to read before the next member is requested.
-        encoding: The encoding that the reader has undone, such as `gzip`, or empty.
+        encoding: What the reader has undone, such as `gzip`, or empty.
         text_of_markup: Whether to scan the part a second time without its XML tags.
     """
 

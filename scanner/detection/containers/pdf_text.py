@@ -52,7 +52,7 @@ class TextOfDocument:
         self._codes = 0
 
     def read(self, name: str, content: bytes) -> Iterator[bytes]:
-        """Add one decoded stream of the PDF, and yield its texts that can be read without a font's character map."""
+        """Add one decoded stream of the PDF, and yield its texts that need no character map of a font."""
         if b"beginbfchar" in content or b"beginbfrange" in content:
             self._add_cmap(content)
             return

@@ -35,7 +35,7 @@ class EntryHead(NamedTuple):
 
     Attributes:
         kind: A key of OBJECT_TYPES, OFFSET_DELTA or NAMED_DELTA.
-        size: The declared decompressed size in bytes.
+        size: The declared decompressed size.
         base: The distance in bytes to the base of an offset delta, the id of the base of a named delta, or None.
         data_at: The offset of the entry's zlib stream.
     """

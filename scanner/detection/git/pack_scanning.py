@@ -37,8 +37,8 @@ class Look(Generic[T]):
     Attributes:
         found: The tokens found, as candidates (only the digest) or findings (the raw token).
         content_digest: The SHA-256 of the content in hex. Empty if the whole object was read.
-        is_deferred: Whether another process will read the object.
-        is_postponed: Whether the object must be opened after all other objects.
+        is_deferred: Whether another process reads the object.
+        is_postponed: Whether to open the object after all others.
     """
 
     found: Sequence[T] = ()
@@ -85,14 +85,11 @@ class PackScan(Generic[T]):
     Attributes:
         hits: The objects in which tokens were found. Objects with few tokens come first.
         locations: The path and commit of objects, by object id.
-        unread: Counts of unread objects and parts by reason.
         not_read: The objects that were not read completely, at most MAX_NOT_READ.
         beyond: The tokens that exceed the limits on the number of tokens.
         reached: The ids of the requested objects that are in the pack.
-        bytes: The decompressed bytes that were scanned.
         is_all_located: Whether all trees were searched for paths.
-        is_over_limit: Whether a limit on the pack was reached. If its objects came in several smaller packs, more of
-            them would be read.
+        is_over_limit: Whether a limit on the pack was reached, so that smaller packs would give more objects.
         unknown: The number of tokens in `beyond` that the token store did not know.
     """
 
@@ -123,12 +120,10 @@ def scan_objects(
     """Scan every object of a git pack, then find the paths and commits of the objects in which tokens were found.
 
     Args:
-        pack: The pack, not iterated yet.
         look: Scans one object, given its content (for a tree, the names of its entries).
         key: Returns a value that identifies the token of a finding.
         open_object: Opens an object for which `look` returned `is_postponed`.
-        token_of: Returns the token of a finding. If given, `PackScan.beyond` has the tokens that exceed the limits on
-            their number.
+        token_of: Returns the token of a finding. Without it, `PackScan.beyond` stays empty.
     """
     scanner = _Scanner[T](key, wants, token_of)
     postponed: list[tuple[PackObject, bytes]] = []
@@ -248,7 +243,6 @@ class PackRequest:
     """A request to another process to scan a git pack.
 
     Attributes:
-        seconds: The processor seconds that may be spent.
         opens: Whether to open archives and decode texts. If not, `PackAnswer.deferred` has the objects to open.
         keeps_beyond: Whether to return the tokens that exceed the limits on the number of tokens.
     """

@@ -122,9 +122,7 @@ class PackReading:
 
     @property
     def is_over_limit(self) -> bool:
-        """Whether a limit on the pack was reached. If its objects came in several smaller packs, more of them would be
-        read.
-        """
+        """Whether a limit on the pack was reached, so that smaller packs would give more objects."""
         limits = ("pack_over_limit", "inflated_over_limit", "objects_over_limit")
         return any(self.unread[reason] for reason in limits)
 

@@ -36,7 +36,7 @@ class Repository:
 
     Attributes:
         git_dir: The folder that r8scan made for git.
-        tips: The object ids of branches and tags, in hex. The list may be incomplete.
+        tips: The object ids of branches and tags, in hex; may be incomplete.
         ref_names: The names of branches and tags that may contain a token.
         stored: The number of loose objects and packs by the size of their object ids (20 or 32 bytes).
     """

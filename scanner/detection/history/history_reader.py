@@ -45,7 +45,6 @@ class ObjectList:
 
     Attributes:
         types: One byte per object: 0 for a blob, 1 for a tree, 2 for a commit, 3 for a tag.
-        hash_bytes: The size of an object id in bytes.
         unreadable: The number of objects that were left out.
     """
 
@@ -152,7 +151,7 @@ def read_objects(
     """Read and scan all listed objects with several git processes, and return the results.
 
     Args:
-        on_progress: Called with the number of objects read so far, and the number of all listed objects.
+        on_progress: Called with the number of objects read so far, and the number of all.
     """
     parts = [_ShardReader(git_dir, listed, first, last, detector, deadline) for first, last in _bounds(listed, readers)]
     failures: list[BaseException] = []
@@ -180,9 +179,7 @@ def read_objects(
 
 
 def _bounds(listed: ObjectList, readers: int) -> list[tuple[int, int]]:
-    """Divide the objects into one range of indexes for each reader, so that all ranges have about the same number of
-    bytes.
-    """
+    """Divide the objects into one range of indexes for each reader. All ranges have about the same total size."""
     bounds: list[tuple[int, int]] = []
     total, first, seen = sum(listed.sizes), 0, 0
     for index, size in enumerate(listed.sizes):

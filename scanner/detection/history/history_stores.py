@@ -50,7 +50,7 @@ def read_stores(
     """Read and scan every object of a repository, and return the results.
 
     Args:
-        on_progress: Called with the number of objects read so far, and the number of all known objects.
+        on_progress: Called with the number of objects read so far, and the number of all.
 
     Raises:
         GitError: git cannot list any objects.

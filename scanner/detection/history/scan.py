@@ -42,9 +42,7 @@ class HistoryScan:
 
     Attributes:
         candidates: The possible tokens. Each has a path, commit and object id, but no URL and repository.
-        unread: Counts of unread objects and parts by reason.
         parts: The objects that were not read completely.
-        bytes: The decompressed bytes of the objects.
     """
 
     candidates: list[Candidate] = field(default_factory=list)
@@ -72,7 +70,7 @@ def scan_history(
     When `stop` is set or `seconds` have passed, the remaining objects are counted as unread.
 
     Args:
-        on_progress: Called with the number of objects read so far, and the number of all known objects.
+        on_progress: Called with the number of objects read so far, and the number of all.
 
     Raises:
         GitError: `git_dir` is not a readable repository.

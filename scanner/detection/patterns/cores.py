@@ -41,7 +41,6 @@ class View(NamedTuple):
 
     Attributes:
         ahead: How many bytes before the core the range begins.
-        length: The length of the range in bytes.
         needles: For each possible content of the range: its needle, and the distance from the needle's start to the
             core.
     """

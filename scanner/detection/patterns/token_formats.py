@@ -52,7 +52,7 @@ class TokenFormat:
     Attributes:
         prefix: Letters, digits, `_` and `-`; begins with a letter or digit.
         alphabet: The characters of the body, in ASCII order, each once.
-        body_length: The number of characters in the body, including the checksum.
+        body_length: Includes the checksum.
         checksum: Empty, or `crc32` if the last six characters are the CRC-32 of the rest of the body in base 62.
     """
 

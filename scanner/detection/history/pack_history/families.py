@@ -39,7 +39,6 @@ class PackPlan:
         children: The numbers of all deltas, ordered by their base.
         starts: For each entry, the position in `children` of its first delta, and at the end the length of `children`.
         rest: The numbers of the entries that git has to read.
-        number: The number of the pack.
     """
 
     file: PackFile

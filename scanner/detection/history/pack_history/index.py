@@ -66,8 +66,7 @@ class Entries:
         offsets: The offset of each entry, and then the end of the last entry.
         id_rows: For each entry, the row of its id in `PackFile.ids`.
         kinds: For each entry, the type of the whole object or the kind of the delta.
-        heads: The size of each entry's header in bytes.
-        sizes: The declared size of each entry in bytes, at most 4 GB - 1.
+        sizes: The declared size of each entry, at most 4 GB - 1.
         bases: The number of each delta's base, or MISSING_BASE.
     """
 

@@ -50,7 +50,6 @@ class Plan(NamedTuple):
     Attributes:
         is_usable: Whether the packs can be read without git.
         weights: The estimated work in bytes on each group of objects.
-        objects: The number of objects in all groups.
         rest: The encoded references to the objects that git has to read.
         damaged_packs: The number of packs with extra bytes before their first object.
         damaged_objects: The number of objects that neither the workers nor git can read.

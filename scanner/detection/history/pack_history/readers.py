@@ -93,7 +93,7 @@ def read_packs(
     Args:
         packs: Packs whose object ids have the same length.
         budget: The limit on the work for deltas in the whole repository.
-        on_progress: Called with the number of objects read so far, and the number of all objects.
+        on_progress: Called with the number of objects read so far, and the number of all.
     """
     if deadline.is_over:
         return PacksRead(HistoryShard(unread=Counter({deadline.reason: 1})))
