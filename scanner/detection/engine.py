@@ -184,7 +184,7 @@ def _opened(kind: ContainerKind, container: Container, depth: int, *, inside_run
     except Exception:  # noqa: BLE001 - libraries raise exceptions of many types on hostile bytes; they are counted
         meter.note("damaged")
     if inside_run and meter.expanded - expanded < _PROVEN_BYTES and meter.unread["damaged"] > damaged:
-        # Very little was decompressed, so this is no compressed data, and the error is no damage.
+        # Very little was decompressed, so the content is no compressed data, and the error is no damage.
         meter.unread["damaged"] = damaged
         meter.unread += Counter()
     return found

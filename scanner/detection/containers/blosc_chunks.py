@@ -24,7 +24,7 @@ _LZ_CODECS = (blosclz_block, lz4_block, snappy_block)
 _MAX_PARTS = 16
 _MIN_PART_BYTES = 128
 """A block is divided into parts only if each part has at least this many bytes."""
-# Compressed data may be larger than its content by at most this many bytes.
+# Compression may make data larger by at most this many bytes.
 _MAX_PART_OVERHEAD = 1024
 _FILTERS = (b"blosc", b"BLOSC", b"shuffle\0", b"lzf\0", b"szip\0")
 _UNREAD_FILTERS = (b"lzf\0", b"szip\0")

@@ -8,7 +8,7 @@ from scanner.detection.limits import Meter
 # Count the work once for this many bytes or steps, to save time.
 _PAID_AT_ONCE = 1 << 16
 _STEPS_PAID_AT_ONCE = 1 << 12
-# The largest distance that fits into 13 bits. A larger distance is this value, and then two bytes for the rest.
+# The largest distance that fits into 13 bits. A larger distance is written as this value and two bytes for the rest.
 _BLOSCLZ_NEAR = 8191
 
 

@@ -122,7 +122,7 @@ def _lzop_pieces(stream: Readable, meter: Meter) -> Iterator[bytes]:
     # Skip the version of the library, the version of `lzop` that can read the file, the method and the level.
     read_up_to(stream, 6 if is_newer else 3)
     flags = _number(stream, 4)
-    # Skip the filter, the mode and the time.
+    # Skip the filter, the mode and the time in the header of the `lzop` file.
     read_up_to(stream, (4 if flags & _LZO_FILTER else 0) + (12 if is_newer else 8))
     read_up_to(stream, _number(stream, 1) + _LZO_HEADER_CHECKSUM)
     if flags & _LZO_EXTRA_FIELD:

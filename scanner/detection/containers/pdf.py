@@ -19,7 +19,7 @@ _FILTERS = re.compile(rb"/(?:Filter|F)\s*(\[[^\]]{0,200}\]|/\w{1,30})")
 _NAME = re.compile(rb"/(\w+)")
 _IMAGE = re.compile(rb"/Subtype\s*/Image\b")
 _DICTIONARY = 2048
-# Only smaller streams are searched for text. Larger streams are pictures and fonts.
+# Only PDF streams below this size are searched for text. Larger streams are pictures and fonts.
 _MAX_TEXT_BYTES = 4 << 20
 
 

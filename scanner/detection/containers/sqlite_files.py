@@ -231,7 +231,7 @@ class _Database:
             index = self.page(number)
             self._meter.step(1)
             for cell in index.cells if index is not None and index.kind in (_INTERIOR_INDEX, _LEAF_INDEX) else ():
-                # Read the cell, so that its overflow pages do not count as free.
+                # Reading the cell marks its overflow pages as used, so that they do not count as free.
                 self._meter.step(1)
                 self._payload(index.kind if index is not None else 0, cell)
         overflow = {number for number in free if not self._reads[number] and self.page(number) is None}

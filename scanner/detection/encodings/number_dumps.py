@@ -124,7 +124,7 @@ def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
         if offset is not None:
             pieces.append(parse(line[offset.end() :]))
         elif _END.match(line) is not None:
-            # An asterisk stands for repeated lines, at which a token ends. Add a zero byte for them.
+            # An asterisk stands for repeated lines, over which no token continues. Add a zero byte in their place.
             pieces.append(b"\0")
         elif _OTHER_FORMAT.match(line) is None:
             break

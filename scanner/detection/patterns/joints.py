@@ -47,8 +47,7 @@ _RTF_RUN = (
 _NEXT_PART = rb"\\*\"\r?\n[0-9a-g]:\\*\""
 # The bytes between two events of a terminal recording (asciicast version 2).
 _NEXT_EVENT = rb"\\*\"\]\r?\n\[[0-9.]{1,24}+,[ ]?\\*\"[io]\\*\",[ ]?\\*\""
-# A terminal wraps a line with the next line's first letter (or a space) and a carriage return. The next line repeats
-# the letter.
+# Where a terminal wraps a line, it writes the next letter (or a space), a carriage return, and then the letter again.
 _TERMINAL_WRAP = rb"(?P<again>[0-9A-Za-z])\r(?=(?P=again))|\ (?:\r|\\++r)(?=[0-9A-Za-z])"
 # The vertical border of a table or a box: `|`, `│` or `┃`.
 _BORDER = rb"(?:\||\xe2\x94[\x82\x83])"
@@ -116,7 +115,8 @@ def end_of_word_expression(form: TokenFormat) -> bytes:
     if len(form.prefix) < 2:
         return rb"(?!)"
     second = regex.escape(form.prefix[1].encode(), special_only=True)
-    # No token continues after these characters: punctuation, and a space before a letter, a tag or punctuation.
+    # A token does not continue after a tag if one of these follows: another letter, punctuation, or a space before a
+    # letter or tag.
     other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z<({=}]|[(,;:]" % second
     other += rb"|\.(?![ ]{0,2}(?:\||\r?\n))|\)(?![ ]{0,2}[0-9.-])"
     block_tag = rb"(?!%b)<(?!\x00)" % _INLINE_TAG
@@ -143,11 +143,12 @@ def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> by
 JOINTS = rb"(?:(?P<joint>" + _TERMINAL_WRAP + rb")|(?![0-9A-Za-z])(?P<joint>" + JOINT + rb")){0,5}+"
 CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 """A reference to the group in JOINTS_DEFINITION. It matches the same text as JOINTS, and compiles faster."""
-# In base64, a line of four hexadecimal digits is no chunk length of HTTP. Shells and YAML replace line breaks by
-# spaces.
+# In base64, a line of four hexadecimal digits is a part of the text, not the length of an HTTP chunk. Shells and YAML
+# replace line breaks by spaces.
 _JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
-# JOINTS skips a hyphen at the beginning of a line, such as a list item. This pattern keeps it, for tokens with hyphens.
+# JOINTS skips a hyphen at the beginning of a line, as in a list. This pattern keeps it, because it may belong to a
+# token.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 

@@ -122,11 +122,11 @@ def _token_needles(prefix: bytes) -> list[Needle]:
     texts = [plain]
     texts += [plain[:cut] + start for cut in range(2, len(plain)) for start in _AFTER_LETTERS]
     texts += [first + b"\n" + prefix[1:3], first + b"\r\n" + prefix[1:3]]
-    # Include two letters after the line break, so that one core (a string to search for) finds these and the needles
-    # above.
+    # Include two letters after the line break, so that all needles with a line break share one core (a string to search
+    # for).
     texts += [first + end + prefix[1:3] for end in (b"=\n", b"=\r\n", b"\\\n")]
     texts += [first + zero_width for zero_width in (b"\xe2\x80\x8b", b"\xe2\x81\xa0", b"\xef\xbb\xbf", b"\xc2\xad")]
-    # The first letter and an escaped zero byte, as in UTF-16 text in JSON.
+    # The first letter of a token, and then an escaped zero byte, as in UTF-16 text in JSON.
     texts += [first + b"\\x00", first + b"\\u0000"]
     for one, two in in_both_cases(b"%02x" % first[0], b"%02x" % second[0]):
         escapes = (b"\\x%b", b"\\u00%b", b"\\u{%b}", b"\\U000000%b", b"&#x%b", b"&#X%b", b"%%%b", b"%%25%b")

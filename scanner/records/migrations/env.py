@@ -36,8 +36,8 @@ def run(connection: Connection) -> None:
         connection=connection,
         target_metadata=Base.metadata,
         compare_type=True,
-        # Do not render batches. On SQLite, a batch copies the table and renames the copy, which SQLite refuses if a
-        # trigger names the table, as triggers name `incidents`. SQLite adds and drops plain columns without a batch.
+        # Do not use batches. On SQLite, a batch copies a table and renames the copy. SQLite refuses this if a trigger
+        # names the table, for example `incidents`. Plain columns can be added and dropped without a batch.
         render_as_batch=False,
         render_item=_rendered,
         user_module_prefix="",  # script.py.mako imports our column types

@@ -187,7 +187,7 @@ def _read_unit(connection: socket.socket, unit: Unit, budget: int) -> None:
         records = _records(plan, (number for number, _ in reader.for_git))
         messages.send_frame(connection, Frame(GIT, payload=records))
     else:
-        # Git looks up objects by id, so it cannot read these objects, whose ids are not unique.
+        # Git looks up objects by their ids, which are not unique in this pack. So it cannot read these objects either.
         for number, kind in reader.for_git:
             send(DAMAGED, number, kind)
     messages.send_frame(connection, messages.done_frame(reader.left, reader.gaps))
