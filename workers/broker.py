@@ -111,7 +111,7 @@ def _message(name: str, args: list[str], queue: str) -> dict[str, Any]:
 class _Unacknowledged(virtual.QoS):
     """The messages that a worker has received but not acknowledged. They are kept in memory only."""
 
-    # Kombu's own class would store the messages in Redis, and a full Redis would make the worker exit.
+    # Kombu's own class would store unacknowledged messages in Redis, and a full Redis would make the worker exit.
 
     restore_at_shutdown = False
 

@@ -161,7 +161,7 @@ def _logs(**_: Any) -> None:
     create_files_privately()
     context = current_context()
     configure_logging(context.settings)
-    # A process that only sends messages does not need this import.
+    # Import this only here, because a process that only sends messages does not need it.
     from workers import programs
 
     programs.say_as(context.settings.log_format)

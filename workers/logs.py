@@ -176,8 +176,7 @@ def _representation(value: object) -> str:
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
     """Return the bytes as text without tokens, one character for each byte."""
-    # Do not use `repr`: it would write an escape for each zero byte of a token in UTF-16, which would then not be
-    # redacted.
+    # Do not use `repr`: it would write each zero byte of a token in UTF-16 as \x00, and the token would not be redacted.
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
     return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)

@@ -37,7 +37,7 @@ def write_json(out: TextIO, session: Session, incidents: Iterator[Incident]) -> 
 
 def write_csv(out: TextIO, session: Session, incidents: Iterator[Incident]) -> int:
     """Write a CSV row for each place where a token was found. Return the number of incidents."""
-    # An incident whose token was found nowhere also gets a row.
+    # An incident without places, whose token was only reported, also gets a row.
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
     count = 0

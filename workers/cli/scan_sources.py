@@ -221,7 +221,7 @@ class _Walk:
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
         """Record the folder's repository, if there is one. Return True for a git directory."""
-        # Most folders are not repositories, and creating 100,000 `Path` objects takes time.
+        # Test the names first: most folders are not repositories, and creating 100,000 `Path` objects takes time.
         if ".git" not in names and "HEAD" not in names:
             return False
         folder = Path(path)

@@ -119,7 +119,7 @@ def _with_only(problem: Problem, settings: Settings) -> Overview:
 
 def _without_followers(database: Database, settings: Settings, found: Overview) -> list[Problem]:
     """Return all problems, except those that a missing process explains."""
-    # For example, if beat (the scheduler) does not run, do not also report that no source is polled.
+    # If a process is missing, report only this, not its effects. Without beat (the scheduler), no source is polled.
     problems = [*found.problems, *processes.problems(database, settings, found.processes)]
     has_beat = processes.is_alive(found.processes, BEAT)
     followers: list[Kind] = []

@@ -22,7 +22,7 @@ MAIL = "mail"
 FAILING_SECONDS = 30
 """A channel is reported only after it has failed for this long, because it is tried again every 30 seconds."""
 TRIED_SECONDS = 300
-"""A channel that was not tried for longer than this is not reported. It may no longer be in the settings."""
+"""If a channel was not tried for this long, it is not reported, because it may no longer be in the settings."""
 
 
 def key(channel: str) -> str:

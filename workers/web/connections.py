@@ -116,7 +116,7 @@ class ConnectionTable:
 
     def _evict(self, entries: dict[ConnectionEntry, None], reason: str) -> bool:
         waiting = [entry for entry in entries if entry.is_waiting]
-        # Prefer to close a connection on which no request was answered, because it is less likely a real client's.
+        # Prefer to close a connection on which no request was answered, because it is probably not a real client's.
         chosen = min(waiting, key=lambda entry: entry.served > 0, default=None)
         if chosen is None:
             return False

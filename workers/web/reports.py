@@ -46,7 +46,7 @@ MAX_USAGE_LINES = 250_000
 POSSESSION_BYTES = 256 * 1024
 """The maximum size of a body sent to `/leaked-token`: about a thousand tokens with addresses."""
 MAX_BAD_LINES = 10_000
-"""The number of bad lines above which a body is refused, because each takes as much time as a record."""
+"""A body with more bad lines than this is refused, because a bad line takes as much time as a good one."""
 BAD_NAMED = 100
 FOUND_REQUESTS = (Rate(10, 10), Rate(60, 60))
 """Rate limits in each process for requests to `/leaked-token` from one network, and from all."""

@@ -70,7 +70,7 @@ def check_beat(context: Context) -> str:
         return "has just been seen"
     newest = min((one.silent_seconds for one in running if one.role == BEAT), default=None)
     sentence = f"beat was seen {span(newest)} ago" if newest is not None else "beat does not run"
-    # Beat (the scheduler) has no row if it ended normally. Show how long ago the last poll was.
+    # Beat (the scheduler) has no heartbeat row if it ended normally. Show how long ago the last poll was.
     if newest is None and polled_at is not None:
         sentence += f", the last poll was {span(now - polled_at)} ago"
     raise Wrong(f"{sentence}: nothing is polled", "start beat, or r8scan run")

@@ -35,7 +35,7 @@ from workers.health.problems import counted
 CONNECT_SECONDS = 5.0
 MAIL_SECONDS = 15.0
 PUBLIC_REPOSITORY = "octocat/Hello-World"
-"""An example repository on GitHub. A self-hosted GitHub may lack it, so the answer "not found" also passes."""
+"""The repository that a check reads. A self-hosted GitHub may lack it, so the answer "not found" also passes."""
 MAX_SCOPES_LENGTH = 120
 
 

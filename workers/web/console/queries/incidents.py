@@ -305,7 +305,7 @@ def _day(value: str, name: str) -> datetime | None:
         return None
     try:
         day = date.fromisoformat(value)
-        # Callers add a day or convert time zones. For the years 1 and 9999, Python cannot represent the result.
+        # Limit the year: callers add a day or convert time zones, which Python cannot do in the years 1 and 9999.
         return datetime(min(max(day.year, 1970), 9998), day.month, day.day, tzinfo=UTC)
     except ValueError:
         raise BadFilter(f"{name} must be a day, such as 2026-11-01") from None

@@ -29,7 +29,7 @@ MAX_FAILED_READ = 500
 MAX_TERM = 200
 MAX_GAPS = 30
 SIGN_INS = ("console_signed_in", "console_signed_out")
-"""Frequent and unimportant actions in the audit log. They would hide the decisions of people."""
+"""Frequent and unimportant actions. Lists of what people did omit them, because they would hide the decisions."""
 TOKEN_CONDITIONS: Mapping[str, ColumnElement[bool]] = {
     "live": ApiToken.disabled_at.is_(None),
     "disabled": ApiToken.disabled_at.is_not(None),
