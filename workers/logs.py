@@ -32,7 +32,7 @@ MAX_TOKEN_CHARACTERS = 4096
 MAX_ITEMS = 50
 MAX_DEPTH = 4
 MAX_INTEGER_BITS = 256
-"""Longer integers are not printed, because Python refuses to print more than 4,300 digits."""
+"""Integers with more bits than this are not logged, because Python refuses to print more than 4,300 digits."""
 _LIBRARIES = (
     "httpx",
     "httpcore",
@@ -176,7 +176,7 @@ def _representation(value: object) -> str:
 
 def _clean_bytes(value: bytes | bytearray | memoryview) -> str:
     """Return the bytes as text without tokens, one character for each byte."""
-    # Do not use `repr`: it would write each zero byte of a token in UTF-16 as \x00, and the token would not be redacted.
+    # Do not use `repr`: with the zero bytes of UTF-16 written as \x00, a token would not be recognized and redacted.
     some = bytes(value[:MAX_REDACTED_CHARACTERS])
     text = some.decode("latin-1")
     return clean_text(text + ("\0" if len(value) > len(some) else ""), MAX_VALUE_CHARACTERS)

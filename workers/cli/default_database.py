@@ -9,7 +9,7 @@ from scanner.records.database import parse_url
 from scanner.settings import Settings
 
 MAX_EMPTY_BYTES = 64 << 10
-"""A larger SQLite file certainly has tables."""
+"""An SQLite file with more bytes than this certainly has tables."""
 
 
 def require_database(settings: Settings) -> None:

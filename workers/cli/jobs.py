@@ -23,7 +23,7 @@ from workers.web.console.queries import lists
 from workers.web.console.queries.incidents import BadFilter
 
 MAX_UNREAD_SHOWN = 20
-"""The maximum number of unread items that the command prints as text."""
+"""As text, the command prints at most this many items that a job could not read."""
 
 STATES = ", ".join(JobState)
 KINDS = ", ".join(JobKind)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 WIDTH_OF_PIPES = 1000
 """The width of tables, in characters, for pipes and files. It lets each row be a single line."""
 MAX_FITTED_ROWS = 500
-"""A longer table is not fitted to the terminal, because rich needs 5 seconds to lay out 20,000 rows."""
+"""A table with more rows is not fitted to the terminal, because rich needs 5 seconds to lay out 20,000 rows."""
 
 
 def console() -> Console:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 RULE = "leaked-api-token"
 MAX_NAMED_ON_TERMINAL = 20
-"""The maximum number of unread items that the summary names."""
+"""The summary names at most this many items that could not be read."""
 
 
 class _Hidden:

@@ -10,7 +10,7 @@ from typing import Protocol
 from scanner.detection import Candidate, redact
 
 MAX_NAMED = 100_000
-"""The maximum number of unread items in `ScanRun.not_read`."""
+"""`ScanRun.not_read` contains at most this many items."""
 
 
 class Progress(Protocol):

@@ -220,7 +220,7 @@ class _Walk:
                     stack.append((prefix + name, is_in_git or name == ".git"))
 
     def _meet(self, path: str, names: Collection[str], *, is_in_git: bool) -> bool:
-        """Record the folder's repository, if there is one. Return True for a git directory."""
+        """Record the folder's repository, if there is one. Return whether the folder itself is a git directory."""
         # Test the names first: most folders are not repositories, and creating 100,000 `Path` objects takes time.
         if ".git" not in names and "HEAD" not in names:
             return False

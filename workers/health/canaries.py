@@ -21,7 +21,7 @@ from workers.health.rows import CanaryRow
 
 DAY_SECONDS = 24 * 3600
 MISSED_INTERVALS = 3
-"""If no canary was planted for this many intervals, this is a problem."""
+"""If no canary was planted for this many planting intervals, this is reported as a problem."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from workers.health.rows import BudgetRow, RateRow
 MIN_WAIT_SECONDS = 120.0
 """A used-up quota is reported only if it takes longer than this until the quota is available again."""
 REFUSED_LATELY = timedelta(hours=1)
-"""How long the status reports that GitHub has refused a request."""
+"""After GitHub has refused a request, the service's status mentions this for so long."""
 ANONYMOUS = "none"
 """The name of the credential in rows about anonymous requests."""
 

@@ -36,7 +36,7 @@ If other sources saw fewer than MIN_MARKS pushes, the share is not tested.
 RETRIED = "it is tried again with growing delays"
 SILENT_AFTER = timedelta(minutes=10)
 FIRST_POLL_WITHIN = timedelta(seconds=60)
-"""If no source was polled within this time after the start, this is a problem."""
+"""If no source was polled within this time after the service's start, this is reported as a problem."""
 HOST_FAILED_SECONDS = 600
 """A failing host is no longer a problem if no request was sent to it for this long.
 

@@ -120,7 +120,7 @@ def _entries_of_commands(session: Session, before: _Position, now: _Position) ->
 
 
 def _counters(session: Session) -> dict[str, dict[str, int]]:
-    """Return how many things were read in this and the previous hour, by hour and kind."""
+    """Return how many pushes, files and other things were read in this and the previous hour, by hour and kind."""
     statement = (
         select(Tally.hour, Tally.name, func.sum(Tally.count))
         .where(Tally.hour >= db_hour(-3600), Tally.name.in_(SCANNED))
@@ -133,7 +133,7 @@ def _counters(session: Session) -> dict[str, dict[str, int]]:
 
 
 def _growth(before: _Position, now: _Position) -> dict[str, int]:
-    """Return how many things were read between two summaries, by kind."""
+    """Return how many pushes, files and other things were read between two summaries, by kind."""
     if not before.read:
         return {}
     grown = Counter[str]()

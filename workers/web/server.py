@@ -25,7 +25,7 @@ BACKLOG = 1024
 MAX_ACCEPTED_AT_ONCE = 16
 """The maximum number of connections to accept before received data is read.
 
-Otherwise, a flood of new connections could close a connection whose request was not read yet.
+Otherwise, many new connections at once could make the server close a connection whose request it has not read yet.
 """
 IDLE_SECONDS = 10
 STOP_SECONDS = 20

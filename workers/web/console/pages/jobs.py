@@ -20,7 +20,7 @@ PATH = "/console/jobs"
 MAX_ADDRESS = 2000
 RETRY_PRIORITY = 10
 MAX_UNREAD_SHOWN = 100
-"""The maximum number of unread items on the page of a job."""
+"""The page of a job shows at most this many items that the job could not read."""
 CAN_BE_RETRIED = (JobState.FAILED, JobState.PARTIAL, JobState.CANCELLED, JobState.DROPPED)
 
 
@@ -61,7 +61,7 @@ def show(view: View) -> Response:
 
 
 def show_one(view: View) -> Response:
-    """Render the page of one job, with at most MAX_UNREAD_SHOWN unread items."""
+    """Render the page of one job, with at most MAX_UNREAD_SHOWN of the items that it could not read."""
     with view.reading() as session:
         job = session.get(ScanJob, view.path_number())
         if job is None:

@@ -35,7 +35,7 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
     "source": (Exposure.source, Exposure.incident_id),
     "action": (Incident.action, Incident.id),
 }
-"""The columns by which incidents can be counted, each with the same table's column of incident ids."""
+"""For each property by which incidents can be counted: its column, and that table's column with the incident's id."""
 
 
 class BadFilter(ValueError):
