@@ -57,7 +57,7 @@ class Limits:
 
 
 STEPS_PER_RUN = 1_000
-"""The minimum number of steps counted for a decoded text."""
+"""Every decoded text counts as at least this many steps of work."""
 
 
 class LimitReachedError(Exception):

@@ -29,7 +29,7 @@ _TEXTS_AT_ONCE = 100
 _BETWEEN_TEXTS = "\0" * RUN_STRIDE
 """A separator between texts, long enough to end every long base64 text."""
 _STEPS_A_TEXT = 6_000
-"""The work counted for masking one of many texts, in addition to the work for its content: 60 µs."""
+"""Masking one of many texts counts as this many steps of work (60 µs), in addition to the steps for its content."""
 
 _BLOCK = 64 << 10
 _OVERLAP = 8 << 10

@@ -69,7 +69,7 @@ def fill_list_columns(engine: Engine) -> None:
 
 
 def build_indexes(indexes: Mapping[str, str], engine: Engine) -> None:
-    """Build these indexes without blocking writers.
+    """Build the given indexes without blocking writers.
 
     Args:
         indexes: The definition of each index by its name.

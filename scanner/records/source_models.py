@@ -13,7 +13,7 @@ from scanner.records.models import Base
 
 
 class SourceState(Base):
-    """The state of a source: its read position, the time of its next poll, and its counts."""
+    """The state of a source, such as its read position, the time of its next poll and the number of failures."""
 
     __tablename__ = "source_states"
 

@@ -210,7 +210,7 @@ class Role(StrEnum):
 
 
 def column_of(enum: type[StrEnum], length: int) -> EnumColumn:
-    """Return a VARCHAR column type for one of these enums, `length` characters wide."""
+    """Return a VARCHAR column type for an enum of this module, `length` characters wide."""
     return EnumColumn(enum, native_enum=False, length=length, values_callable=_values, validate_strings=True)
 
 

@@ -40,11 +40,11 @@ _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10
 _LZMA_HEAD = 2048
 _GUESS_STEPS = 300
-"""The work counted for the test of one magic number: 3 µs."""
+"""Testing one magic number counts as this many steps of work: 3 µs."""
 _LZMA_STEPS = 2_000
-"""The additional work counted for the test of LZMA: 20 µs."""
+"""Testing for LZMA counts as this many additional steps of work: 20 µs."""
 _QUICK_STEPS = 4 << 20
-"""The limit on the work of `holds_streams`: 40 ms."""
+"""`holds_streams` may do this many steps of work: 40 ms."""
 
 SCRIPT_STARTS = (b"#!", b"<?")
 _SEVEN_ZIP, _RAR = b"7z\xbc\xaf\x27\x1c", b"Rar!\x1a\x07"

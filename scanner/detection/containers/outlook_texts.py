@@ -17,7 +17,7 @@ _WINDOW_START = (
 )
 _WINDOW_BYTES = 4096
 _STEPS_PER_BYTE = 15
-"""The work counted for each compressed byte, as measured."""
+"""Each compressed byte counts as this many steps of work, as measured."""
 
 
 def begins_text(content: bytes, at: int) -> bool:

@@ -27,13 +27,14 @@ _URL_ALPHABET = _ALPHABET[:62] + b"-_"
 _LETTERS = frozenset(_ALPHABET + _URL_ALPHABET)
 _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
-"""The work counted for matching one pattern at one offset."""
+"""Matching one pattern at one offset counts as this many steps of work, of ten nanoseconds each."""
 
 FAILED_LOOK_STEPS = 6000
-"""The maximum additional work counted if a pattern does not match: 60 µs."""
+"""If a pattern does not match, at most this many steps of work (60 µs) are counted in addition."""
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""The work counted for a failed match soon after another one: a fixed part, and a part for each byte between them."""
+"""If a pattern fails twice at near offsets, the second failure counts as fewer steps: some, and some per byte between.
+"""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"

@@ -14,7 +14,7 @@ from scanner.detection.patterns.token_formats import TokenFormat, max_token_leng
 from scanner.detection.patterns.token_patterns import token_patterns
 
 _STEPS = 5_000
-"""The work counted if an encoded part was found: steps of ten nanoseconds."""
+"""An encoded part of a token counts as this many steps of work, of ten nanoseconds each."""
 _SPAN = 1024
 """The maximum number of bytes between the beginnings of the first and the last part."""
 _MIN_PART = 4

@@ -22,7 +22,7 @@ _FIRST_LETTERS = 64
 """How many letters are decoded for the first test whether a compressed stream begins."""
 _HEAD_LETTERS = 1024
 _FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
-"""The work counted for decoding the first letters, and then `_HEAD_LETTERS` letters: steps of ten nanoseconds."""
+"""Decoding `_FIRST_LETTERS` counts as the first number of steps, and decoding `_HEAD_LETTERS` as the second."""
 _PROOF_BYTES = 512
 """A stream must decompress to this many bytes, unless it is text or ends earlier."""
 _MIN_TEXT = 64

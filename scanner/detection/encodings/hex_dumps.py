@@ -18,7 +18,7 @@ MAX_LINE = 256
 """The maximum number of letters to read of each line of a hex dump."""
 
 LINE_STEPS = 1_000
-"""The work counted for each line of a hex dump: up to eight microseconds."""
+"""Each line of a hex dump counts as this many steps of work. It takes up to eight microseconds."""
 
 _DIGITS = rb"[0-9A-Fa-f]"
 _OFFSET = (
@@ -42,7 +42,7 @@ _LINE_INSIDE = regex.compile(rb"(?<![0-9A-Fa-f])" + _OFFSET + _BYTES)
 _WORD = re.compile(rb"0x(%b{8}(?:%b{8})?)" % (_DIGITS, _DIGITS))
 _WORD_ARRAY = regex.compile(_WORD.pattern + rb"(?:[uUlL]{0,3}+,\s{0,40}+" + _WORD.pattern + rb"){2,40}+")
 _STEPS_PER_LETTER = 30
-"""The work counted for each letter that encodes the bytes of a line."""
+"""Each letter that encodes the bytes of a line counts as this many steps of work."""
 _NEEDLE_DIGITS = 6
 _NO_DIGITS = bytes(byte for byte in range(256) if byte not in b"0123456789abcdefABCDEF")
 _FEW_DIGITS = 12

@@ -44,7 +44,7 @@ LOOK_STEPS: dict[Kind, int] = {
 
 _SEARCH_STEPS = 8
 _LIST_SEARCH_STEPS = 20
-"""The work counted for each byte that is searched with the patterns of number lists."""
+"""Each byte that is searched with the patterns of number lists counts as this many steps of work."""
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 

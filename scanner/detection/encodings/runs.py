@@ -53,7 +53,7 @@ _STEPS_PER_DUMP_LETTER = 10
 _DUMP_START = b"00"
 _HEAD_STEPS = 800
 _HEAD_STEPS_PER_LETTER = 20
-"""The work counted for each letter that is examined: steps of ten nanoseconds."""
+"""Each letter that is examined counts as this many steps of work, of ten nanoseconds each."""
 
 _LONG_PROOF_BYTES = 512
 """A stream in a long base64 text must decompress to this many bytes."""

@@ -12,7 +12,7 @@ from scanner.detection.patterns.token_formats import MAX_TOKEN_LENGTH, TokenForm
 from scanner.detection.patterns.token_patterns import MIN_LAST_PART, TokenPatterns
 
 _STEPS = 5_000
-"""The work counted if a string literal is found at the beginning of a token: steps of ten nanoseconds."""
+"""A string literal at the beginning of a token counts as this many steps of work, of ten nanoseconds each."""
 _SPAN = 1024
 _LINES = 12
 """The maximum distance between two parts of a token, in lines."""

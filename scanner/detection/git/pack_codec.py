@@ -16,7 +16,7 @@ OBJECT_TYPES: dict[int, ObjectType] = {1: "commit", 2: "tree", 3: "blob", 4: "ta
 OFFSET_DELTA, NAMED_DELTA = 6, 7
 
 COMMAND_COST = 8
-"""The work in bytes that is counted for each byte of a delta, in addition to its output."""
+"""Each byte of a delta counts as this many bytes of work, in addition to the delta's output."""
 
 _SLICE = 64 * 1024
 _StreamError = cast("type[Exception]", isal_zlib.error)  # the stub declares an instance, but it is a class

@@ -51,7 +51,7 @@ class PackObject:
 
 
 OBJECT_COST = 1024
-"""The work in bytes that is counted for each object, in addition to its own bytes."""
+"""Each object counts as this many bytes of work, in addition to its own bytes."""
 LATE = "seconds"
 """The reason for unread objects if the time for the pack was over."""
 

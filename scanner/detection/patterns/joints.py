@@ -147,8 +147,7 @@ CALLED_JOINTS = rb"(?:(?![0-9A-Za-z](?!\r))(?&joints))?+"
 # replace line breaks by spaces.
 _JOINTS_OF_BASE64 = JOINTS.replace(_NEXT_CHUNK, rb"[ ](?=[0-9A-Za-z+/_-])")
 JOINTS_DEFINITION = rb"(?(DEFINE)(?P<joints>" + _JOINTS_OF_BASE64 + rb"))"
-# JOINTS skips a hyphen at the beginning of a line, as in a list. This pattern keeps it, because it may belong to a
-# token.
+# JOINTS skips a hyphen at the beginning of a line, as in a list. This pattern does not, for tokens with hyphens.
 _JOINTS_WITHOUT_HYPHEN = JOINTS.replace(rb"[>#*|+;-]|//|--", rb"[>#*|+;]|//").replace(rb"(?:-|[:&%]", rb"(?:[:&%]")
 
 

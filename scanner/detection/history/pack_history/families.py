@@ -21,7 +21,7 @@ UNITS = 64
 """A repository is divided into about this many groups of objects."""
 MIN_UNIT_BYTES = 16 << 20
 OBJECT_COST = 2048
-"""The estimated work in bytes for each object, in addition to its size."""
+"""Each object counts as this many bytes of work, in addition to its size."""
 
 _SLICE = 1 << 20
 """The number of entries that numpy processes at a time, to save memory."""
