@@ -36,7 +36,7 @@ def reversed_tokens_in(content: bytes, begin: int, end: int) -> Iterator[Finding
 def _if_reversed(content: bytes, begin: int, end: int) -> Iterator[Finding]:
     """Yield the token that is written backwards in `content[begin:end]`, if the program reverses a text nearby.
 
-    Random text can end like a token that is written backwards.
+    Without this condition, random text could count as a token that is written backwards.
     """
     if _REVERSAL.search(content, max(0, begin - _SPAN), end + _SPAN):
         yield Finding(content[begin:end][::-1], begin, end, ("reversed",))

@@ -209,7 +209,7 @@ class _Scanner(Generic[T]):
         return taken
 
     def _set_aside(self, oid: str, object_type: ObjectType, found: Sequence[T]) -> None:
-        """Keep tokens that are above the limits, or count them as unread."""
+        """Keep tokens that exceed the limits on the number of tokens, or count them as unread."""
         kept = found[: self._room_beyond]
         if kept and self._token_of is not None:
             self._room_beyond -= len(kept)

@@ -96,7 +96,7 @@ def plan_history(opened: Sequence[tuple[PackFile, Entries]]) -> HistoryPlan:
 
 
 def _families(entries: Entries) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint32], Weights]:
-    """Return the entries that can be built, the whole objects, and the work for each whole object."""
+    """Return which entries can be built, the whole objects, and the work for each whole object and its deltas."""
     roots = _roots(entries.bases)
     is_base = (entries.kinds >= min(OBJECT_TYPES)) & (entries.kinds <= max(OBJECT_TYPES))
     is_base &= entries.sizes <= MAX_OBJECT_BYTES

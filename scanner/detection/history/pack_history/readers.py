@@ -188,7 +188,7 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _UnitRead(NamedTuple):
-    """The results of reading one group of objects. `left` is None after the deadline."""
+    """The results of reading one group of objects. `left` is the unspent work, or None if the reading ended early."""
 
     shard: HistoryShard
     for_git: bytearray
