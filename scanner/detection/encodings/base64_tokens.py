@@ -33,7 +33,7 @@ FAILED_LOOK_STEPS = 6000
 """If a pattern does not match, at most this many steps of work (60 µs) are counted in addition."""
 
 _SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
-"""A pattern that fails again nearby counts as the first number of steps, and the second number for each byte between."""
+"""A pattern that fails again nearby counts as the first number of steps, plus the second number per byte between."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"
 _NO_LETTER = rb"[^0-9A-Za-z+/_-]"
