@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 from scanner.detection.containers.picture_runs import PNG, Picture, picture_at
 from scanner.detection.containers.recognition import container_kind, is_ascii_text, signed_kind
-from scanner.detection.encodings.recognition import ends_word, findings_at
+from scanner.detection.encodings.recognition import findings_at
 from scanner.detection.encodings.runs import nested_is_likely_at, run_spots, stream_begins_at
 from scanner.detection.findings import Finding, distinct
 from scanner.detection.patterns.matcher import (
@@ -128,8 +128,6 @@ def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
         return None if nested_is_likely_at(content, start, needle.lead) else ()
     if kind == "stream":
         return None if stream_begins_at(content, start + needle.lead) else ()
-    if kind == "token" and ends_word(content, start):
-        return ()
     found = [finding for finding in findings_at(content, start, kind) if has_right_checksum(finding.token)]
     return None if found and kind != "token" else found
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from scanner.detection.containers import decompressors
 from scanner.detection.containers.decompressors import BrokenStreamError, Codec, Decompressor
@@ -15,6 +16,9 @@ _CHUNK = 64 << 10
 _STEP = 256 << 10
 # Stop after this many damaged streams, because each attempt to decompress allocates memory.
 _MAX_RESTARTS = 100
+_MAX_RESCUED_BYTES = 4 << 20
+"""The maximum output of a damaged stream."""
+_REPLAY_STEP = 64
 _SUFFIX = re.compile(r"\.(?:gz|gzip|bz2|xz|lzma|lz|lzo|zst|zstd|Z)$", re.IGNORECASE)
 _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 
@@ -100,7 +104,7 @@ class Inflated:
     def _replayed(self, data: bytes) -> bytes:
         if self._stream_input is None:
             return b""
-        return decompressors.output_of_replay(self._codec, self._stream_input + data, self._stream_output)
+        return _output_of_replay(self._codec, self._stream_input + data, self._stream_output)
 
     def _broken(self, data: bytes, output: bytes) -> bytes:
         """End the current stream after an error, and return `output`, the bytes before the error."""
@@ -216,3 +220,31 @@ def inner_name(name: str) -> str:
         if inner not in (name, ""):
             return inner
     return "content"
+
+
+def _output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
+    """Return the bytes that a damaged stream decompresses to before the error, without the first `delivered` bytes.
+
+    Args:
+        codec: The compression method of the stream.
+        data: The compressed bytes from the beginning of the stream.
+        delivered: The number of output bytes that the caller already has.
+    """
+    # Find the step that fails. Then pass its bytes one by one, because only the call that fails returns no output.
+    steps = [data[at : at + _REPLAY_STEP] for at in range(0, len(data), _REPLAY_STEP)]
+    count = sum(1 for _ in _replayed(codec, steps))
+    last = [bytes((byte,)) for step in steps[count : count + 1] for byte in step]
+    return b"".join(_replayed(codec, [*steps[:count], *last]))[delivered:]
+
+
+def _replayed(codec: Codec, steps: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the output of each step of the input, until an error, the end of the stream or _MAX_RESCUED_BYTES."""
+    decompressor = codec.make()
+    size = 0
+    with contextlib.suppress(*codec.errors):
+        for step in steps:
+            piece = decompressor.decompress(step, _MAX_RESCUED_BYTES)
+            yield piece
+            size += len(piece)
+            if decompressor.eof or size > _MAX_RESCUED_BYTES:
+                return

@@ -12,7 +12,6 @@ MAX_DICTIONARY_BYTES = 64 << 20
 """The largest dictionary or window that a decompressor may allocate, as needed by `xz -9`."""
 
 _MAX_LZMA_MEMORY = MAX_DICTIONARY_BYTES + (4 << 20)
-_MAX_RESCUED_BYTES = 4 << 20
 # Four bytes of Zstandard can expand to 128 kB. So pass only 64 bytes per call, which expand to at most two megabytes.
 _UNBOUNDED_STEP = 64
 
@@ -74,7 +73,7 @@ class _Zlib:
 def _output_before_error(inner: zlib._Decompress, data: bytes) -> bytes:
     """Return everything that `inner` decompresses from `data` before it fails."""
     pieces: list[bytes] = []
-    for step in (1 << 14, 1 << 7, 1):
+    for step in (1 << 14, 1 << 10, 1 << 6, 1 << 3, 1):
         while True:
             before = inner.copy()
             try:
@@ -365,21 +364,3 @@ def raw_lzma2(properties: bytes, before: tuple[dict[str, int], ...] = ()) -> Cod
 def _check_dictionary(size: int) -> None:
     if size > MAX_DICTIONARY_BYTES:
         raise UnreadableError("unsupported_compression")
-
-
-def output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
-    """Decompress a damaged stream again up to the error, and return the output after the first `delivered` bytes."""
-    decompressor = codec.make()
-    pieces: list[bytes] = []
-    size = 0
-    try:
-        for at in range(len(data)):
-            piece = decompressor.decompress(data[at : at + 1], _MAX_RESCUED_BYTES)
-            if piece:
-                pieces.append(piece)
-                size += len(piece)
-            if decompressor.eof or size > _MAX_RESCUED_BYTES:
-                break
-    except codec.errors:
-        pass
-    return b"".join(pieces)[delivered:]

@@ -10,14 +10,16 @@ from scanner.detection.patterns.token_patterns import token_patterns
 
 _MAX_GAP = 60
 """The maximum number of bytes between two elements of an array."""
+# Another element between the first and the second letter. The letters in `[bBfFlLrRuU]` may be prefixes of literals.
+_OTHER_ELEMENT = re.compile(rb"[0-9ac-eg-km-qstv-zAC-EG-KM-QSTV-Z_][\"']")
 
 
 def array_starts_at(content: bytes, second: int) -> Iterator[int]:
     """Yield each offset at which a token may begin, given the offset of the quote before its second letter."""
     quote = content[second : second + 1]
-    for first in {patterns.form.prefix[0] for patterns in token_patterns()}:
-        start = content.rfind(first.encode() + quote, max(0, second - _MAX_GAP), second)
-        if 0 <= start < second - 2:
+    for first in _first_bytes():
+        start = content.rfind(first + quote, max(0, second - _MAX_GAP), second)
+        if 0 <= start < second - 2 and not _OTHER_ELEMENT.search(content, start + 2, second):
             yield start
 
 
@@ -26,6 +28,11 @@ def array_starts_in(content: bytes, begin: int, end: int) -> Iterator[int]:
     for match in _first_letters().finditer(content, begin, min(len(content), end + _MAX_GAP)):
         if match.start() < end:
             yield match.start()
+
+
+@derived_from_formats
+def _first_bytes() -> tuple[bytes, ...]:
+    return tuple(sorted({patterns.form.prefix[0].encode() for patterns in token_patterns()}))
 
 
 @derived_from_formats

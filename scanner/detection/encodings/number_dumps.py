@@ -20,6 +20,8 @@ _LINE = re.compile(rb"[0-9A-Fa-f]{7,8}:?(?=[ \t])")
 _FIRST_LINE = re.compile(rb"0{7,8}:?[ \t]")
 _OTHER_FORMAT = re.compile(rb" {7}")
 _MAX_FORMATS = 4
+_AFTER_OFFSET = (b":", b" ", b"\t", b"|", b"\xe2")
+"""The bytes that may follow an offset. The last one begins a thin vertical line."""
 _END = re.compile(rb"(?:[0-9A-Fa-f]{7,8}|\*)[ \t\r]*+$")
 _Parser = Callable[[bytes], bytes]
 
@@ -69,7 +71,8 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     such as bytes or two-byte words.
     """
     if content.startswith(WHOLE_DUMP_OFFSET, second):
-        yield from whole_dumps_at(content, second)
+        if _ends_offset(content, second):
+            yield from whole_dumps_at(content, second)
         return
     first = _first_line(content, second)
     for parse in first.parsers if first is not None else ():
@@ -80,7 +83,7 @@ def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
 def begins_dump(content: bytes, second: int) -> bool:
     """Return whether the second line of a dump begins at offset `second`."""
     if content.startswith(WHOLE_DUMP_OFFSET, second):
-        return begins_whole_dump(content, second)
+        return _ends_offset(content, second) and begins_whole_dump(content, second)
     first = _first_line(content, second)
     lengths = _line_lengths(content, second)
     return first is not None and any(len(parse(first.line)) in lengths for parse in first.parsers)
@@ -89,6 +92,12 @@ def begins_dump(content: bytes, second: int) -> bool:
 def _line_lengths(content: bytes, second: int) -> Sequence[int]:
     """Return the possible numbers of bytes in a line of the dump whose second line begins at offset `second`."""
     return next((lengths for offset, lengths in DUMP_OFFSETS.items() if content.startswith(offset, second)), ())
+
+
+def _ends_offset(content: bytes, second: int) -> bool:
+    """Return whether the offset at `second` is not a part of a longer number, as in tables."""
+    end = second + len(WHOLE_DUMP_OFFSET)
+    return content[end : end + 1] in _AFTER_OFFSET
 
 
 class _First(NamedTuple):

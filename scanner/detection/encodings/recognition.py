@@ -31,7 +31,7 @@ LOOK_STEPS: dict[Kind, int] = {
     "token": 1300,
     "characters": 400,
     "hex": 3000,
-    "list": 4000,
+    "list": 5500,
     "wide": 150,
     "base64": 1500,
     "wide_base64": 1500,
@@ -45,6 +45,10 @@ LOOK_STEPS: dict[Kind, int] = {
 _SEARCH_STEPS = 8
 _LIST_SEARCH_STEPS = 20
 """Each byte that is searched with the patterns of number lists counts as this many steps of work."""
+
+_STEPS_PER_BYTE = 50
+_STEPS_PER_JOINT = 250
+"""The work counted for an escaped token: for each joint and, if the token is incomplete, for each byte."""
 
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 
@@ -71,16 +75,6 @@ def _plain_patterns() -> dict[bytes, tuple[Pattern, ...]]:
         needle = plain_needle(patterns.form.prefix.encode())
         found[needle] = (*found.get(needle, ()), patterns.plain)
     return found
-
-
-def ends_word(content: bytes, start: int) -> bool:
-    """Return whether a word ends with the letter at `start`, because markup such as `<p>` follows."""
-    return all(match(content, start + 1) for match in _ends_of_words())
-
-
-@derived_from_formats
-def _ends_of_words() -> tuple[Callable[[bytes, int], object], ...]:
-    return tuple(patterns.end_of_word.match for patterns in token_patterns())
 
 
 def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Finding]:
@@ -128,7 +122,7 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
         if match is not None:
             yield Finding(match[0], start, match.end())
             continue
-        match = _units_at(content, start, patterns)
+        match = _units_at(content, start, patterns, meter)
         if match is not None:
             finding = _units_finding(match, patterns)
             if finding is not None:
@@ -140,10 +134,16 @@ def _token_at(content: bytes, start: int, meter: Meter | None) -> Iterator[Findi
         yield from _marked_end(content, start, patterns)
 
 
-def _units_at(content: bytes, start: int, patterns: TokenPatterns) -> Match | None:
+def _units_at(content: bytes, start: int, patterns: TokenPatterns, meter: Meter | None = None) -> Match | None:
     """Return the match of a whole token's characters, plain or escaped, at offset `start`, or None."""
     match = patterns.units.match(content, start, start + MAX_ENCODED_BYTES)
-    return match if match is not None and len(match.captures("unit")) == patterns.form.length else None
+    if match is None:
+        return None
+    is_complete = len(match.captures("unit")) == patterns.form.length
+    if meter is not None:
+        size = 0 if is_complete else match.end() - start
+        meter.spend(_STEPS_PER_BYTE * size + _STEPS_PER_JOINT * len(match.captures("joint")))
+    return match if is_complete else None
 
 
 def _decimal_escapes(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
@@ -183,7 +183,8 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
 def _units_finding(match: Match, patterns: TokenPatterns) -> Finding | None:
     units, joints = match.captures("unit"), match.captures("joint")
     token = bytes(map(unit_value, units))
-    kinds = [joint_kind(joint) for joint in joints]
+    kind_of = {joint: joint_kind(joint) for joint in set(joints)}
+    kinds = [kind_of[joint] for joint in joints]
     if not patterns.plain.fullmatch(token) or kinds.count("wrapped") > MAX_WRAPS:
         return None
     if kinds.count("concatenation") in _WORDS_OF_LIST and not patterns.form.may_be_body(
@@ -366,7 +367,7 @@ def _searched_escapes(content: bytes, begin: int, end: int, meter: Meter) -> Ite
     for patterns in token_patterns():
         for match in starting_in(patterns.escaped, content, begin, end):
             meter.spend(LOOK_STEPS["token"])
-            units = _units_at(content, match.start(), patterns)
+            units = _units_at(content, match.start(), patterns, meter)
             finding = _units_finding(units, patterns) if units is not None else None
             if finding is not None:
                 yield finding

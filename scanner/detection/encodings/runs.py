@@ -54,6 +54,8 @@ _DUMP_START = b"00"
 _HEAD_STEPS = 800
 _HEAD_STEPS_PER_LETTER = 20
 """Each letter that is examined counts as this many steps of work, of ten nanoseconds each."""
+_STEPS_PER_BREAK = 60
+"""Each byte between the letters of base64 text, such as a line break, counts as this many steps of work."""
 
 _LONG_PROOF_BYTES = 512
 """A stream in a long base64 text must decompress to this many bytes."""
@@ -99,7 +101,8 @@ def _nested_likely() -> regex.Pattern[bytes]:
 
 def runs_in(content: bytes, window: Window, meter: Meter) -> Iterator[Run]:
     """Yield the decoded base64, hex and similar texts that begin in `window`, a part of the content."""
-    hits = sorted((hit for hit in window.hits if hit[1].kind in DECODED), key=itemgetter(0))
+    hits = [hit for hit in window.hits if hit[1].kind in DECODED]
+    hits.sort(key=itemgetter(0))
     if "run" in window.crowded:
         yield from _crowded_runs(content, window, meter)
     covered = glued_until = -1
@@ -254,6 +257,7 @@ def _stream_run(content: bytes, begin: int, meter: Meter) -> Run | None:
         return None
     if whole.end() == begin + most:
         meter.note("member_size")
+    meter.spend(_STEPS_PER_BREAK * len(whole[0].translate(None, _ALL_LETTERS)))
     decoded = decoded_base64(whole[0])
     meter.decode(len(decoded))
     return Run(decoded, "base64", begin, whole[0])

@@ -9,14 +9,12 @@ import re
 from collections.abc import Iterator
 
 from scanner.detection.findings import Finding
-from scanner.detection.patterns.token_formats import MAX_TOKEN_LENGTH
 from scanner.detection.patterns.token_patterns import TokenPatterns
+from scanner.detection.patterns.word_ends import MAX_SEPARATED
 
-_MAX_SPAN = 2 * MAX_TOKEN_LENGTH
-"""The maximum number of bytes from the token's beginning to the end of the string literal or list."""
 _BEFORE, _AFTER = 80, 120
 """How many bytes before and after the token are searched for the call that removes the separators."""
-_REST_OF_LITERAL = re.compile(rb"[^\"'`\r\n]{1,%d}(?=[\"'`])" % _MAX_SPAN)
+_REST_OF_LITERAL = re.compile(rb"[^\"'`\r\n]{1,%d}(?=[\"'`])" % MAX_SEPARATED)
 # The call that removes separators, behind the literal (`.replace(/-/g, "")`) or before it (`str_replace("-", "", "`).
 _CALL = (
     rb"(?:replace|replaceAll|split|gsub|sub|tr|delete|translate|remove|replacingOccurrences)!?[( ](?:of: ?)?"
@@ -25,7 +23,7 @@ _CALL = (
 _BEHIND = re.compile(rb"[\"'`][^\r\n]{0,60}?" + _CALL)
 _AHEAD = re.compile(_CALL + rb",\s?[\"']{2},\s?[\"'`][^\"'`\r\n]{0,20}$")
 _WORD_LIST = re.compile(rb"(?:\bqw\s?|%[wW])[(\[{</|!][^)\]}>\r\n]{0,60}$")
-_WORDS = re.compile(rb"[0-9A-Za-z_\s-]{1,%d}(?=[)\]}>/|!])" % _MAX_SPAN)
+_WORDS = re.compile(rb"[0-9A-Za-z_\s-]{1,%d}(?=[)\]}>/|!])" % MAX_SEPARATED)
 
 
 def separated_parts_at(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
 from scanner.detection.patterns.fastest_order import FASTEST_ORDER
-from scanner.detection.patterns.needles import Needle, base64_texts, encoded_needles, in_both_cases, needles
+from scanner.detection.patterns.needles import (
+    Needle,
+    base64_texts,
+    encoded_needles,
+    in_both_cases,
+    needles,
+    plain_needle,
+)
 from scanner.detection.patterns.token_formats import DEFAULT_FORMATS, active_formats, derived_from_formats
+from scanner.detection.patterns.word_ends import end_of_word_expression, other_word_expression
 
 MAX_GROUP = 64
 """The maximum number of byte strings (cores) that one automaton can search for with vector instructions."""
@@ -18,22 +27,26 @@ MIN_CORE = 3
 
 _PARTS_OF_STREAMS = (b"begin ", b"x1f", b"x1F", b"x\\x9", b"139", b"-117", b"\n00000")
 
+AT_END = -1
+"""The key of `Core.views` for needles that end with the core. No byte has this value."""
+_TAG_START = b"</"
+
 
 class Core(NamedTuple):
     """A byte string to search for, and the needles (first bytes of an encoded token) that contain it.
 
     Attributes:
         needle: The only needle that contains `text`, or None if bytes around `text` must be compared.
-        views: The ranges of bytes to compare with needles.
-        after: The bytes that can follow `text` in a needle.
+        views: The ranges of bytes to compare with needles, by the byte that follows `text` in them, or AT_END.
         before: The bytes that can precede `text` in a needle that ends with `text`.
+        refuted: A pattern that begins with `needle`, or None. No token begins where the pattern matches.
     """
 
     text: bytes
     needle: Needle | None
-    views: tuple[View, ...]
-    after: frozenset[int] = frozenset()
+    views: Mapping[int, tuple[View, ...]]
     before: frozenset[int] = frozenset()
+    refuted: re.Pattern[bytes] | None = None
 
 
 class View(NamedTuple):
@@ -83,21 +96,34 @@ def _cores(needles: Sequence[Needle], parts: Sequence[bytes]) -> list[Core]:
 
 def _core(text: bytes, needles: Sequence[Needle]) -> Core:
     only = needles[0] if len(needles) == 1 and needles[0].text == text and not needles[0].before else None
-    views: dict[tuple[int, int], dict[bytes, tuple[Needle, int]]] = {}
+    views: dict[int, dict[tuple[int, int], dict[bytes, tuple[Needle, int]]]] = {}
+    before = set[int]()
     for needle in needles if only is None else ():
         ahead = needle.text.index(text)
+        following = needle.text[ahead + len(text) :]
         for whole in [b"%c%b" % (byte, needle.text) for byte in needle.before] or [needle.text]:
             begin = ahead + len(whole) - len(needle.text)
-            views.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
-    after, before = set[int](), set[int]()
-    for (ahead, _), wholes in views.items():
-        for whole in wholes:
-            if end := whole[ahead + len(text) :]:
-                after.add(end[0])
-            else:
-                before |= {whole[ahead - 1]} if ahead else set(range(256))
-    ranges = tuple(View(*place, found) for place, found in views.items())
-    return Core(text, only, ranges, frozenset(after), frozenset(before))
+            ranges = views.setdefault(following[0] if following else AT_END, {})
+            ranges.setdefault((begin, len(whole)), {})[whole] = (needle, ahead)
+            if not following:
+                before |= {whole[begin - 1]} if begin else set(range(256))
+    by_next = {byte: tuple(View(*place, found) for place, found in ranges.items()) for byte, ranges in views.items()}
+    return Core(text, only, by_next, frozenset(before), None if only is None else _refuted(only))
+
+
+def _refuted(needle: Needle) -> re.Pattern[bytes] | None:
+    """Return a pattern that begins with the needle. Where it matches, no token of any format begins."""
+    if needle.kind != "token":
+        return None
+    first = needle.text.removesuffix(_TAG_START)
+    formats = [form for form in active_formats() if form.prefix.encode().startswith(first)]
+    if first != needle.text:
+        endings = [rb"%b(?:%b)" % (re.escape(first), end_of_word_expression(form)) for form in formats]
+    elif any(plain_needle(form.prefix.encode()) == needle.text for form in formats):
+        endings = [other_word_expression(form) for form in formats]
+    else:
+        return None
+    return re.compile(b"".join(rb"(?=%b)" % ending for ending in endings))
 
 
 class _Group:

@@ -27,7 +27,7 @@ _ESCAPE_SEQUENCE = (
     rb"|\[[0-9;]{1,12}+m"
 )
 # Markup that may stand inside a word: comments, and tags such as `<b>`.
-_INLINE_TAG = (
+INLINE_TAG = (
     rb"<(?:/?(?:[a-z]{1,12}:)?(?:a|b|i|u|s|em|strong|span|mark|font|code|tt|kbd|small|big|ins|del|sub|sup|bdi|tspan|t|r"
     rb"|rPr|wbr|br|text|samp|var|cite|q|nobr|strike|del|label|hi|emphasis|highlight)(?=[\s>/])|!--)[^<>]{0,300}+>"
     # Tags inside a word with escaped angle brackets, in JSON (`\u003c`) or in HTML (`&lt;`).
@@ -92,7 +92,7 @@ JOINT = rb"""
     b"zero": _ZERO_WIDTH,
     b"glue": _GLUE,
     b"escape": _ESCAPE_SEQUENCE,
-    b"tag": _INLINE_TAG,
+    b"tag": INLINE_TAG,
     b"cdata": _NEXT_CDATA,
     b"trace": _NEXT_OF_TRACE,
     b"rtf": _RTF_RUN,
@@ -108,19 +108,6 @@ JOINT = rb"""
     b"time": _TIME,
 }
 """A pattern of the characters that may separate two letters of one token, for example a line break or `" + "`."""
-
-
-def end_of_word_expression(form: TokenFormat) -> bytes:
-    """Return a pattern of markup that ends a word, such as `<p>`."""
-    if len(form.prefix) < 2:
-        return rb"(?!)"
-    second = regex.escape(form.prefix[1].encode(), special_only=True)
-    # A token does not continue after a tag if one of these follows: another letter, punctuation, or a space before a
-    # letter or tag.
-    other = rb"(?!%b)[0-9A-Za-z](?!\r)|[ ][0-9A-Za-z<({=}]|[(,;:]" % second
-    other += rb"|\.(?![ ]{0,2}(?:\||\r?\n))|\)(?![ ]{0,2}[0-9.-])"
-    block_tag = rb"(?!%b)<(?!\x00)" % _INLINE_TAG
-    return rb"%b|(?:%b){1,5}+%b|(?:<[^<>]{0,320}+>){1,5}+(?:%b)" % (block_tag, _INLINE_TAG, block_tag, other)
 
 
 def _escaped(hexadecimal: bytes, decimal: bytes, octal: bytes, tag: bytes) -> bytes:

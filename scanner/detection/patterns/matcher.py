@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import NamedTuple
 
-from scanner.detection.patterns.cores import Core, View, core_groups
+from scanner.detection.patterns.cores import AT_END, Core, core_groups
 from scanner.detection.patterns.needles import Kind, Needle, needles
 from scanner.detection.patterns.token_formats import derived_from_formats, min_token_length
 
@@ -38,10 +39,9 @@ _OTHER_BYTES = bytes(
 # Line breaks in JSON are escaped (`\n`, `\r`). Any other backslash ends the base64 text.
 _ESCAPED_BREAKS = (b"\\n", b"\\r")
 _NO_BREAK = re.compile(rb"\\(?![nr\\])")
+_PLAIN_RUN = re.compile(rb"[0-9A-Za-z+/_\-\r\n]{%d}" % RUN_STRIDE)
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
 _RUN_MARK = bytes(RUN_SAMPLES)
-_COARSE_STRIDE = 2 * RUN_STRIDE
-_COARSE_MARK = bytes(RUN_SAMPLES // 2)
 _BETWEEN_SPOTS = RUN_SAMPLES * RUN_STRIDE
 
 
@@ -106,21 +106,24 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
     """Yield, in order, the parts of `content` that may have the beginning of a token, each of at most WINDOW bytes."""
     size = len(content)
     view = memoryview(content) if size > WINDOW else None
+    searched, overlap = automata(), longest_core() - 1
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
-        part = content if view is None else view[begin : end + longest_core() - 1]
-        hits, crowded = _hits_in(content, part, begin, end)
+        part = content if view is None else view[begin : end + overlap]
+        hits, crowded = _hits_in(searched, content, part, begin, end)
         # Do this after `_hits_in`, because this part of the content is then in the processor's cache.
         run_spots = sampled_runs_in(content, begin) if with_run_spots else ()
         if hits or crowded or run_spots:
             yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
 
 
-def _hits_in(content: bytes, part: bytes | memoryview, begin: int, end: int) -> tuple[list[Hit], frozenset[Kind]]:
+def _hits_in(
+    searched: Sequence[Automaton], content: bytes, part: bytes | memoryview, begin: int, end: int
+) -> tuple[list[Hit], frozenset[Kind]]:
     """Return the needles found in `content[begin:end]`, and the kinds that occur too often."""
     hits: list[Hit] = []
     crowded: frozenset[Kind] = frozenset()
-    for automaton in automata():
+    for automaton in searched:
         found = automaton.find(part)
         if not found:
             continue
@@ -145,23 +148,27 @@ def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: by
     for at, start, stop in found:
         if start >= limit:
             continue
-        _, needle, views, after, before = cores[at]
+        core = cores[at]
+        _, needle, views, before, refuted = core
         start += begin
         stop += begin
         if needle is not None:
-            hits.append((start, needle))
-        elif (stop < size and content[stop] in after) or not start or content[start - 1] in before:
-            hits += _needles_around(views, content, start)
+            if refuted is None or refuted.match(content, start) is None:
+                hits.append((start, needle))
+        elif (stop < size and content[stop] in views) or (before and (not start or content[start - 1] in before)):
+            hits += _needles_around(core, content, start)
         for cut, texts in covered[at]:
             if content.startswith(texts, start + cut):
                 hits += _hidden(content, start + cut, texts, automaton)
     return hits
 
 
-def _needles_around(views: Sequence[View], content: bytes, at: int) -> Sequence[Hit]:
-    """Return the offset and needle of each needle around offset `at`."""
+def _needles_around(core: Core, content: bytes, at: int) -> Sequence[Hit]:
+    """Return the offset and needle of each needle around the core at offset `at`."""
     hits: list[Hit] = []
-    for ahead, length, needles_of in views:
+    stop = at + len(core.text)
+    following = core.views.get(content[stop], ()) if stop < len(content) else ()
+    for ahead, length, needles_of in (*following, *core.views.get(AT_END, ())):
         start = at - ahead
         if start >= 0 and (found := needles_of.get(content[start : start + length])) is not None:
             needle, needle_ahead = found
@@ -173,7 +180,8 @@ def _kinds(core: Core) -> frozenset[Kind]:
     """Return the kinds of the needles that contain the byte string `core`."""
     if core.needle is not None:
         return frozenset((core.needle.kind,))
-    return frozenset(needle.kind for view in core.views for needle, _ in view.needles.values())
+    views = chain.from_iterable(core.views.values())
+    return frozenset(needle.kind for view in views for needle, _ in view.needles.values())
 
 
 def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int) -> frozenset[Kind]:
@@ -196,7 +204,7 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: byt
 
 def _hidden(content: bytes, begin: int, texts: Sequence[bytes], automaton: Automaton) -> Sequence[Hit]:
     core = automaton.by_text[next(text for text in texts if content.startswith(text, begin))]
-    return _needles_around(core.views, content, begin) if core.needle is None else ((begin, core.needle),)
+    return _needles_around(core, content, begin) if core.needle is None else ((begin, core.needle),)
 
 
 @derived_from_formats
@@ -275,31 +283,25 @@ def sampled_runs_in(content: bytes, begin: int) -> Sequence[int]:
     """
     if len(content) - begin < LONG_RUN:
         return ()
-    coarse = content[begin : begin + WINDOW + LONG_RUN : _COARSE_STRIDE].translate(_OTHER_BYTES)
-    if _COARSE_MARK not in coarse:
+    samples = content[begin : begin + WINDOW + LONG_RUN : RUN_STRIDE].translate(_OTHER_BYTES)
+    if _RUN_MARK not in samples:
         return ()
     spots: list[int] = []
-    for at, stop in _samples_of_runs(coarse, _COARSE_MARK):
-        first = begin + at * _COARSE_STRIDE
-        fine = content[first : begin + stop * _COARSE_STRIDE : RUN_STRIDE].translate(_OTHER_BYTES)
-        for fine_at, fine_stop in _samples_of_runs(fine, _RUN_MARK):
-            # Other bytes may be between the tested letters, so return several offsets for one long text.
-            spots += range(first + fine_at * RUN_STRIDE, first + fine_stop * RUN_STRIDE, _BETWEEN_SPOTS)
-    return spots
-
-
-def _samples_of_runs(samples: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each sequence of at least `len(mark)` zero bytes."""
-    at = samples.find(mark)
-    while at >= 0:
-        stop = samples.find(b"\x01", at)
+    first = samples.find(_RUN_MARK)
+    while first >= 0:
+        stop = samples.find(b"\x01", first)
         stop = stop if stop >= 0 else len(samples)
-        yield at, stop
-        at = samples.find(mark, stop)
+        # Only every RUN_STRIDE-th byte was tested, so other bytes may be between the base64 letters. Return several
+        # offsets, so that every base64 text of at least LONG_RUN letters contains one of them.
+        spots += range(begin + first * RUN_STRIDE, begin + stop * RUN_STRIDE, _BETWEEN_SPOTS)
+        first = samples.find(_RUN_MARK, stop)
+    return spots
 
 
 def is_run_at(content: bytes, spot: int) -> bool:
     """Return whether the 64 bytes from offset `spot` on are only base64 letters and line breaks."""
+    if _PLAIN_RUN.match(content, spot) is not None:
+        return True
     sample = content[spot : spot + RUN_STRIDE]
     if b"\\" in sample:
         for escaped in _ESCAPED_BREAKS:

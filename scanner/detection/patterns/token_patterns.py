@@ -13,11 +13,11 @@ from scanner.detection.patterns.joints import (
     body_codes,
     decimal_code,
     decimal_units_expression,
-    end_of_word_expression,
     hex_code,
     units_expression,
 )
 from scanner.detection.patterns.token_formats import TokenFormat, active_formats, derived_from_formats, prefixes
+from scanner.detection.patterns.word_ends import end_of_word_expression
 
 # The characters between two hexadecimal numbers in source code, such as punctuation, comments and casts.
 _COMMENT = rb"(?:/\*[^\n]{0,80}?\*/[\s,]{0,20}+)?+"

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scanner.detection import Candidate, Detector, Document, Place, sha256_digest
-from scanner.detection.encodings.recognition import _units_at
+from scanner.detection.encodings.recognition import _units_at, findings_at
+from scanner.detection.patterns.cores import core_groups
 from scanner.detection.patterns.joints import units_expression
 from scanner.detection.patterns.token_patterns import token_patterns
 from tests.scanner.detection.silent_kinds import SILENT_KINDS
@@ -202,6 +203,26 @@ PARTS = (
     "|",
     "&#56;",
     "<\0ab\0",
+    "\n  ",
+    "\r\n1a\r\n",
+    "\nab12: ",
+    "\n# ",
+    ".\n.",
+    ". | x\n.",
+    ") (",
+    ")5.2(",
+    "}{",
+    "} \\b{",
+    "*",
+    "]]><![CDATA[",
+    "&zwj;",
+    '"',
+    "', '",
+    "', b'",
+    "'\n      -    '",
+    "=\n",
+    "@",
+    "!\\verb!",
 )
 
 
@@ -211,7 +232,7 @@ def test_text_that_counts_as_the_end_of_a_word_never_continues_a_token(parts: li
     (patterns,) = token_patterns()
     content = f"r{''.join(parts)}{'8' * goes_on}_{'a1B' * 13}".encode()
     if patterns.end_of_word.match(content, 1):
-        assert patterns.units.match(content) is None
+        assert _units_at(content, 0, patterns) is None
 
 
 @functools.cache
@@ -256,6 +277,18 @@ def test_a_token_in_escapes_is_what_the_pattern_of_all_its_characters_matches(
 def test_the_pattern_of_escaped_characters_is_small() -> None:
     (patterns,) = token_patterns()
     assert patterns.units.__sizeof__() < 1 << 20
+
+
+@given(
+    st.text("aB1", min_size=1, max_size=36), st.lists(st.sampled_from((*PARTS, "_", "_x0041_", "/", "-")), max_size=4)
+)
+@settings(max_examples=300, deadline=None)
+def test_a_word_that_ends_too_early_never_continues_as_a_token(word: str, parts: list[str]) -> None:
+    (core,) = (core for group in core_groups() for core in group if core.text == b"r8_")
+    content = f"r8_{word}{''.join(parts)}{'a1B' * 13}".encode()
+    assert core.refuted is not None
+    if core.refuted.match(content):
+        assert list(findings_at(content, 0, "token")) == []
 
 
 ESCAPES = (
