@@ -27,9 +27,9 @@ QUICK_SECONDS = 0.2
 """Processor seconds for opening one object of a pack. An object that needs more is read by a separate process."""
 MANY_HITS_SECONDS = 1.0
 OPENING_SHARE = 0.5
-"""The share of a pack's time for opening objects."""
+"""The share of a pack's time that may be spent on opening objects."""
 SCAN_SHARE = 0.85
-"""The share of a pack's time for scanning objects. The rest is for finding the lines of the tokens."""
+"""The share of a pack's time that may be spent on its objects. The rest is for finding the lines of the tokens."""
 MAX_DEFERRED_BYTES = 4 << 20
 """The maximum size of all deferred objects of a pack together. The first object may be larger."""
 MAX_DEFERRED = 64

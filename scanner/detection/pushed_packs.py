@@ -47,7 +47,7 @@ MAX_READER_CALLS = 32
 MAX_CANDIDATES = 2_000
 """The maximum number of possible tokens in a pack that is scanned in this process."""
 MIN_SECONDS = 0.5
-"""The processor seconds for a pack even if the budget is used up, enough to find plain tokens."""
+"""A pack gets this processor time even if the budget is used up. It is enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000
 MAX_CONFIRMED = 10_000
 """The maximum number of real tokens of a pack that are reported although the pack contains too many possible tokens."""
@@ -169,7 +169,7 @@ def _in_reader(
     for hit in scan.hits:
         limits.take(hit.found)
     for item in answer.deferred:
-        # Scan this object alone, because it takes too long.
+        # Scan this object alone, because it takes too long to be scanned with the others.
         result = detector.scan_after(plain_only(item.content), item.content, OBJECT_NAME, budget)
         scan.unread.update(result.unread)
         scan.not_read += _not_read(item, result)[: MAX_NOT_READ - len(scan.not_read)]

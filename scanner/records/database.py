@@ -130,7 +130,7 @@ def _postgresql(url: URL, max_connections: int) -> Engine:
 def _pool(max_connections: int) -> dict[str, Any]:
     if not max_connections:
         return {"poolclass": NullPool}
-    # Keep only half of the idle connections open, because each costs PostgreSQL some megabytes.
+    # Keep at most half of the connections open while they are idle, because each costs PostgreSQL some megabytes.
     kept = max(max_connections // 2, 1)
     return {"pool_size": kept, "max_overflow": max_connections - kept}
 

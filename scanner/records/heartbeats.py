@@ -12,7 +12,7 @@ from scanner.records.health_models import Heartbeat
 from scanner.records.models import db_now
 
 KEPT_SECONDS = 30 * 86400.0
-"""The row of a killed process is deleted after this time."""
+"""The heartbeat of a killed process is deleted after this time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from functools import partial
 from sqlalchemy import Connection, Engine, text
 
 BATCH_ROWS = 5000
-"""The number of rows that one transaction fills, which takes some 100 ms."""
+"""The number of rows that one transaction updates. It takes some 100 ms."""
 
 _EXPOSURES = """
     UPDATE exposures SET repository_key = left(repository, 200),

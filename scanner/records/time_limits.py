@@ -5,18 +5,18 @@ from __future__ import annotations
 from scanner.records.states import JobKind
 
 PAGE_SECONDS = 600.0
-"""The limit of a job that reads a list of pushes or files."""
+"""The time limit of a job that reads a list of pushes or files."""
 STEP_SECONDS = 1200.0
-"""The limit of a rescan step without progress."""
+"""The time limit of a rescan step that makes no progress."""
 MAX_STEP_SECONDS = 8 * 3600.0
-"""The limit of a rescan step with progress. A clone of 20 GiB at 1 MiB/s takes 6 hours."""
+"""The time limit of a rescan step that makes progress. A clone of 20 GiB at 1 MiB/s takes 6 hours."""
 DEFAULT_SECONDS = 300.0
 
 JOB_SECONDS = {
     **dict.fromkeys((JobKind.PUSHES, JobKind.FILES, JobKind.SLOW_PUSHES, JobKind.SLOW_FILES), PAGE_SECONDS),
     **dict.fromkeys((JobKind.REPOSITORY, JobKind.GIST, JobKind.OWNER, JobKind.ARCHIVE_HOUR), STEP_SECONDS),
 }
-"""The limit of a job by kind, in seconds since its claim or its latest progress."""
+"""The time limit of each kind of job, in seconds since the job's claim or latest progress."""
 POLL_SECONDS = {
     "public_events": 180.0,
     "code_search": 300.0,
@@ -25,9 +25,9 @@ POLL_SECONDS = {
     "repository_search": 300.0,
     "new_repositories": 300.0,
 }
-"""The limit of a poll by source, in seconds."""
+"""The time limit of a poll of each source, in seconds."""
 GRACE_SECONDS = 10.0
-"""The watchdog ends the process this many seconds after the limit, so that the work can stop by itself."""
+"""The watchdog ends the process this many seconds after the time limit, so that the work can stop by itself."""
 TIME_LIMIT = "time_limit"
 """The reason for work that exceeded its time limit. Stored error messages about it begin with this word."""
 

@@ -19,10 +19,10 @@ _MIN_TEXT = 24
 
 _CHROME_END = b"\xd8\x41\x0d\x97\x45\x6f\xfa\xf4"
 _CHROME_HEADERS = (20, 24)
-"""The possible numbers of bytes before the key: without padding, and with the padding that compilers add."""
+"""The number of bytes before the key in an entry of Chrome's cache, without and with the padding of compilers."""
 _MAX_CHROME_KEY = 8 << 10
 _CHROME_KEY = re.compile(rb"[!-~]{8,}+")
-"""The key of a cache entry is a URL."""
+"""The key of an entry in Chrome's cache, which is a URL."""
 _FIREFOX_CHUNK = 256 << 10
 _MAX_NUMBER_BYTES = 5
 """The maximum number of bytes of an integer in the directory of a WOFF2 font."""

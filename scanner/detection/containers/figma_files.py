@@ -10,7 +10,7 @@ from scanner.detection.containers.members import Container, Member, whole
 
 MAGICS = (b"fig-kiwi", b"fig-jam.")
 _HEADER = 12
-"""The number of bytes before the first part: eight for the magic number and four for the version."""
+"""The number of bytes before the first part of the file: eight for the magic number and four for the version."""
 _ZSTD = b"\x28\xb5\x2f\xfd"
 
 

@@ -12,7 +12,7 @@ from scanner.detection.containers.members import Container, Member, UnreadableEr
 MAGIC = b"!BDN"
 _FIRST_UNICODE_VERSION = 23
 _METHOD_IN_UNICODE, _METHOD_IN_ANSI = 513, 461
-"""The offset of the byte that names the method of encryption ([MS-PST] 2.2.2.6)."""
+"""The offset of the byte that names the encryption, in stores with Unicode and with ANSI texts ([MS-PST] 2.2.2.6)."""
 _NONE, _PERMUTED = 0, 1
 PLAIN_BYTES = bytes.fromhex(
     "47f1b4e60b6a7248854e9eebe2f89453e0bba002e85a09abdbe3bac67cc310dd"

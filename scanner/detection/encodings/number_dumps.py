@@ -34,7 +34,7 @@ class _Numbers(NamedTuple):
     size: int = 1
 
     def bytes_of(self, line: bytes) -> bytes:
-        """Return the bytes that a line, without its offset, shows."""
+        """Return the bytes that the numbers in a line of a dump stand for. The line's offset is already removed."""
         found = b""
         for field in line.split():
             value = int(field, self.base) if self.field.fullmatch(field) else -1
@@ -45,7 +45,7 @@ class _Numbers(NamedTuple):
 
 
 def _characters(line: bytes) -> bytes:
-    """Return the bytes that a line of `od -c` or `od -a`, without its offset, shows."""
+    """Return the bytes that a line of `od -c` or `od -a` shows. The line's offset is already removed."""
     fields = (line[at : at + _FIELD].strip() for at in range(0, len(line.rstrip(b"\r")), _FIELD))
     # A field of several letters, such as `\n`, is no character of a token. Return a zero byte for it.
     return bytes(field[0] if len(field) == 1 else 0 if field else 0x20 for field in fields)

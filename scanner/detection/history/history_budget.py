@@ -6,9 +6,9 @@ import threading
 from collections.abc import Sequence
 
 MIN_BUDGET = 64 << 30
-"""The minimum budget of a repository in bytes, which takes about a minute on two cores."""
+"""The bytes of work on deltas that are always allowed for a repository, about a minute on two cores."""
 BUDGET_PER_BYTE = 1000
-"""The budget in bytes for each byte of the repository's packs. Ordinary repositories need 20 to 150."""
+"""The bytes of work on deltas that are allowed for each byte of a repository's packs. Usually 20 to 150 are needed."""
 
 
 class HistoryBudget:

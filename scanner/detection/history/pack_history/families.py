@@ -26,7 +26,7 @@ OBJECT_COST = 2048
 _SLICE = 1 << 20
 """The number of entries that numpy processes at a time, to save memory."""
 _MAX_ROUNDS = 13
-"""The number of rounds in which deltas are followed to their bases. Each round goes twice as far as the one before."""
+"""Deltas are followed to their bases in this many rounds. Each round goes twice as far as the one before."""
 
 
 @dataclass(slots=True)

@@ -147,7 +147,7 @@ class _Server:
         return ours
 
     def objects_of(self, unit: int, deadline: Deadline) -> Plan:
-        """Return the objects of a group whose worker has died, as a plan for git."""
+        """Return a plan by which git reads the objects of a group whose worker has died."""
         with self._lock:
             self._control.sendall(messages.COMMAND.pack(messages.IDS, unit))
             return messages.receive_plan(self._control, lambda: _go_on(deadline))
