@@ -135,5 +135,5 @@ def _without_tokens(url: str) -> str:
         if decoded == text:
             return url
         text = decoded
-    # No genuine URL is percent-encoded so many times, and it may hide a token, so keep only its host.
+    # The URL is still percent-encoded after all these decodings. It may hide a token, so keep only its host.
     return f"https://{urlsplit(url).netloc}/…"

@@ -18,8 +18,8 @@ RETENTION_SECONDS = 3600
 def admit(session: Session, client: str, *, per_client: int, overall: int) -> bool:
     """Count one request and return True, or return False if the request exceeds a rate limit.
 
-    After `overall` requests in a minute, only the first request of each other network is admitted, for at most
-    `overall` networks.
+    After `overall` requests in a minute, only networks without a request in this minute are admitted: once each, and at
+    most `overall` of them.
 
     Args:
         session: The writing transaction.
@@ -29,7 +29,8 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
     now = session.execute(select(db_now())).scalar_one()
     minute = now.replace(second=0, microsecond=0)
     all_count, client_count = (_count(session, key, minute) for key in (ALL_CLIENTS, client))
-    # Networks without a request in this minute have a share of their own, which others cannot use up.
+    # Above `overall`, still admit the first request of a network in this minute. Otherwise others could use up the
+    # whole limit.
     if client_count >= per_client or all_count >= (overall if client_count else 2 * overall):
         return False
     for key in (client, ALL_CLIENTS):

@@ -101,7 +101,8 @@ def new_report(
     if not _REPORTER.fullmatch(reporter):
         raise BadReport("has a wrong reporter: write 1 to 64 letters, digits and _.@:-")
     words = clean_note(note, redacted)
-    # Redact the sign and the reporter's name too, because somebody may have put a token there by mistake.
+    # Redact `sign` (the kind of evidence) and the reporter's name too, because somebody may have put a token there by
+    # mistake.
     return NewReport(subject, redact(sign), words, redact(reporter), idempotency_key(key, words))
 
 
@@ -200,7 +201,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports due whose token was unknown and has been imported since. Return the number of reports."""
+    """Make reports of unknown tokens due if the token was imported since then. Return the number of reports."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)

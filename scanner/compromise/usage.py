@@ -24,10 +24,10 @@ TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
 BATCH_RETENTION_DAYS = 90
 PREFIX_LENGTH = 8
-"""The position of a batch is this many hex digits of a digest, too few to identify a token."""
+"""How far a batch was stored is recorded as this many hex digits of a digest, too few to identify a token."""
 
 Sums = dict[str, dict[datetime, HourSum]]
-"""Sums by digest and hour."""
+"""The usage by token digest and hour."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ def summed(records: Iterable[UsageRecord]) -> Sums:
 
 
 def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> StoredUsage:
-    """Add the sums to the stored usage, and record a report for each usage rule that matches.
+    """Add the usage in `sums` to the stored usage, and record a report for each usage rule that matches.
 
     Args:
         batch: An idempotency key of 64 hex digits, or "". Tokens that an earlier call with this key stored are left
@@ -107,7 +107,8 @@ def _set_cursor(session: Session, batch: str, prefix: str) -> None:
 def _end_of_chunk(digests: Sequence[str]) -> int:
     """Return how many digests the next transaction stores."""
     end = min(TOKENS_PER_TRANSACTION, len(digests))
-    # Digests with the same first digits have the same position, so store them in the same transaction.
+    # An interrupted batch continues after a digest prefix, so store all digests with the same prefix in one
+    # transaction.
     while 0 < end < len(digests) and digests[end][:PREFIX_LENGTH] == digests[end - 1][:PREFIX_LENGTH]:
         end += 1
     return end

@@ -18,7 +18,7 @@ from scanner.detection.redaction import SharedRedaction
 MAX_LINE_LENGTH = 8 * 1024
 MAX_AGENT_LENGTH = 120
 MAX_KNOWN_AGENTS = 1_000
-"""A reader keeps at most this many user agents in redacted form."""
+"""A RecordReader remembers the redacted form of at most this many user agents."""
 MAX_AGE = timedelta(days=7)
 MAX_FUTURE = timedelta(minutes=10)
 """How far the clock of a reporter may be ahead of ours."""

@@ -1,9 +1,12 @@
 """The errors of requests to GitHub.
 
-GitHubError ├── Unavailable      transient: time-outs, 5xx, broken connections ├── RateLimited      a rate limit was
-reached: wait `retry_after` seconds ├── BadCredential    401: GitHub rejects the credential ├── Forbidden        403
-that is not a rate limit ├── NotFound         404, 410, 451, 409: gone, private, blocked or empty └── Malformed
-an answer that violates its protocol or exceeds r8scan's limits
+GitHubError
+├── Unavailable      transient: time-outs, 5xx, broken connections
+├── RateLimited      a rate limit was reached: wait `retry_after` seconds
+├── BadCredential    401: GitHub rejects the credential
+├── Forbidden        403 that is not a rate limit
+├── NotFound         404, 410, 451, 409: gone, private, blocked or empty
+└── Malformed        an answer that violates its protocol or exceeds r8scan's limits
 """
 
 from __future__ import annotations

@@ -89,9 +89,9 @@ class Ledger(RateLedger, Protocol):
         """Store a circuit breaker for the other workers."""
 
     def take_probe(self, circuit: Circuit, now: float) -> bool:
-        """Store the circuit breaker, unless the stored one stops requests at the time `now`.
+        """Store the open circuit breaker, unless another worker has stored one that blocks requests at the time `now`.
 
-        Return True if it was stored. Only the caller may then send a request to test the host.
+        Return whether it was stored. Only then may the caller send a request that tests the host.
         """
 
 
@@ -341,8 +341,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the stored circuit breaker if it is open there or here. Otherwise each process counts its own
-                # failures.
+                # Use the stored circuit breaker if it has opened, or the one in this process has. Before that, each
+                # process counts its own failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

@@ -11,7 +11,7 @@ MAX_LEVELS = 100
 MAX_DIGITS = 1000
 """Limit of the digits of a whole number. Python refuses to convert more than 4,300."""
 MAX_BRACKETS = 4_000_000
-"""Limit of the brackets of one body, which take about two seconds."""
+"""Limit of the brackets in one body. Checking this many takes about two seconds."""
 
 # Matches up to the next bracket outside a string, or to the quote of an unclosed string.
 _TO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+([\[\]{}"]|\Z)', re.DOTALL)

@@ -72,7 +72,9 @@ class MirrorStopped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The number of commits that were fetched, that the server no longer has, and that could not be fetched."""
+    """How many commits were fetched (`got`), no longer exist on the server (`gone`), and could not be fetched
+    (`unread`).
+    """
 
     got: int
     gone: int

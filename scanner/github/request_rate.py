@@ -136,7 +136,7 @@ def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
     if 0 <= seconds < WINDOW_SECONDS:
         return rate
     measured = rate.asked / seconds if seconds > 0 else 0.0
-    # A much longer period contains idle time, so do not raise the rate.
+    # A period much longer than WINDOW_SECONDS contains idle time, so do not raise the rate.
     is_used_up = seconds < 2 * WINDOW_SECONDS and measured >= USED_UP_SHARE * rate.per_second
     raised = min(rate.per_second + STEP_PER_SECOND, bounds.maximum) if is_used_up else rate.per_second
     return replace(rate, per_second=raised, asked=0, window_began_at=now, measured_per_second=measured)

@@ -97,7 +97,7 @@ class GatedTransport(httpx.BaseTransport):
         self._inner.close()
 
     def _resource_of(self, url: httpx.URL) -> str:
-        """Return the quota for a request to `url`, for example "core" for the REST API."""
+        """Return the name of the quota that a request to `url` counts against, for example "core" for the REST API."""
         if origin_of(url) == origin_of(self._api) and url.path.startswith(self._api.path.rstrip("/") + "/"):
             path = url.path[len(self._api.path.rstrip("/")) :]
             if path.startswith("/search/"):

@@ -23,7 +23,7 @@ from scanner.detection.patterns.token_formats import active_formats, written_for
 from scanner.detection.prefilter import CLEAN, plain_only
 
 MAX_FILE_BYTES = 1 << 18
-"""Larger files are left to the process that scans."""
+"""The survey does not examine larger files. The scanning process reads them itself."""
 MEMORY_BYTES = 400 << 20
 """The maximum memory of one process, without mapped files (RLIMIT_DATA)."""
 FILES_A_REQUEST = 512

@@ -19,7 +19,7 @@ MAX_CONTENT_BYTES = 256 << 20
 MAX_NAME_BYTES = 4096
 MAX_ANSWER_BYTES = 32 << 20
 MAX_WORDS = 64
-"""Limit of the encodings of a finding, and of the containers around it."""
+"""A finding has at most this many encodings, and is inside at most this many containers, such as archives."""
 MAX_WORD_LENGTH = 8192
 MAX_REASONS = 1000
 

@@ -39,7 +39,7 @@ MAX_DOUBTFUL_ANSWERS = 10
 """After this many 'unknown' answers, accept that the store no longer has a token that it returned earlier."""
 GROUP_SIZE = 20
 FAILURES_OF_UNAVAILABLE_STORE = 2
-"""If the first this many look-ups of single tokens fail, the store counts as unavailable."""
+"""If the first look-ups of single tokens fail this many times in a row, the store counts as unavailable."""
 CALLS_AT_ONCE = 4
 """The number of concurrent calls for one group of incidents."""
 
@@ -176,7 +176,7 @@ def _claim(database: Database, ids: Sequence[uuid.UUID]) -> list[_ClaimedInciden
 
 
 def _defer(database: Database, results: Sequence[_CallResult]) -> None:
-    """Give up the claims on these incidents, and count the store's doubtful answers."""
+    """Give up the claims on these incidents, and count how often the store said that it does not know their tokens."""
     if not results:
         return
     with database.write() as session:

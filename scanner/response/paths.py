@@ -1,4 +1,4 @@
-"""The response to found tokens, implemented for the SQL token store and for a remote token store."""
+"""Responds to found tokens: one implementation for the SQL token store, and one for a remote token store."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scanner.response.store_access import RemoteAccess
 
 
 class ResponsePath(Protocol):
-    """The steps of the response to found tokens that differ between the two kinds of token store."""
+    """The steps of responding to found tokens that differ between the SQL token store and a remote one."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
@@ -38,7 +38,7 @@ class ResponsePath(Protocol):
 
 
 class TransactionalPath:
-    """The response with the SQL token store, in a single transaction."""
+    """Looks up and disables tokens of the SQL token store, in a single transaction."""
 
     def respond(
         self, database: Database, candidates: Sequence[Candidate], *, source: str, policy: Policy, cause: Cause
@@ -59,7 +59,7 @@ class TransactionalPath:
 
 @dataclass(frozen=True, slots=True)
 class RemotePath:
-    """The response with a remote token store, which is called before and after the transaction."""
+    """Looks up and disables tokens of a remote token store, which is called before and after the transaction."""
 
     access: RemoteAccess
 

@@ -1,4 +1,4 @@
-"""The response to found tokens with a remote token store.
+"""Looks up found tokens in a remote token store, records incidents, and disables the tokens.
 
 Each incident is recorded as `disabling` before the store is called, and completed afterwards. A call that a crash
 interrupts is repeated with the incident's id as its idempotency key.

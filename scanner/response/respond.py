@@ -1,4 +1,6 @@
-"""The response to token candidates (strings that look like tokens), with the SQL token store."""
+"""Responds to token candidates (strings that look like tokens): looks them up, disables the real tokens, records
+incidents.
+"""
 
 from __future__ import annotations
 
@@ -218,7 +220,7 @@ def _decide(
     policy: Policy,
     cause: Cause,
 ) -> Response:
-    """Record the new public places, disable the tokens, and queue the notifications."""
+    """Record where the tokens were newly found in public, disable the tokens, and queue the notifications."""
     response = Response()
     existing = incidents.open_incidents(session, records)
     places = incidents.new_places(session, {digest: found[digest] for digest in records}, source)
@@ -271,7 +273,7 @@ def _decide(
 def _log_places(
     session: Session, decided: Sequence[TokenIncident], places: Mapping[str, PlaceRows], source: str
 ) -> None:
-    """Write a line to the security log for each token with new public places."""
+    """Write a line to the security log for each token that was found in a new public place."""
     for one in decided:
         if found := list(places[one.token.digest].values()):
             fields = {"source": source, "places": len(found), "url": found[0]["url"]}

@@ -210,7 +210,7 @@ def access_to(store: SqlStore | RemoteStore) -> StoreAccess:
 
 
 def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> LookUp:
-    """Return the token store's answer. Tokens that r8scan has disabled since then count as not checked."""
+    """Return the token store's answer. Tokens that r8scan has disabled very recently count as not checked."""
     known = [digest for digest in digests if digest in found.records]
     # Lock the incidents first, to wait for a worker that is just completing one.
     statement = (
@@ -219,7 +219,8 @@ def without_stale(session: Session, found: LookUp, digests: Collection[str]) -> 
         .order_by(Incident.digest)
         .with_for_update()
     )
-    # These tokens would otherwise look as if an operator had enabled them again.
+    # Find tokens that r8scan has just disabled. The store's older answer would look as if an operator had enabled them
+    # again.
     stale = {
         digest
         for digest, disabled_at, settled in session.execute(statement)

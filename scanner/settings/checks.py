@@ -106,7 +106,7 @@ def check_proxy_networks(value: str) -> str:
         try:
             network = ipaddress.ip_network(part, strict=False)
         except ValueError as err:
-            # "*" is refused here too: any client could then invent its IP address.
+            # Refuse "*": any client could then invent its IP address.
             raise ValueError("must name your proxies by address or network, such as 10.0.0.0/8; * is refused") from err
         if network.prefixlen == 0:
             raise ValueError(f"must not trust everybody: {part} is the whole internet")

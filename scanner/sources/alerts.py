@@ -43,7 +43,7 @@ MAX_TYPES = 100
 """The answer repeats at most this many different types of tokens."""
 RECORDS_AT_ONCE = 5_000
 ANSWER_SECONDS = 20.0
-"""After this time, the remaining alerts are stored and looked up after the answer."""
+"""Alerts that are not looked up after this time are stored, and looked up after GitHub has received the answer."""
 
 _BLOB = re.compile(r"/([^/]+/[^/]+)/blob/([0-9a-f]{40}(?:[0-9a-f]{24})?)/(.+)")
 _USUAL_HOST = re.compile(r"https?://[0-9A-Za-z][0-9A-Za-z.-]*(?:/|\Z)")

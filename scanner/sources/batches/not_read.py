@@ -11,7 +11,7 @@ from scanner.response.places import candidate_to_json
 
 
 def not_read(result: ScanResult, place: Place, size: int) -> NotRead | None:
-    """Return the record of a document of `size` bytes, or None if the document was read completely."""
+    """Return the record of an incompletely read document of `size` bytes. Return None if all of it was read."""
     if not result.content_digest:
         return None
     return not_read_object(tuple(sorted(result.unread)), result.content_digest, size, place)

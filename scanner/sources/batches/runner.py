@@ -181,7 +181,8 @@ def _close(session: Session, job: ClaimedJob, outcomes: Sequence[ItemOutcome[T]]
     )
     tallies.add(session, job.source, {**counts, "jobs": 1})
     if job.source == "rescan":
-        # Count the found tokens only for jobs of operators, because counting needs extra database queries.
+        # Count the found tokens only for rescans, which operators request, because counting needs extra database
+        # queries.
         found = FoundTokens()
         for outcome in outcomes:
             found.add(outcome.response)

@@ -31,7 +31,7 @@ SLOT_SECONDS = 60
 """At most one canary of each kind is planted in a period of this length."""
 
 FILE_PRIORITY = 100
-"""The priority of jobs that read files of gists, and of canaries in the same queue."""
+"""The priority of canaries in the queue of files. Files of gists have the same priority."""
 MAX_FILE_BYTES = 4096
 
 _log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def events(database: Database, policy: Policy, digester: Digester) -> Sequence[Event]:
-    """Return an event with a comment for each canary (test token) that is due.
+    """For each waiting canary (test token), return one event with a comment that contains the token.
 
     If the database or the token store becomes unavailable, return the events made so far.
     """

@@ -24,15 +24,15 @@ class Patience:
 
 
 PATIENCE: Mapping[CanaryWay, Patience] = {
-    # Without a credential, events are polled about every three minutes.
+    # Without a credential, r8scan polls events about every three minutes.
     CanaryWay.TEXTS: Patience(late=600, lost=3600),
-    # Pushes that are likely to contain a token are read within two minutes. Retries take longer.
+    # r8scan reads pushes that are likely to contain a token within two minutes. Retries take longer.
     CanaryWay.PUSHES: Patience(late=300, lost=3600),
-    # Files of gists are read within minutes.
+    # r8scan reads files of gists within minutes.
     CanaryWay.FILES: Patience(late=300, lost=3600),
-    # GitHub's search index is updated late, and GitHub does not say how late.
+    # GitHub updates its search index late, and does not say how late.
     CanaryWay.REPOSITORY: Patience(late=1800, lost=24 * 3600),
-    # Gists are listed once a minute.
+    # r8scan lists gists once a minute.
     CanaryWay.GIST: Patience(late=900, lost=24 * 3600),
 }
 WORDS: Mapping[CanaryWay, str] = {

@@ -194,7 +194,7 @@ def _place(result: SearchResult, name: str, path: str, sha: str, web_url: str) -
 
 
 def _round(leased: LeasedPoll, queries: Sequence[str]) -> Round:
-    """Return the current round. Begin a new one if it has ended or the queries have changed."""
+    """Return the current round of code search. Begin a new one if it has ended or the queries have changed."""
     cursor = leased.cursor
     if cursor.get("queries") == list(queries) and cursor.get("round", {}).get("waiting"):
         return Round.from_json(cursor["round"])

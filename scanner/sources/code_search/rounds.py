@@ -106,7 +106,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class RoundUpdate:
-    """The round after an answer of GitHub, and counters of what the answer contained."""
+    """The state of a round of code search after one answer of GitHub, and counters of what the answer contained."""
 
     round: Round
     counts: Mapping[str, int] = field(default_factory=dict)

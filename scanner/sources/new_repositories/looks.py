@@ -19,7 +19,7 @@ from scanner.records.models import db_now
 LOOKS_AFTER = (60, 300, 900, 3600, 21_600)
 """Seconds from the listing of a repository to each check for its first push."""
 LOOK_AGAIN_SECONDS = 60
-"""A check with a partial answer is repeated after this time."""
+"""If a check of a new repository for its first push fails, it is repeated after this time."""
 GONE_TYPES = frozenset(["NOT_FOUND", "FORBIDDEN"])
 """Types of the errors that mean that a repository is no longer public."""
 MAX_LOOKS = 1000

@@ -92,7 +92,7 @@ def _commit(
     for span in listing.given_up:
         leased_poll.record_gap(session, SOURCE, _missed(lease, span))
     listing.counts["repositories"] += len(listing.found)
-    # The list starts with known ids, so it may contain repositories that are not new.
+    # Each poll lists some earlier ids again. Only an id above the previous highest one shows a new repository.
     before = ListPosition.from_json(lease.cursor).newest
     interval = BEHIND_SECONDS if listing.place.owed else INTERVAL_SECONDS
     leased_poll.end(
@@ -102,7 +102,7 @@ def _commit(
         interval=leased_poll.MIN_INTERVAL_SECONDS if is_full else interval,
         counts=+(listing.counts + looked.counts),
         newest=datetime.now(UTC) if any(one.id > before for one in listing.found) else None,
-        # Omit the waiting time: it applies to one of two quotas, and the request gate enforces it there.
+        # Omit the error's waiting time, because it would also delay requests that use another quota.
         error=None if error is None else GitHubError(error.reason, str(error)),
     )
     if candidates:

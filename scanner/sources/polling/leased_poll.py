@@ -28,7 +28,7 @@ from scanner.sources.polling.report import PollReport
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 1.0, 3600.0
 MAX_BACKOFF_SECONDS = 60.0
 MAX_FAILURES = 16
-"""Failures are counted up to this number."""
+"""Consecutive failed polls of a source are counted up to this number."""
 MAX_GAP_DISTANCE = timedelta(minutes=5)
 """Gaps of the same reason that are at most this far apart are stored as one."""
 MAX_POLLS_OVER_TIME = 2

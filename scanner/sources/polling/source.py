@@ -38,7 +38,7 @@ class PollContext(Protocol):
 def github_for_listings(context: PollContext) -> GitHub:
     """Return the GitHub client for listings of all repositories, with a personal token if there is one."""
     personal = context.github_of_gists
-    # GitHub does not document which repositories it shows to an App.
+    # Prefer a personal token, because GitHub does not document which repositories it shows to an App.
     return context.github if isinstance(personal.credential, AppInstallation) else personal
 
 
@@ -48,7 +48,7 @@ class Source:
 
     Attributes:
         name: The source's name in `R8SCAN_SOURCES`, in the database and in `r8scan status`.
-        poll: Polls the source if it is due. It must wait only for answers of the source.
+        poll: Polls the source if it is due. It must not wait for anything except the source's answers.
         droppable: For each kind of job, the priorities of jobs that may be dropped if too many wait.
     """
 

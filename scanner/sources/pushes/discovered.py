@@ -90,7 +90,7 @@ def _push(found: DiscoveredPush, owners: KnownOwners) -> Push:
     return Push(
         repository=redact(found.repository),
         repository_id=found.repository_id,
-        # Do not claim the previous commit, because it may not have been read.
+        # Name no earlier commit: the server would leave out its content, which r8scan may not have read.
         before="0" * (len(found.tip) if found.tip else 40),
         head=found.tip or "",
         ref=redact(ref),

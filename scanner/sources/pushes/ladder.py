@@ -3,10 +3,11 @@
 To claim a commit means to tell the server that we have it (git's "have"). The server then leaves out all objects that
 are reachable from this commit.
 
-1. remembered: claim the newest commits of each branch that r8scan remembers. The server sends only the new content. 2.
-before: if the repository is seen for the first time, claim the commit before the push. Another job (of the kind
-"earlier") reads that commit later. 3. whole: read a new or small repository completely. 4. boundary: read the newest
-FIRST_PARENTS commits of the branch, and claim the commit before them.
+1. remembered: claim the newest commits of each branch that r8scan remembers. The server sends only the new content.
+2. before: if the repository is seen for the first time, claim the commit before the push. Another job (of the kind
+   "earlier") reads that commit later.
+3. whole: read a new or small repository completely.
+4. boundary: read the newest FIRST_PARENTS commits of the branch, and claim the next older commit.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def plan(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
 def _continued(push: Push, known: RememberedTips | None) -> Plan:
     """Return the plan for a push whose old and new commit are known."""
     if known is None or (known.holds(push.head) and not known.has_read(push.head)):
-        # Claim only `before`: other known commits may contain the unread `head`, and the server would then send
-        # nothing.
+        # Tell the server only that we have `before`: other known commits may contain the unread `head`, and the server
+        # would then send nothing.
         earlier = [] if known is not None and known.holds(push.before) else [push.before]
         return Plan([push.head], [push.before], "before", earlier=earlier, before=push.before)
     # If `before` was never read, r8scan has missed an earlier push, so read `before` as well.
@@ -75,7 +76,8 @@ def _discovered(github: GitHub, push: Push, known: RememberedTips | None) -> Pla
         # The default branch has not changed, so the push went to another branch or tag.
         return _changed(_refs(github, push), known)
     if push.is_new and push.head:
-        # Fetch the only branch of most new repositories in one request, because requests are limited.
+        # Most new repositories have one branch, so fetch only its newest commit. This saves the request that lists
+        # branches.
         return Plan([push.head], rung="whole", default=push.head, is_whole=True, reads_refs_later=True)
     if not push.head:
         refs = _refs(github, push)
@@ -110,7 +112,8 @@ def _created(github: GitHub, push: Push, known: RememberedTips | None) -> Plan:
         return Plan(wants, rung="whole", default=default, is_whole=True, refs=refs)
     # A new branch or tag at the newest commit of the default branch adds no content.
     wants = [oid for oid in wants if oid != default]
-    # Claim no other branch: if the same push created several branches, the server would leave out their common commits.
+    # Tell the server only that we have the default branch. If the same push created several branches, naming them too
+    # would make the server leave out their common commits.
     return Plan(wants, [default], "before", earlier=[default], before=default, default=default, refs=refs)
 
 

@@ -79,7 +79,7 @@ class ScanContext:
     """The detector, and the limits that all documents of one push share.
 
     Attributes:
-        known: Looks up the candidates that exceed these limits in the token store, or None.
+        known: A function that looks up candidates beyond these limits in the token store, or None.
     """
 
     detector: Detector
@@ -94,7 +94,7 @@ class ReadPart:
 
     Attributes:
         not_read: Records of documents that were not read completely, up to a limit.
-        unknown: The number of candidates beyond the limits that the token store does not know.
+        unknown: How many of the candidates beyond the limits the token store does not know.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
     """
@@ -122,7 +122,7 @@ class PushReading:
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
         is_slow: Whether the push took so long that it needs a slow job.
         refusal: The error if one of the requests was not sent because of a rate limit, otherwise None.
-        unknown: The number of candidates beyond the limits that the token store does not know.
+        unknown: How many of the candidates beyond the limits the token store does not know.
     """
 
     candidates: list[Candidate] = field(default_factory=list)

@@ -43,7 +43,7 @@ def read_push(
     Args:
         known: The commits of the repository that are remembered as read, or None.
         is_first_look: Whether to stop early if the push takes a long time, and to mark it as slow.
-        token_store: Looks up the digests of token candidates that exceed the limits.
+        token_store: A function that looks up the digests of candidates beyond the limits in the token store, or None.
 
     Raises:
         GitHubError: No content of the push could be read.
@@ -134,7 +134,8 @@ class _PushReader:
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
         """Fetch again with less content, after an answer that exceeded the size limit."""
         github, push = self._github, self._push
-        # Other branches usually contain the commits of these kinds, so the server would leave them out.
+        # For these kinds, do not tell the server that we have other branches. They usually contain the requested
+        # commits, and the server would leave these out.
         claims_refs = push.kind not in ("commit", "earlier")
         if refs is None and claims_refs:
             hash_name = "sha256" if len(wants[0]) == 64 else "sha1"

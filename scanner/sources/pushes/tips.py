@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 MAX_OTHER_TIPS = 20
-"""Limit of tips besides the default branch's."""
+"""At most this many tips (newest commits of branches and tags) are remembered besides the default branch's."""
 SAME_PUSH_WITHIN = timedelta(seconds=2)
 """Two times this close belong to the same push."""
 
@@ -55,7 +55,7 @@ class RememberedTips:
         return any(tip.oid == oid for tip in self.tips)
 
     def has_read(self, oid: str) -> bool:
-        """Return whether everything that was pushed with this newest commit was read."""
+        """Return whether the commit is remembered, and all content that its push added was read."""
         return any(tip.oid == oid and tip.is_read for tip in self.tips)
 
     def has_read_push_at(self, oid: str, pushed_at: datetime | None) -> bool:
@@ -65,7 +65,7 @@ class RememberedTips:
         """
         if pushed_at is None or not self.has_read(oid):
             return False
-        # A push later than all known pushes must have gone to another branch.
+        # The commit was read before, so a push later than all known pushes went to another branch and is still unread.
         listed = self.refs_listed_at is not None and pushed_at < self.refs_listed_at - SAME_PUSH_WITHIN
         return listed or (self.pushed_at is not None and pushed_at <= self.pushed_at + SAME_PUSH_WITHIN)
 

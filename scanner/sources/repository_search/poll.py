@@ -136,7 +136,7 @@ def _defer(database: Database, lease: LeasedPoll, error: GitHubError, search: Se
 
 def _without_wait(error: GitHubError | None) -> GitHubError | None:
     """Return the error without GitHub's waiting time."""
-    # GraphQL and REST have separate quotas, so the other one need not wait.
+    # Drop the waiting time: GraphQL and REST have separate quotas, so only one of them must wait.
     return None if error is None else GitHubError(error.reason, str(error))
 
 

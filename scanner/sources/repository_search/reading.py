@@ -13,9 +13,9 @@ from scanner.github.repositories import PAGE_SIZE, ListedRepository, Page
 from scanner.sources.repository_search.windows import MAX_RESULTS, MIN_WIDTH, SHORT_SHARE, Span
 
 MAX_PASSES = 3
-"""A range of push times is read at most this often by GraphQL."""
+"""GraphQL reads a range of push times at most this many times."""
 MAX_REST_PASSES = 2
-"""A range of push times is read at most this often by the REST search."""
+"""The REST search reads a range of push times at most this many times."""
 SMALL_PAGE = 25
 """The number of results in a page after GitHub has refused larger pages."""
 TOO_HEAVY = ("query_too_heavy", "query_failed")

@@ -25,21 +25,22 @@ from scanner.sources.repository_search.windows import (
 )
 
 MAX_REQUESTS = 24
-"""Limit of the requests of one run."""
+"""Limit of the requests of one run of repository search."""
 MAX_SECONDS = 12.0
-"""A run sends no new request after this time."""
+"""After this time, a run of repository search sends no new request."""
 PROBE_SECONDS = 60.0
-"""The age of the index's newest entry is measured at this interval."""
+"""The age of the newest entry in GitHub's search index is measured at this interval."""
 COMPARE_SECONDS = 600.0
 """GraphQL is compared with the REST search at this interval."""
 COMPARE_AGAIN_SECONDS = 10.0
-"""Interval after a comparison with too few repositories."""
+"""GraphQL and the REST search are compared again after this time if the compared range had too few repositories."""
 MIN_COMPARED = 20
-"""A comparison needs at least this many repositories."""
+"""GraphQL and the REST search are compared only in a range with at least this many repositories."""
 PARTIAL_SHARE = 0.5
 """If GraphQL shows less than this share of the REST search's count, its results count as partial."""
 SPARE = 1.15
-"""Windows are searched again only if this many times the points for all first searches are left."""
+"""Windows are searched again only while the quota allows this many times the GraphQL points that first searches need.
+"""
 NODE_POINTS_A_SECOND = 0.2
 """GraphQL points a second that are left to the source of new repositories."""
 
@@ -180,7 +181,7 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure only the sample: other searches are completed only if results seem to be missing.
+            # Only sampled windows are always read again completely. Results of other windows would distort the average.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 

@@ -22,19 +22,21 @@ MAX_BEHIND_WIDTH = 600
 MIN_SETTLE, MAX_SETTLE, FIRST_SETTLE = 5.0, 600.0, 60.0
 """Seconds from a window's end to its first search."""
 SETTLE_MARGIN = 2.0
-"""Seconds that are added to the index's measured lag."""
+"""Seconds that are added to the measured lag of GitHub's search index."""
 MIN_PROBED_RATE = 1.0
-"""Below this many pushes a second, the age of the newest entry does not show the index's lag."""
+"""Below this many pushes a second, the age of the search index's newest entry does not show how late the index is."""
 LOOKS_AFTER = (120, 900, 3600)
 """Seconds from a window's first search to each later search."""
 SAMPLE_EVERY = 8
 """One window in this many is read completely at each later search."""
 WORTH_READING = 0.02
-"""If later searches find at least this share of new entries, they read all windows completely."""
+"""If repeated searches of windows find at least this share of new repositories on average, each reads all results."""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
-"""If a larger share than TOO_LATE of entries appears late, first searches wait longer; below EARLY_ENOUGH, shorter."""
+"""If second searches of windows find more than the share TOO_LATE of new repositories, the first search of later
+windows waits longer. If they find less than EARLY_ENOUGH, it waits shorter.
+"""
 SOONER = 0.9
-"""If windows are nearly complete, the wait before first searches shrinks to this share."""
+"""Factor by which the wait before a first search shrinks after a second search has found almost nothing new."""
 THIN, THIN_DEVIATIONS = 0.7, 3.0
 """A window is thin if it has less than the share THIN of the usual entries, and the difference cannot be chance."""
 LONG_PAUSE_SECONDS, LESS_AFTER_PAUSE = 3600, 0.5
@@ -44,13 +46,15 @@ SHORT_SHARE = 0.01
 NOT_SAMPLED = -1
 """Stands for the number of a window that was not searched in time."""
 MAX_LAG_SECONDS = 120.0
-"""Windows that are more than this late are put off, so that new pushes come first."""
+"""If the first search of a window is more than this late, the window is put off, so that new pushes come first."""
 MAX_BEHIND_SECONDS = 86_400
 """Push times that are older than this are recorded as gaps."""
 MAX_SPANS = 100
-"""Limit of the ranges of push times that are put off."""
+"""At most this many ranges of push times wait for a late search. Older ones are given up."""
 _SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005
-"""Weights of one window, and of one thin window, in the average that gives the usual rate."""
+"""Weights of a window in the average that gives the usual rate of pushes: of a normal one, and of a thin one (see
+THIN).
+"""
 
 Span = tuple[int, int]
 
@@ -166,7 +170,9 @@ class Plan:
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Move a window to the list `behind`, because there are not enough GraphQL points for it."""
+        """Put a window off to the list `behind`, which is searched later, because there are not enough GraphQL points
+        for it.
+        """
         self.behind.append(window)
         self.until = window[1] + 1
 
@@ -268,7 +274,8 @@ class Plan:
             self._settle_again()
 
     def _settle_again(self) -> None:
-        # Do not add the lag to `learned`, which shrinks too slowly after the index has caught up.
+        # Do not raise `learned` by the lag: it shrinks slowly, so searches would wait too long after the index has
+        # caught up.
         self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)
 

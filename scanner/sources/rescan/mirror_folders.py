@@ -51,7 +51,7 @@ def remove_abandoned(state_dir: Path) -> int:
 @contextmanager
 def _only_one(root: Path) -> Iterator[None]:
     """Lock the root folder while a folder for a clone is created and locked."""
-    # Otherwise another process could delete the new folder before its lock exists.
+    # Without this lock, another process could delete the new folder before the folder's own lock exists.
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -107,7 +107,7 @@ class Work:
     def report(self, phase: str, done: int, total: int) -> None:
         """Record the progress, which `r8scan status` shows, at most once in PROGRESS_SECONDS."""
         if (phase, done) != self._reached:
-            # A hung step repeats the same number, so only a new number extends the deadline.
+            # A hung step reports the same number again, which must not extend the job's deadline.
             self._reached = (phase, done)
             self.keeping.progressed()
         now = time.monotonic()

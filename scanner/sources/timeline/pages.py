@@ -184,7 +184,7 @@ def poll_pages(github: GitHub, cursor: Cursor, now: float | None = None) -> Time
         # If the previous poll could not read some pages, read them now, even if page 1 has not changed.
         page = next((number for number in cursor.owed_pages if number > page), PAGES + 1)
     ids = tuple(dict.fromkeys([*events, *cursor.known_ids]))[:IDS_KEPT]
-    # Make pages 2 and 3 due a little early, so that the next regular poll does not come just before.
+    # Make pages 2 and 3 due a little early. Otherwise a regular poll a moment before that time would leave them out.
     texts_at = now + interval - TEXTS_EARLY_SECONDS if are_texts_due else cursor.texts_at
     after = Cursor(
         ids, etags, tuple(owed), cursor.credential, texts_at=texts_at, clock_seconds=clock_seconds, interval=interval

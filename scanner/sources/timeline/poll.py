@@ -50,7 +50,7 @@ STALE_AFTER = timedelta(minutes=15)
 NEVER_QUIET = "https://api.github.com"
 """The API of GitHub's public instance, which has new events every second."""
 SOURCES_OF_EVENTS = ("repository_search", "new_repositories")
-"""Sources whose items show whether the list of events is outdated."""
+"""If these sources have shown much newer items, GitHub's list of public events is outdated."""
 MAX_QUARTILE_RANGES = 3
 """Events further than this many interquartile ranges from the middle half are outliers."""
 MAX_ESTIMATED = 10_000_000
