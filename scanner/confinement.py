@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from scanner.child_processes import die_with_parent
 
 MAX_CPU_SECONDS = 120
-"""Processor time of a confined process over its whole life, after which the kernel kills it."""
+"""Limit of the processor time of a confined process over its whole life. The kernel then kills it."""
 HISTORY_CPU_SECONDS = 6 * 3600
-"""Processor time of a process that reads a git history."""
+"""Limit of the processor time of a process that reads a git history."""
 MAX_OPEN_FILES = 16
 NOBODY = 65534
 """The id of the user and group to which a confined process changes if root has started it."""

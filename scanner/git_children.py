@@ -74,10 +74,10 @@ class ProcessLimits:
 
 
 READING = ProcessLimits(data_bytes=512 << 20, cpu_seconds=3600, file_bytes=0)
-"""Limits for commands that read objects and write nothing."""
+"""Limits of git commands that read objects and write nothing."""
 
 RECEIVING = ProcessLimits(data_bytes=1 << 30, cpu_seconds=2 * 3600, file_bytes=1 << 40)
-"""Limits for clone, fetch and unbundle."""
+"""Limits of the git commands clone, fetch and unbundle."""
 
 
 def environment(settings: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -161,5 +161,5 @@ def _limiter(limits: ProcessLimits, parent: int) -> Callable[[], None]:
 
 
 def _lowered(value: int, hard: int) -> int:
-    """Return the smaller of `value` and the process's hard limit."""
+    """Return the smaller of `value` and `hard`, a hard limit of the process."""
     return value if hard == resource.RLIM_INFINITY else min(value, hard)

@@ -57,7 +57,9 @@ class DisableQuota:
         self.has_closed_now = False
 
     def try_take(self) -> bool:
-        """Count one token to be disabled. Return False if the limit is reached or if earlier reports already wait."""
+        """Count one token to be disabled. Return False if the limit is reached, or earlier reports already wait for an
+        operator.
+        """
         if self._row is None:
             self._row = _locked(self._session)
             self._room = self._per_minute - _disabled_last_minute(self._session)

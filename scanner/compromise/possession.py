@@ -23,7 +23,7 @@ SIGN = "found_token"
 REPORTER = "possession"
 MAX_PER_CLIENT_PER_MINUTE = 10
 MAX_OVERALL_PER_MINUTE = 240
-"""The limit of requests from all networks to all processes together."""
+"""The limit of requests a minute from all networks together, counted for all processes."""
 MAX_URL_LENGTH = 2048
 MAX_TOKENS = 1000
 """The limit of tokens in one request, the same as in GitHub's endpoint for revoking credentials."""

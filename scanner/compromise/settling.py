@@ -46,7 +46,7 @@ class Settled:
 
     counts: Counter[str] = field(default_factory=Counter)
     disabling: list[uuid.UUID] = field(default_factory=list)
-    """Incidents for which a remote store must still be called."""
+    """Incidents for which the remote token store must still be called."""
 
     @property
     def has_notifications(self) -> bool:
@@ -147,7 +147,9 @@ def _live_reports(database: Database, policy: Policy, after: int) -> list[_LiveR
 
 
 def _reset_to_undecided(database: Database, ids: Sequence[int]) -> list[int]:
-    """Make reports undecided again, unless the incident has changed since. Return the ids of these reports."""
+    """Make reports undecided again, unless their incident has changed after the decision. Return the ids of these
+    reports.
+    """
     still = select(Incident.id).where(Incident.id == Report.incident_id, *_stayed_live()).exists()
     with database.write() as session:
         undecided = session.execute(

@@ -24,7 +24,7 @@ TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
 BATCH_RETENTION_DAYS = 90
 PREFIX_LENGTH = 8
-"""How far a batch was stored is recorded as this many hex digits of a digest, too few to identify a token."""
+"""The progress of a batch is stored as this many hex digits of a digest, too few to identify a token."""
 
 Sums = dict[str, dict[datetime, HourSum]]
 """The usage by token digest and hour."""
@@ -47,7 +47,7 @@ class StoredUsage:
 
 
 def summed(records: Iterable[UsageRecord]) -> Sums:
-    """Return the sums of the records by token and hour."""
+    """Return the usage in the records, summed by token and hour."""
     sums: Sums = {}
     for record in records:
         hours = sums.setdefault(record.digest, {})

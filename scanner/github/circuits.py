@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 FAILURES_TO_OPEN = 10
-"""After this many consecutive failures of a host, its circuit opens."""
+"""After this many consecutive failures of a host, its circuit breaker stops requests to it for some time."""

@@ -36,7 +36,7 @@ ACCEPT = "application/vnd.github+json"
 MAX_JSON_BYTES = 32 * 1024 * 1024
 MAX_REDIRECTS = 5
 EXCHANGE_SECONDS = 60.0
-"""The deadline for receiving a whole answer."""
+"""The whole answer to a request must arrive within this time."""
 TRIES, TRY_SECONDS = 3, 10.0
 """A GET request is attempted at most TRIES times. No attempt begins later than TRY_SECONDS after the first."""
 SLOWEST_PACE = 5.0

@@ -57,10 +57,8 @@ class Comparison:
             self.messages.append((sha, message))
 
     def add_files(self, value: dict[str, Any], commit: str) -> None:
-        """Add the changed files of a commit or a comparison in GitHub's JSON.
-
-        Args:
-            value: The JSON.
+        """Add the changed files in GitHub's JSON of a commit or of a comparison. `commit` is the commit that contains
+        them.
         """
         files = _list(value.get("files"))
         for item in files:

@@ -28,7 +28,8 @@ OPEN_SECONDS = 60.0
 REJECTED_SECONDS = 60.0
 """For this time, no request is sent with a credential that GitHub has rejected."""
 SHARE_SECONDS = 1.0
-"""The gate reads the ledger, and writes ordinary changes to it, at most once in this time."""
+"""The gate reads the state that all workers share, and writes changes that are not urgent, at most once in this time.
+"""
 
 T = TypeVar("T")
 

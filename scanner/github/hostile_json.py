@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 MAX_LEVELS = 100
-"""Limit of nesting. Python's parser stops at about 1,000 levels."""
+"""Limit of the depth of nested values. Python's parser stops at about 1,000 levels."""
 MAX_DIGITS = 1000
 """Limit of the digits of a whole number. Python refuses to convert more than 4,300."""
 MAX_BRACKETS = 4_000_000

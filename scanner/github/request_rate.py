@@ -18,7 +18,7 @@ from scanner.github.errors import RateLimited
 MIN_PER_SECOND = 0.2
 """The lowest rate, with which the limiter still notices soon that GitHub accepts more."""
 STEP_PER_SECOND = 1.0
-"""The rate rises by this much after each counting period in which it was used up."""
+"""The rate rises by this many requests per second after each counting period in which it was used up."""
 WINDOW_SECONDS = 60.0
 USED_UP_SHARE = 0.8
 """The rate rises only if the workers used at least this share of it."""
@@ -27,9 +27,9 @@ HALVE_PAUSE_SECONDS = 20.0
 MIN_OBSERVED_PER_SECOND = 1.0
 """The rate is lowered to half of the observed rate, which counts as at least this."""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
-"""A process reserves slots for half a second at once, but at most MAX_RESERVED."""
+"""A process reserves the request slots of RESERVED_SECONDS at once, but at most MAX_RESERVED."""
 UNUSED_SECONDS = 1.0
-"""A slot that is not used within this time is lost."""
+"""A process reserves time slots for its requests. A slot that is not used within this time is lost."""
 MAX_WAIT_SECONDS = 30.0
 """A request waits at most this long for its slot."""
 BROKEN_TO_HALVE, BROKEN_SHARE = 5, 0.1
@@ -130,7 +130,7 @@ def refused(rate: RequestRate, now: float, *, sent: int) -> RequestRate:
 
 
 def _measured(rate: RequestRate, now: float, bounds: RateBounds) -> RequestRate:
-    """Return the rate within its bounds, raised if the last period used nearly all of it."""
+    """Return the rate within its bounds, raised if nearly all of it was used in the last counting period."""
     rate = replace(rate, per_second=min(max(rate.per_second, MIN_PER_SECOND), bounds.maximum))
     seconds = now - rate.window_began_at
     if 0 <= seconds < WINDOW_SECONDS:

@@ -173,7 +173,7 @@ class PublicKeys:
                 return last
             self._asked_at, ended = now, threading.Event()
             self._ended = ended
-            # Until the new list is fetched, mark the old list of keys as outdated.
+            # Mark the old list of keys as outdated until the new list is fetched.
             self._known = replace(self._known, is_current=False)
         try:
             self._start(lambda: self._fetch(now, ended))

@@ -14,12 +14,12 @@ from scanner.detection.limits import Limits
 from scanner.isolation import messages, pack_messages
 
 MEMORY_BYTES = 320 << 20
-"""Bytes of address space in addition to what the fork server has loaded."""
+"""Address space of a confined process in bytes, in addition to what it has inherited from the fork server."""
 RETIRE_AFTER_CPU_SECONDS = 30.0
 RETIRE_AFTER_DOCUMENT_SECONDS = 1.0
-"""After a document that costs more processor time, the process is replaced."""
+"""After a document that costs more processor time than this, the confined process is replaced."""
 RETIRE_ABOVE_BYTES = 200 << 20
-"""A process whose peak memory exceeds this is replaced."""
+"""A confined process whose peak memory exceeds this is replaced."""
 
 
 def serve(connection: socket.socket, limits: Limits) -> None:

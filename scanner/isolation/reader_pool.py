@@ -36,7 +36,7 @@ GRACE_SECONDS = 2.0
 """A confined process that exceeds its processor time by this much is killed."""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
-"""The elapsed time of a document may be this many times its processor time."""
+"""Reading a document may take at most this many times its limit of processor time."""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
 """At least this many seconds are counted for a document whose process died."""
@@ -216,7 +216,7 @@ class ReaderPool:
         except TimeoutError:
             return _Failure("reader_deadline", time.monotonic() - begun)
         except (OSError, messages.BadAnswer):
-            # The kernel has killed the reader, or hostile content controls the reader.
+            # The kernel has killed the confined process, or hostile content controls it.
             return _Failure("reader_died", max(time.monotonic() - begun, DEATH_COSTS_SECONDS))
         else:
             keeps = not retires

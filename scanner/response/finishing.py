@@ -34,7 +34,7 @@ BACKOFF_SECONDS = (5, 15, 30, 60, 120, 300)
 MAX_DUE_INCIDENTS = 100
 """The number of due incidents that one run processes."""
 FINISH_SECONDS = 20.0
-"""After this time, a run leaves the remaining incidents to the next one."""
+"""After this time, a call leaves its remaining incidents to a later call."""
 MAX_DOUBTFUL_ANSWERS = 10
 """After this many 'unknown' answers, accept that the store no longer has a token that it returned earlier."""
 GROUP_SIZE = 20
@@ -223,11 +223,13 @@ def _disable_all(
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
-    """Disable the incident's token if this is still wanted. Return None if the look-up failed."""
+    """Disable the incident's token, unless the policy or its protection now exempts it. Return None if the look-up
+    failed.
+    """
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None
-    # Call the store even if the token is disabled: its answer shows whether r8scan did this before a crash.
+    # Call the store even if the token is disabled: its answer shows whether r8scan disabled it before a crash.
     is_disabled = record is not None and record.disabled_at is not None
     if policy.enforce == EnforceMode.OBSERVE and not is_disabled:
         return Disabled(Decision.OBSERVED)

@@ -27,10 +27,10 @@ from scanner.response.policy import Policy
 from scanner.tokens.protocol import LookUp, TokenRecord
 
 MAX_CANDIDATES_PER_TRANSACTION = 200
-"""Limits the time of one transaction, which holds the write lock."""
+"""Limits the duration of a transaction, because it holds the database's write lock."""
 
 MAX_SIGHTINGS = 200
-"""At most this many unknown tokens of one call are recorded as sightings."""
+"""One call stores at most this many token candidates that the token store does not know, to look them up again."""
 LOOKED_UP_AT_ONCE = 1_000
 NOT_RECORDED = "sightings_over_limit"
 """The name of the counter of unknown tokens that were not recorded."""
@@ -127,7 +127,7 @@ def _respond_in_batches(
 def split_crowd(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[Candidate]]:
     """Return the `MAX_SIGHTINGS` token candidates that are most likely to be real tokens, and all others.
 
-    A candidate is more likely to be real if it was found among few others.
+    A candidate is more likely to be real if few other candidates were found in the same place.
     """
     if len(candidates) <= MAX_SIGHTINGS:
         return list(candidates), []

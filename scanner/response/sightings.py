@@ -19,7 +19,7 @@ from scanner.response.places import candidate_of, columns_of
 RETENTION_DAYS = 30
 RECHECK_SECONDS = 6 * 3600
 FIRST_RECHECK_SECONDS = 60
-"""The time until a new sighting is looked up again for the first time."""
+"""Seconds until a new sighting (a stored token candidate) is looked up again for the first time."""
 ROWS_PER_STATEMENT = 200
 MAX_SHED_ROWS = 20_000
 """The number of rows that one transaction deletes, in about a second."""

@@ -50,7 +50,7 @@ class LiveToken:
 
 
 class StoreAccess(Protocol):
-    """The steps of the response to found tokens that depend on the kind of store."""
+    """The steps of responding to found tokens that differ between the SQL token store and a remote one."""
 
     def ask(self, digests: Callable[[], Collection[str]]) -> LookUp | None:
         """Look the tokens up in a remote token store before the transaction begins.

@@ -17,7 +17,7 @@ from scanner.records.models import Announcement, Exposure, Incident, Notificatio
 from scanner.records.states import Cause, Channel, Decision
 
 MAX_PLACES = 50
-"""The timeline lists at most this many public places."""
+"""The timeline of an incident lists at most this many public places of its token."""
 MAX_PLACES_COUNTED = 10_000
 MAX_ENTRIES = 1000
 _CAUSES = {

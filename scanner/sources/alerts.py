@@ -204,7 +204,7 @@ class _PlaceLimits:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Values that are shared while the records of one request are parsed."""
+    """What is needed to parse each record of one request from GitHub."""
 
     digester: Digester
     web_url: str

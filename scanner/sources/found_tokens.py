@@ -15,7 +15,7 @@ from scanner.records.states import Decision
 from scanner.response.respond import Response
 
 MAX_KEPT = 1000
-"""The number of digests that one job keeps. Further tokens are counted as `tokens_uncounted`."""
+"""One job keeps the digests of at most this many tokens. Further tokens are counted as `tokens_uncounted`."""
 DIGESTS_A_QUERY = 200
 PREFIX = "tokens_"
 NOW, BEFORE, UNKNOWN, UNCOUNTED = "disabled_now", "disabled_before", "unknown", "uncounted"

@@ -34,7 +34,9 @@ SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
 QUEUE_SHARE, START_SHARE = 0.5, 0.25
-"""Reading pauses above QUEUE_SHARE of the limit of waiting pushes, and resumes below START_SHARE."""
+"""Reading of the archive stops if the waiting pushes exceed this share of their limit, QUEUE_SHARE, and starts again
+below START_SHARE.
+"""
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
 """Types of events that lead to jobs and whose ids are stored."""
 REMEMBERED_FOR = timedelta(hours=48)

@@ -17,7 +17,7 @@ from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 
 MAX_DROPPED_AT_ONCE = 500
-"""Limit of the jobs that one run drops."""
+"""One call of `shed` drops at most this many jobs."""
 PUSH_NAMES: dict[int, str] = {
     **{priority: name for name, priority in PRIORITIES.items()},
     EARLIER_PRIORITY: "earlier",
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 def shed(session: Session, kind: JobKind, *, most_items: int) -> int:
     """Drop waiting jobs of a kind until at most `most_items` pushes, files or repositories remain.
 
-    Jobs of operators, retries, and jobs that a worker has started are not dropped or counted.
+    Jobs that operators have queued, retries, and jobs that a worker has started are not dropped or counted.
 
     Returns:
         The number of items in the dropped jobs.

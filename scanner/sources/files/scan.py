@@ -196,7 +196,7 @@ class _Reader:
         self._database, self._github, self._detector, self._policy = database, github, detector, policy
         self._budget, self._limits = ScanBudget.for_page(), CandidateLimits()
         self._is_shared = len(files) > 1
-        # Of files with the same content, only one is read. Threads with the others wait for its result.
+        # If several files have the same content, one thread reads one of them. The other threads wait for its result.
         self._one_at_a_time = {file.key: threading.Lock() for file in files if file.key}
 
     def read(self, file: RemoteFile) -> tuple[ItemOutcome[RemoteFile], Sequence[Candidate]]:

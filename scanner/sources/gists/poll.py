@@ -238,7 +238,8 @@ def _still_owed(since: str, page: int, polled: GistPoll, before: Owed | None, *,
 
 
 def read_gist(gist: Mapping[str, Any], web_url: str, detector: Detector, budget: ScanBudget | None = None) -> GistRead:
-    """Scan the texts of a gist in the list. Return token candidates and the files to fetch.
+    """Scan the description and the file names of a gist that GitHub lists. Return token candidates and the files to
+    fetch.
 
     Args:
         gist: The gist's entry in the list; untrusted.

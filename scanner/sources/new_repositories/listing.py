@@ -16,19 +16,20 @@ from scanner.github.errors import RateLimited
 from scanner.github.repositories import ListedRepository, Page
 
 OVERLAP_IDS = 200
-"""Each poll lists this many known ids again, because ids may appear out of order."""
+"""Each poll lists this many known ids again, because GitHub may list a lower id after a higher one."""
 DEEP_OVERLAP_IDS = 2000
-"""Sometimes, a poll lists this many known ids again, for ids that appear late."""
+"""Every DEEP_SECONDS, a poll lists this many known ids again, to find repositories that GitHub lists late."""
 DEEP_SECONDS = 300.0
-"""A poll lists DEEP_OVERLAP_IDS known ids again at this interval."""
+"""At this interval, a poll lists DEEP_OVERLAP_IDS known repository ids again."""
 MAX_PAGES = 20
 """Limit of the pages of one poll."""
 OWED_PAGES = 10
-"""Limit of the pages of skipped ids that one poll lists."""
+"""One poll lists at most this many pages of repository ids that earlier polls skipped."""
 OWED_RESERVE = 0.5
-"""The share of the REST quota that is left to other work while listing skipped ids."""
+"""The share of the REST quota that is left to other work while a poll lists repository ids that earlier polls skipped.
+"""
 MAX_OWED_IDS = 2_000_000
-"""Limit of the skipped ids to list later: about three days' worth."""
+"""At most this many skipped repository ids are listed later. This is about the number of ids in three days."""
 MAX_ID = 2**40
 MAX_KNOWN = 5000
 

@@ -28,7 +28,7 @@ from scanner.sources.pushes.listed import discovered, scan_texts
 
 SOURCE = "new_repositories"
 INTERVAL_SECONDS, BEHIND_SECONDS = 30.0, 10.0
-"""Seconds between polls: normally, and while skipped ids are waiting."""
+"""Seconds between polls: normally, and while ids that earlier polls skipped are still to be listed."""
 
 
 def poll(
@@ -128,7 +128,8 @@ def _error_of(action: Callable[[], None]) -> GitHubError | None:
 def _missed(lease: LeasedPoll, span: tuple[int, int]) -> MissedSpan:
     """Return the span of time in which the repositories with ids in `span` were created."""
     now = datetime.now(UTC)
-    # About half of all repository ids are public: https://github.com/github/rest-api-description/issues/4531.
+    # Estimate half of the ids as missed repositories, because about half of all ids are public:
+    # https://github.com/github/rest-api-description/issues/4531.
     return MissedSpan(lease.newest_seen_at or now, now, (span[1] - span[0]) // 2, "not_caught_up")
 
 

@@ -1,4 +1,4 @@
-"""Estimates how likely a push contains a leaked token, before the push is read.
+"""Estimates how likely it is that a push contains a leaked token, before the push is read.
 
 The score is the sum of the points of all evidence. Pushes with a high score are read first and dropped last.
 """

@@ -15,7 +15,7 @@ from scanner.sources.pushes.discovered import DiscoveredPush
 NEW_FOR = timedelta(days=1)
 """A repository whose latest push came within this time of its creation counts as new."""
 READER_PATIENCE_SECONDS = 0.5
-"""A text waits at most this long for a free process that can open it."""
+"""A text waits at most this long for an idle confined process that can open it."""
 
 
 def discovered(repository: ListedRepository, vendor: str) -> DiscoveredPush:

@@ -69,7 +69,7 @@ _KINDS: dict[str, PlaceKind] = {"blob": "file", "tree": "file_name", "commit": "
 
 
 class _Placer:
-    """Adds to each token candidate of one object its place in the repository."""
+    """Sets the place in the repository of each token candidate in one object."""
 
     def __init__(self, hit: PackHit[Candidate], location: Location | None, push: Push, web_url: str) -> None:
         commit = hit.oid if hit.type == "commit" else (location.commit if location else None)

@@ -13,7 +13,7 @@ from scanner.records.models import Account, Exposure, db_now
 
 LEAKED_WITHIN_DAYS = 365
 MAX_EXPOSURES = 20_000
-"""The number of newest recorded places that are searched for owners who have leaked a token."""
+"""Only this many recorded places, the newest ones, are searched for owners who have leaked a token."""
 NAMES_A_STATEMENT = 500
 
 

@@ -22,7 +22,7 @@ TOO_HEAVY = ("query_too_heavy", "query_failed")
 """Reasons of an error after which a smaller page may succeed."""
 MAX_PAGES = 10
 PROBED_SECONDS = 3600
-"""The search for the index's newest entry goes back this many seconds."""
+"""The newest entry of GitHub's search index is searched among the pushes of this many seconds."""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,8 @@ def read(github: GitHub, span: Span, begun: tuple[WindowReading, str | None] | N
     for number in range(1, MAX_PASSES + 1):
         before = reading.total
         reading.add_pages(github, span, after)
-        # A new push moves a repository out of this range, so the next page may skip one.
+        # A new push moves a repository out of this range, and the next page then skips another one. If many are
+        # missing, read the range again.
         missing = max(min(reading.total, MAX_RESULTS) - len(reading.found), before - reading.total)
         if missing <= SHORT_SHARE * reading.total or number == MAX_PASSES:
             break

@@ -30,7 +30,9 @@ LOOKS_AFTER = (120, 900, 3600)
 SAMPLE_EVERY = 8
 """One window in this many is read completely at each later search."""
 WORTH_READING = 0.02
-"""If repeated searches of windows find at least this share of new repositories on average, each reads all results."""
+"""If repeated searches of windows find at least this share of new repositories on average, they read all results of
+every window.
+"""
 TOO_LATE, EARLY_ENOUGH = 0.05, 0.01
 """If second searches of windows find more than the share TOO_LATE of new repositories, the first search of later
 windows waits longer. If they find less than EARLY_ENOUGH, it waits shorter.
@@ -48,7 +50,7 @@ NOT_SAMPLED = -1
 MAX_LAG_SECONDS = 120.0
 """If the first search of a window is more than this late, the window is put off, so that new pushes come first."""
 MAX_BEHIND_SECONDS = 86_400
-"""Push times that are older than this are recorded as gaps."""
+"""Push times that were not searched for this long are recorded as gaps."""
 MAX_SPANS = 100
 """At most this many ranges of push times wait for a late search. Older ones are given up."""
 _SMOOTHING, _THIN_SMOOTHING = 0.05, 0.0005

@@ -24,7 +24,7 @@ from scanner.sources.timeline.texts import strings_of
 PAGE_SIZE = 100
 MAX_PAGES = 1000
 MAX_REVIEWED = 2000
-"""Reviews are read of this many pull requests, the newest first."""
+"""At most this many pull requests are searched for reviews, the newest first."""
 MAX_REVIEW_PAGES = 10
 
 
@@ -46,7 +46,7 @@ CONVERSATION_LISTS: dict[str, ConversationList] = {
     "gist_comments": ConversationList("comments", "gist_comment"),
 }
 OF_REPOSITORIES = (*(name for name in CONVERSATION_LISTS if name != "gist_comments"), "reviews")
-"""Names of the lists that a repository has."""
+"""Names of the lists of conversations that a repository has, for example "issues"."""
 
 
 def reader(name: str) -> Callable[[Work], Response]:

@@ -55,7 +55,7 @@ MAX_QUARTILE_RANGES = 3
 """Events further than this many interquartile ranges from the middle half are outliers."""
 MAX_ESTIMATED = 10_000_000
 READER_PATIENCE_SECONDS = 0.5
-"""A text waits at most this long for a free process that can open it."""
+"""A text waits at most this long for an idle confined process that can open it."""
 MAX_TEXT_BYTES = 4 << 20
 TEXT_PRIORITY = 130
 """Priority of jobs for texts that took too long to scan."""
@@ -295,7 +295,9 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events for up to MIN_INTERVAL_SECONDS."""
+    """Poll GitHub's public events. If the interval is shorter than MIN_INTERVAL_SECONDS, poll repeatedly for that
+    time.
+    """
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
     total = PollReport()
