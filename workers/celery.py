@@ -128,7 +128,7 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
         heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
-            from workers.health import notifying  # scanners do not need it
+            from workers.health import notifying  # scanners do not need this import
 
             notifying.start(current_context())
 

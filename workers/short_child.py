@@ -69,7 +69,7 @@ def upgrade_in_child(url: str) -> tuple[str | None, str]:
 
 
 def _upgrade(url: str) -> tuple[str | None, str]:
-    from scanner.records import schema  # imported here, because it imports alembic
+    from scanner.records import schema  # imported only in the child, because it loads alembic
 
     with closing(Database(url)) as database:
         return schema.upgrade(database)

@@ -46,7 +46,7 @@ def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence
         else:
             if was_failing:
                 _forget(database, key)
-    _forget(database, *kept)  # the other channels are no longer in the settings
+    _forget(database, *kept)  # forget channels that are no longer in the settings
 
 
 def _keep(database: Database, key: str, news: Sequence[News], error: str) -> None:

@@ -83,7 +83,7 @@ def show_one(view: View) -> Response:
 
 def rescan(view: View) -> Response:
     """Queue a rescan of the GitHub URL in the form."""
-    from scanner.sources.rescan.manual import queue  # imports the detector
+    from scanner.sources.rescan.manual import queue  # imported here, because it loads the detector
 
     settings = view.context.settings
     text = view.form.get("address", "").strip()
