@@ -96,7 +96,10 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return a scan result that lists each submodule without a clone as unread. `folder` is a work tree's root."""
+    """Return a scan result that lists each submodule that was not cloned, because it could not be read.
+
+    `folder` is the root of a work tree.
+    """
     run = ScanRun()
     file = folder / ".gitmodules"
     if file.is_symlink():

@@ -64,7 +64,7 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
-    # A message that was never tried may be planned for the future. Such a message waits only since it is due.
+    # A message that was never tried may be planned for the future, so its waiting time begins when it is due.
     due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
     kinds = (
         Notification.state.in_(WAITING),
