@@ -15,7 +15,7 @@ FOLDER = "spool"
 REFUSED = "refused.count"
 MAX_ENTRY_BYTES = 64 * 1024 * 1024
 MAX_BYTES = 1024**3
-"""The maximum size of all entries together. All public events of one hour take about 20 MB."""
+"""The maximum size of all entries of the spool together. All public events of one hour take about 20 MB."""
 MAX_FILES = 20_000
 PARTIAL_SECONDS = 3600
 """A partial file older than this is left over from a process that died."""

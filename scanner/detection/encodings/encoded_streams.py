@@ -24,7 +24,7 @@ _HEAD_LETTERS = 1024
 _FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
 """Decoding `_FIRST_LETTERS` counts as the first number of steps, and decoding `_HEAD_LETTERS` as the second."""
 _PROOF_BYTES = 512
-"""A stream must decompress to this many bytes, unless it is text or ends earlier."""
+"""Data counts as a compressed stream only if it decompresses to this many bytes, or to text, or ends earlier."""
 _MIN_TEXT = 64
 _TEXT = bytes((*b"\b\t\n\f\r\x1b", *range(0x20, 0x7F), *range(0x80, 0x100)))
 

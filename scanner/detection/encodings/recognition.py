@@ -39,8 +39,7 @@ LOOK_STEPS: dict[Kind, int] = {
     "run": 300,
     "stream": 100,
 }
-"""The work counted for testing one offset at which the matcher found a needle of this kind: steps of ten nanoseconds.
-"""
+"""Testing one needle of this kind counts as this many steps of work, of ten nanoseconds each."""
 
 _SEARCH_STEPS = 8
 _LIST_SEARCH_STEPS = 20

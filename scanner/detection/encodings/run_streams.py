@@ -13,7 +13,7 @@ from scanner.detection.containers.zip_ends import is_local_header
 BASE64_LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/-_")
 RUN_PIECE = regex.compile(rb"[0-9A-Za-z+/_-]++")
 PROOF_BYTES = 64
-"""A stream must decompress to this many bytes, unless it ends earlier."""
+"""Data counts as a compressed stream only if it decompresses to this many bytes, or ends earlier."""
 
 _MIN_STREAM_LENGTH = 24
 _OTHER_MAGICS = (

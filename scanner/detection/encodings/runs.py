@@ -58,7 +58,7 @@ _STEPS_PER_BREAK = 60
 """Each byte between the letters of base64 text, such as a line break, counts as this many steps of work."""
 
 _LONG_PROOF_BYTES = 512
-"""A stream in a long base64 text must decompress to this many bytes."""
+"""In a long base64 text, data counts as a compressed stream only if it decompresses to this many bytes."""
 
 _NESTED_LOOK = 96
 # `(?r)` makes this pattern match backwards, so that it fails at once if no line break is near.

@@ -37,7 +37,7 @@ WHOLE_PACK = bytes(32)
 _MOST = {SUSPECT: MAX_CONTENT_BYTES, GIT: MAX_IDS_BYTES, COUNTS: _COUNTS.size, DONE: _COUNTS.size} | dict.fromkeys(
     NOTES, 0
 )
-"""The maximum size of the payload of each message."""
+"""The maximum size of the payload of each kind of message."""
 
 
 class BadMessage(Exception):
