@@ -12,7 +12,7 @@ from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.needles import Needle, needles
 from tests.scanner.detection.line_counts import executed_lines
-from tests.scanner.detection.token_encoders import random_token
+from tests.scanner.detection.token_encoders import ENCODINGS, random_token
 
 NEEDLES = needles()
 BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
@@ -83,6 +83,12 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
         # A counted step is about 10 nanoseconds. A line of Python takes about 50, so it must count as at least five
         # steps.
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
+
+
+@pytest.mark.parametrize("name", ["adjacent literals", "octal escapes", "array of characters", "soft-wrapped line"])
+def test_incomplete_tokens_are_charged_for_their_bytes(name: str) -> None:
+    row = ENCODINGS[name](random_token(random.Random(1)), random.Random(1))[:-6] + b"\n"
+    assert cost(row * 20, UNBOUNDED).work >= 20 * 40 * len(row)
 
 
 def test_layers_share_one_budget() -> None:
