@@ -131,6 +131,11 @@ def _encrypted(head: bytes, *, written: Callable[[bytes], bytes] = bytes) -> Sil
     return SilentKind(lambda token, chance: head + written(chance.randbytes(96)), ENCRYPTED)
 
 
+def _mixed_up(token: bytes) -> bytes:
+    one, two = len(token) // 3, 2 * len(token) // 3
+    return b'["%b", // 2\n "%b", // 3\n "%b"] // 1\n' % (token[one:two], token[two:], token[:one])
+
+
 def _packets(token: bytes) -> bytes:
     record = struct.pack("<IIII", 1, 1, 74, 74) + bytes(54)
     return struct.pack("<IHHIIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1) + record + token[:20] + record + token[20:]
@@ -234,9 +239,7 @@ SILENT_KINDS: dict[str, SilentKind] = {
     "two variables, joined elsewhere": _of(
         lambda token: b'a = "' + token[:20] + b'"\n' + b"print()\n" * 20 + b'b = "' + token[20:] + b'"\n', DISTANCE
     ),
-    "parts in another order": _of(
-        lambda token: b'["%b", // 2\n "%b", // 3\n "%b"] // 1\n' % (token[14:27], token[27:], token[:14]), DISTANCE
-    ),
+    "parts in another order": _of(_mixed_up, DISTANCE),
     "parts of two letters": _of(
         lambda token: "".join(f'p{at} = "{token[at : at + 2].decode()}"\n' for at in range(0, len(token), 2)).encode(),
         DISTANCE,
