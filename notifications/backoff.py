@@ -10,8 +10,9 @@ MAIL_BACKOFF_SECONDS = (10, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 ANNOUNCEMENT_BACKOFF_SECONDS = (1, 2, 5, 10, 20, 30, 60, 120, 300)
 """The delays after the first, second and further attempts to send an announcement. The last one repeats."""
 GIVE_UP_AFTER = timedelta(days=3)
-"""A mail is recorded as failed if it was not sent within this time after its first attempt, an announcement if it was
-not sent within this time after its creation.
+"""After this time, a mail or announcement that was not sent is recorded as failed.
+
+For a mail, the time begins with the first attempt. For an announcement, it begins with its creation.
 """
 MAX_MAIL_ATTEMPTS = 200
 """A mail is recorded as failed after this many attempts, for example if it crashes the worker each time."""

@@ -159,7 +159,7 @@ def _claims(
 
 def _defer_unclaimable(database: Database, key: uuid.UUID) -> None:
     """Defer a mail that cannot be claimed."""
-    # A mail that is not deferred would be the first in every run.
+    # Without the delay, every run would try this mail first.
     with database.write() as session:
         session.execute(
             update(Notification)

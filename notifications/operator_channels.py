@@ -50,7 +50,8 @@ class News:
         todo: What the operator can do.
         since: When the problem began.
         docs: The URL of the documentation about this problem.
-        subject: What has the problem, such as a source or a channel. Empty if the name says it. It is not sent.
+        subject: What has the problem, such as a source or a channel. Empty if `name` already tells this. No message
+            contains it.
     """
 
     kind: NewsKind
@@ -112,7 +113,8 @@ def send_mail(transport: MailTransport, identity: MailIdentity, recipient: str, 
     Raises:
         OperatorNotNotified: the mail server did not accept the mail, or an address is wrong.
     """
-    # Import these here, because they take 4 MB, and the web server sends a mail only if the responder does not run.
+    # Import these modules here. They take 4 MB, and the web server seldom sends a mail: only while no responder process
+    # runs.
     from notifications.email.render import (
         UnusableAddress,
         envelope_sender,

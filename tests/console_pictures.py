@@ -96,7 +96,7 @@ def pages(context: Context) -> Iterator[tuple[str, str]]:
 
 
 def _variants(context: Context) -> Iterator[tuple[str, str]]:
-    """Yield the paths of an incident with hostile names and of an incident with a protected token."""
+    """Yield the name and the URL path of two incident pages: one with hostile names, and one with a protected token."""
     with context.database.read() as session:
         newest = select(Incident.id).order_by(Incident.detected_at.desc())
         hostile = newest.where(Incident.token_name.like("<img%")).limit(1)

@@ -45,7 +45,7 @@ def test_both_pages_show_the_tables_that_the_command_prints(results: Results) ->
 
 def test_page_1_once_a_minute_shows_two_percent_of_the_events(inputs: Inputs, results: Results) -> None:
     assert firehose.one_window_share(inputs) == pytest.approx(0.0226, abs=0.0001)
-    # In the model, some polls fail, so the share is a little lower than 2.27 %.
+    # In the model, some polls fail, so the polls see a little less than 2.27 % of the events.
     assert 0.02 < results.shares.uncoordinated[0] <= 0.0227
 
 

@@ -42,7 +42,7 @@ def bare_words(tree: ast.AST) -> Iterator[ast.Constant]:
 
 
 def _beside_a_state(node: ast.AST) -> Iterator[ast.expr]:
-    """Yield the expressions that are compared with, assigned to or passed as one of NAMES."""
+    """Yield the expressions in a node that are compared with one of NAMES, assigned to it, or passed as its value."""
     match node:
         case ast.Compare(left=left, comparators=comparators):
             if any(map(_holds_a_state, [left, *comparators])):

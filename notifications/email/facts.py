@@ -15,7 +15,7 @@ MAX_PLACES = 20
 MAX_TOKENS = 10
 """The maximum number of tokens that one mail describes in full. Mail services cut off mails at about 100 kB."""
 MAX_SHORT_TOKENS = 200
-"""The maximum number of further tokens that one mail lists in one line each."""
+"""The maximum number of tokens that one mail lists in one line each, after the tokens that it describes in full."""
 
 OPERATOR_OCCASIONS = (
     *(Occasion.PROTECTED, Occasion.BRAKE_CLOSED, Occasion.FLAGGED, Occasion.OBSERVED, Occasion.UNDELIVERABLE),

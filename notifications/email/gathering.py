@@ -116,7 +116,7 @@ class Gathering:
 
     def _cause(self, incident_id: uuid.UUID, stored: str) -> str:
         """Return how the incident's token was compromised, as the mail should say it."""
-        # If a person submitted the token to GitHub, and r8scan has not found it in public, `stored` would be wrong.
+        # If a person submitted the token to GitHub, and r8scan has not found it in public, the stored cause is wrong.
         return Cause.COMPROMISE_SIGNS if self._kinds[incident_id] == {_NOT_PUBLIC} else stored
 
     def _shown(self, row: Notification) -> list[_Subject]:

@@ -14,7 +14,7 @@ MAX_SIDE_PIXELS = 2000
 """The limit for the width and the height."""
 SHOWN_HEIGHT = 40
 SHOWN_WIDTH = 220
-"""The largest width and height of the logo in a mail, in CSS pixels, for a screen of 320 pixels."""
+"""The largest width and height of the logo in a mail, in CSS pixels. It fits on a screen that is 320 pixels wide."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _GIF = (b"GIF87a", b"GIF89a")

@@ -107,8 +107,8 @@ def safe_link(url: str, web_url: str, kind: str) -> str | None:
     link = f"{parts.scheme}://{parts.netloc}{path}" + (f"#{fragment}" if fragment else "")
     if parts.query or len(link) > MAX_LINK_LENGTH or redact(link) != link:
         return None
-    # Pages whose content can change, such as issues, are linked only if r8scan itself found the token there. A person
-    # who reports a token may have chosen the URL.
+    # Pages whose content can change, such as issues, are linked only if r8scan itself found the token there. The URL in
+    # a report may come from an attacker.
     is_page = kind in _KINDS_OF_PAGES and _is_repository_page(web_url, link)
     return link if is_page or is_permalink(web_url, link) else None
 

@@ -38,7 +38,7 @@ PUSHED = (
     *("text-stream-starts", "text-needles", "text-invented-tokens", "zip-layers", "gzip-leak-before-bomb"),
     "embedded-zstd-beginnings",
 )
-"""The names of inputs with the delivery `file` that the service also reads from a push."""
+"""The names of hostile files that the benchmark also pushes to a repository, for the service to read."""
 IN_GISTS = ("sqlite-generated-search", "text-stream-starts", "tar-digits")
 COUNTED = ("unread_", "error_", "given_up", "event_", "unusable_", "lost_", "refused", "skipped_", "over_")
 

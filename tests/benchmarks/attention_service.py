@@ -50,9 +50,9 @@ class ServiceRun:
     known: Counter[str] = field(default_factory=Counter)
     """The number of pushes that the sources found, by the estimate of how likely a leak is."""
     leaks_known: Counter[str] = field(default_factory=Counter)
-    """The number of pushes with a planted leak that the sources found, by the same estimate."""
+    """The number of pushes with a planted leak that the sources found, by the estimate of how likely a leak is."""
     bands: list[dict[str, Any]] = field(default_factory=list)
-    """The numbers in `r8scan status --json` for each estimate, such as `very_likely`."""
+    """For each estimate, such as `very_likely`: what `r8scan status --json` shows about the pushes with it."""
     git: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 

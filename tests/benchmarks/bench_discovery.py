@@ -62,7 +62,7 @@ class Run:
     memory: list[float] = field(default_factory=list)
     cursors: dict[str, object] = field(default_factory=dict)
     stages: dict[str, list[float]] = field(default_factory=dict)
-    """The seconds that each push or job spent in a stage, by the stage's name: until it was queued, begun or done."""
+    """How many seconds each push or job spent in a stage, by the stage's name, such as "reading a page"."""
 
 
 @contextmanager

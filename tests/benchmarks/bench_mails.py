@@ -36,7 +36,7 @@ WORKERS = 2
 SECONDS_INTO_THE_OUTBOX = 60.0
 BARE_MAILS = 300
 LEAST_OF_BARE = 0.7
-"""The target for the mails per second that two workers send, divided by `bare_rate`."""
+"""The target: two workers together send at least this share of the mails per second that `bare_rate` measures."""
 MAX_DELIVERY_SECONDS = 900.0
 """The run ends after this time, even if not all mails are delivered."""
 

@@ -99,6 +99,6 @@ def _cost(sample: Sample, group: Sequence[bytes | None]) -> float:
 
 
 def _clashes(core: bytes | None, group: Sequence[bytes | None]) -> bool:
-    """Return whether `core` begins with a string of the group, or the other way round."""
+    """Return whether `core` begins with another string of the group, or another string begins with `core`."""
     others = (other for other in group if other is not None and other is not core)
     return core is not None and any(other.startswith(core) or core.startswith(other) for other in others)

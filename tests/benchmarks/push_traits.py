@@ -13,11 +13,12 @@ NEW_PER_SECOND = 230 / 60
 CUSTOMERS = 200
 LANGUAGES = ("Python", "JavaScript", "TypeScript", "Java", "C++", "HTML", "Rust", "PHP", None)
 
-# The shares among all pushes: by bots, to forks, to repositories of the vendor's customers, and to repositories that
-# mention the vendor.
+# Of all pushes, the shares that are made by bots, go to forks, go to repositories of the vendor's customers, and go to
+# repositories that mention the vendor.
 MACHINE_SHARE, FORK_SHARE, CUSTOMER_SHARE, VENDOR_SHARE = 0.25, 0.15, 0.005, 0.0005
-# The shares among pushes with a leak. Most leaks are in repositories of customers. LEAK_NEW_SHARE: 45 of 85 known leaks
-# by a push were in the first push to a repository (docs/coverage/inputs.toml).
+# Of the pushes that leak a token, the shares that are the first push to a repository, go to repositories of customers,
+# go to repositories that mention the vendor, and are made by bots. The first share is 45 of 85 known leaks
+# (docs/coverage/inputs.toml).
 LEAK_NEW_SHARE, LEAK_CUSTOMER_SHARE, LEAK_VENDOR_SHARE, LEAK_MACHINE_SHARE = 0.53, 0.6, 0.25, 0.02
 
 

@@ -27,7 +27,7 @@ MAX_READER_SECONDS = 10.0
 MAX_ELSEWHERE_SECONDS = 0.5
 MAX_MEMORY_MB = 400.0
 MAX_NEIGHBOUR_SECONDS = 5.0
-"""The maximum time from the publication of a token until it is disabled. A gist may also wait a minute for a poll."""
+"""The maximum time from a token's publication until it is disabled. For a gist, add a minute until the next poll."""
 
 PARTS: dict[str, Callable[[Path, list[HostileInput]], Iterator[Row]]] = {
     "scan": of_scan,

@@ -35,7 +35,7 @@ from workers.sandbox.world import World, until
 MAX_RUN_MB, MAX_COMPOSE_MB, MAX_RUN_CPU = 350.0, 600.0, 0.02
 COMPOSE = Path(__file__).parent.parent.parent / "docker-compose.yml"
 NOT_STARTED = ("postgres", "redis", "migrate")
-"""The services of the compose file that this module does not start as the file says."""
+"""Services of the compose file that `compose_services` leaves out, because they do not run r8scan all the time."""
 CANARY_SECONDS = 120.0
 POLL_SECONDS = 60
 """The interval that GitHub asks for between two polls of its public events."""
@@ -118,7 +118,7 @@ def _pss(process: psutil.Process) -> int:
 
 
 def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> Use:
-    """Measure `r8scan run` with SQLite, its own Redis and two processes that scan.
+    """Measure the memory and CPU time of `r8scan run` with SQLite and two processes that scan.
 
     Args:
         settle: The seconds to wait after the first planted token was found.
@@ -132,7 +132,7 @@ def run_alone(folder: Path, settle: float, seconds: float, **settings: str) -> U
 
 
 def compose_set(folder: Path, settle: float, seconds: float) -> Use:
-    """Measure the commands of docker-compose.yml without containers, with PostgreSQL and Redis.
+    """Run the commands of docker-compose.yml without containers, and measure their memory and CPU time.
 
     Args:
         settle: The seconds to wait after the first planted token was found.

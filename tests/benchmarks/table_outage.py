@@ -51,7 +51,7 @@ def shown(name: str, parts: list[int]) -> bool:
 
 
 def main() -> int:
-    """Measure both outages. Return 1 if anything grew too much."""
+    """Stop Redis, and then the workers, and measure the growth. Return 1 if anything grew too much."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     minutes = parser.parse_args().minutes

@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }
-"""Groups of container formats, with one fuzz test each. A format's name begins with one of the group's texts."""
+"""For each fuzz test of containers, the formats that it tests. Each text is the beginning of the names of formats."""
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 
 
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
-    """Create a bare repository from a hostile input, and add a file with the token `neighbour`.
+    """Create a bare repository from a hostile input, and add an ordinary file with the token `neighbour`.
 
     `content` is an input for `git fast-import`, or "bomb WIDTH DEPTH" or "damaged NUMBER" for nested trees.
     """
@@ -33,7 +33,7 @@ def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
 
 
 def _trees(folder: Path, width: int, depth: int, neighbour: bytes, innermost: bytes = b"") -> str:
-    """Write nested git trees, and a commit with the token `neighbour`. Return the commit's id."""
+    """Write nested git trees and a file with the token `neighbour` in one commit. Return the commit's id."""
     entries: list[bytes] = []
 
     def add(kind: int, word: bytes, content: bytes) -> bytes:

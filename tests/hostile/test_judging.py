@@ -1,4 +1,4 @@
-"""Tests of the benchmarks with hostile inputs: exceeded limits are named, and CPU time is measured by process."""
+"""Tests of the benchmarks with hostile inputs: exceeded limits are named, and CPU time is measured for each process."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from tests.hostile.measured import Measured, Measurer
 from tests.hostile.registry import HostileInput
 
 MAX_EDGE_CPU_SECONDS = 1
-"""The maximum CPU time for a text in a process that is not confined. The system can limit only whole seconds."""
+"""The CPU time limit for redacting or parsing one input in an unconfined process. It must be a whole number."""
 
 pytestmark = pytest.mark.timeout(600)
 

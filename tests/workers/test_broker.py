@@ -80,8 +80,10 @@ class Service:
     def await_look(self, digest: str) -> None:
         """Wait until the worker has processed all earlier messages.
 
+        To know this, report the token with this digest as compromised, and wait until the worker has disabled it.
+
         Args:
-            digest: The digest of a live token. It is reported as compromised, and is disabled at the end.
+            digest: The digest of a live token.
         """
         queues = [queue.name for queue in task_queues]
         until(lambda: self.worker.poll() is not None or not any(self.redis.llen(name) for name in queues), 60)

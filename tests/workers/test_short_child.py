@@ -1,4 +1,7 @@
-"""Tests that a function called in a child process returns or raises as if called here, and leaves no modules behind."""
+"""Tests that a function called in a child process returns or raises as if called here.
+
+The modules that the child process imports are not imported here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures for tests of reports."""
+"""Fixtures for tests of reports about compromised tokens."""
 
 from __future__ import annotations
 

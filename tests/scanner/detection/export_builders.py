@@ -72,4 +72,4 @@ EXPORTS = {
     "drawing of Excalidraw in PNG": excalidraw_png,
     "drawing of Excalidraw in SVG": excalidraw_svg,
 }
-"""Builders of these files, by the file's name in the table of docs/detection.md."""
+"""Functions that build files which programs export, by the file's name in the table of docs/detection.md."""

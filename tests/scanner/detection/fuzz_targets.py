@@ -24,7 +24,7 @@ LIMITS = Limits(
 )
 """Limits that are so small that a fuzzer reaches them."""
 
-# A reader counts a piece of output only after reading it, so it may exceed the size limit by the largest piece.
+# A reader counts each piece of output only after reading it, so the output may exceed its size limit by one piece.
 _SLACK = 4 << 20
 _READ = 16 << 10
 

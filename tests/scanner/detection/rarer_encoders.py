@@ -130,4 +130,4 @@ RARER_ENCODINGS: dict[str, Encoder] = {
     "hex, list without 0x (Rust)": each("%x, "),
     "hex, numbers ending with h (assembler)": each("%02xh,"),
 }
-"""The encodings by name. Each function writes a token in its encoding."""
+"""Rare encodings of a token, by name. Each function writes a token in its encoding."""

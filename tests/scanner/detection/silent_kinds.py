@@ -67,7 +67,7 @@ def _text(token: bytes) -> bytes:
 
 
 def _prose(token: bytes, chance: random.Random) -> bytes:
-    """Return a text whose letters a compressor encodes, so that no part of the token is left in the stream."""
+    """Return random letters and then the token, so that no part of the token is readable in the compressed bytes."""
     return "".join(chance.choices("etaoin shrdlu", k=300)).encode() + _text(token)
 
 
@@ -320,4 +320,4 @@ SILENT_KINDS: dict[str, SilentKind] = {
         written=lambda data: base64.encodebytes(data) + b"-----END PGP MESSAGE-----\n",
     ),
 }
-"""The kinds by name, with the reason why each is not found."""
+"""Ways to write a token that the detector does not find, by name, with the reason why it does not."""

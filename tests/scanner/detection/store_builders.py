@@ -92,4 +92,4 @@ STORES = {
     "SQLite, deleted row with gzip": deleted_row,
     "embedded lzma": firmware,
 }
-"""The functions that build these files, by the file's name in the table of docs/detection.md."""
+"""Functions that build files of programs' stores, by the file's name in the table of docs/detection.md."""

@@ -221,4 +221,4 @@ STREAMS: dict[str, Builder] = {
     "lzop": lzop,
     "7z after a program": seven_zip_after_a_program,
 }
-"""The functions that build these files, by the file's name in the table of docs/detection.md."""
+"""Functions that build files with compressed streams, by the file's name in the table of docs/detection.md."""

@@ -19,7 +19,7 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 LINES_OF_THE_SEARCH = 4
-"""The steps per byte of the first search, which the detector does not count as work."""
+"""The detector first searches for needles, and does not count this as work. It takes this many steps for each byte."""
 MAX_STEP_BYTES = 1 << 20
 """The number of bytes by which the counted work may exceed its budget."""
 
@@ -38,8 +38,8 @@ def cost(content: bytes, limits: Limits) -> Meter:
     return meter
 
 
-# Leave out tokens that were encoded in base64 twice (the kind `run`). The work for them may grow faster than their
-# size. Another test checks the limit of this work.
+# Leave out needles of the kind `run`, for tokens that were encoded in base64 twice. Their work may grow faster than the
+# size of the content. Another test checks the limit of this work.
 @pytest.mark.parametrize(
     "needle", [needle for needle in NEEDLES if needle.kind != "run"], ids=lambda needle: repr(needle.text)
 )
@@ -47,7 +47,7 @@ def test_work_grows_no_faster_than_the_size(needle: Needle) -> None:
     # To save time, test each needle with only one of nine contents.
     for row in rows(needle)[NEEDLES.index(needle) % 9 :: 9]:
         small, large = (cost(b'"' + row * (size // len(row)), UNBOUNDED) for size in (1 << 13, 1 << 15))
-        # The size grows by a factor of 4, and quadratic work would grow by a factor of 16. Allow a factor of 10.
+        # The content grows by a factor of 4, and quadratic work would grow by a factor of 16. Allow a factor of 10.
         assert large.work <= 10 * small.work + 1_000_000, row
         assert large.expanded <= 5 * small.expanded + 10_000, row
 
@@ -80,8 +80,8 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
     for number, needle in enumerate(same_kind[:: -(-len(same_kind) // 3)]):
         content = (rows(needle)[number] * (1 << 12))[: 1 << 13]
         lines, work = _lines_and_work(content)
-        # A counted step is about 10 nanoseconds. A line of Python takes about 50, so it must count as at least five
-        # steps.
+        # The detector counts its work in steps of about 10 nanoseconds. A line of Python takes about 50 nanoseconds, so
+        # the detector must count at least five steps for each line.
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 

@@ -47,7 +47,8 @@ def test_the_sandbox_answers_each_query_as_the_schema_describes(
     answer = query(client, text, variables)
     names = [node["nameWithOwner"] for node in (answer.data.get("search") or answer.data)["nodes"]]
     assert sorted(names) == ["ana/app", "ana/empty"]
-    # Answer the same query from this answer. The result is equal only if every requested field has the right type.
+    # Run the query again, with the sandbox's answer as the data. The library returns equal data only if every requested
+    # field has the right type.
     again = core.execute_sync(
         SCHEMA,
         core.parse(text),

@@ -41,7 +41,7 @@ class Clock:
 class Memory:
     """Stores the request rate in memory instead of in the database.
 
-    `ahead` is the number of seconds by which the database's clock is ahead.
+    `ahead` is the number of seconds by which the simulated database's clock is ahead of `clock`.
     """
 
     def __init__(self, clock: Clock, ahead: float = 0.0) -> None:

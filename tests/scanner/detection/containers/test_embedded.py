@@ -171,7 +171,7 @@ def test_the_magic_number_of_rar_as_a_constant_hides_no_stream_and_is_not_counte
 
 
 def test_many_false_magic_numbers_cost_little_outside_of_a_reader_and_hide_nothing_silently() -> None:
-    # The header of a compressed block of 128 kB, whose content is invalid.
+    # The header announces a compressed block of 128 kB, but the zeros after it are no valid block.
     block = ((128 << 10) << 3 | 2 << 1).to_bytes(3, "little")
     content = b"\0\1" + (b"\x28\xb5\x2f\xfd\0\x38" + block + bytes(11)) * 8_000 + gzip.compress(TEXT)
     calls = 0

@@ -35,7 +35,7 @@ def bare(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return a list that collects the ids of the objects that the search reads."""
+    """Return a list that collects the ids of all git objects that r8scan reads."""
     ids: list[str] = []
     real = _Objects.read
 

@@ -219,7 +219,7 @@ def test_the_rest_of_a_catch_up_that_failed_is_read_by_the_next_poll(source: Gis
 def owing(source: Gists, sandbox: SandboxGitHub, pages: int, failing: int) -> Callable[[], None]:
     """Let a poll of the gist list fail at the page `failing` of `pages` pages.
 
-    Return a function that adds ten gists and polls again. The page still cannot be read.
+    Return a function that adds ten gists and polls again. In these polls, the page `failing` still cannot be read.
     """
     first = sandbox.create_gist({"a.txt": b"x"})
     first.updated_at = "2026-01-01T00:00:00Z"

@@ -51,7 +51,7 @@ class Listing:
 
     @property
     def waiting(self) -> dict[int, int]:
-        """Return the ids of the repositories without a push, each with the number of checks for one."""
+        """For each repository without a push, return how often r8scan has checked it, by its id."""
         with self.database.read() as session:
             rows = session.execute(select(NewRepository.repository_id, NewRepository.looks))
             return {row.repository_id: row.looks for row in rows}

@@ -20,7 +20,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # The other source saw only an earlier push to this repository.
+        # Of repository 2, the other source saw only a push before the one in `marks`.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -97,8 +97,10 @@ class Biased:
         pushes: The number of pushes.
         events: The mean probability with which the event timeline shows a push.
         search: The mean probability with which the search shows a push.
-        own: How much the timeline's probability varies independently. For example, 0.2 means by 20 %.
-        common: How much a shared influence changes the timeline's probability, and the search's.
+        own: By how much the probability differs between pushes, for each source independently. 0.2 means 20 % more or
+            less for the timeline, and a ninth of that for the search.
+        common: By how much the same pushes are more or less probable in both sources: first for the timeline, then for
+            the search.
     """
 
     pushes: int
@@ -109,7 +111,7 @@ class Biased:
 
     @property
     def covariation(self) -> float:
-        """Return the covariance of the two probabilities, divided by the product of their means."""
+        """Return the covariance of the two sources' probabilities, divided by the product of their means."""
         return self.common[0] * self.common[1]
 
     def holds(self, chance: random.Random) -> bool:
@@ -125,7 +127,7 @@ class Biased:
 
 
 def test_the_interval_contains_the_total_on_days_on_which_each_source_prefers_some_pushes() -> None:
-    """Each source prefers some pushes. Their common preference is within COMMON_BIAS."""
+    """How much both sources prefer the same pushes (`covariation`) is at most COMMON_BIAS."""
     chance = random.Random(11)
     days = [
         Biased(

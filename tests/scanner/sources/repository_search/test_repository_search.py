@@ -79,7 +79,7 @@ def test_pushes_indexed_late_are_found_by_a_later_look(search: Searching) -> Non
     search.poll(150)
     assert search.names == ["ana/early", "ana/late"]
     assert search.state.counts["repositories_late"] == 1
-    # Repeat the searches that r8scan has planned for the time of these pushes. They find nothing new.
+    # Repeat the searches that r8scan has planned for the time of these pushes. The searches find no other repository.
     for _ in range(3):
         search.look_again()
         search.poll(5)

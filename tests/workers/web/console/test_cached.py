@@ -12,7 +12,7 @@ from workers.web.console.cached import MAX_AGE_SECONDS, Refreshed
 
 
 class Source:
-    """A value that counts how often it is loaded. Each load except the first waits for the test."""
+    """A value that counts how often it is loaded. Each load except the first blocks until the test permits it."""
 
     def __init__(self) -> None:
         self.now = 100.0
