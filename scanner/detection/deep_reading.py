@@ -75,7 +75,7 @@ class DeepReader(Protocol):
 
 
 class InProcessReader:
-    """A reader that works in the calling process. Use it only in sandboxed processes, or for trusted contents."""
+    """A reader that works in the calling process. Use it only in confined processes, or for trusted contents."""
 
     def prepare(self) -> None:
         """Do nothing, because this reader has no process to start."""

@@ -1,4 +1,4 @@
-"""Imports all modules that a sandboxed process needs, because the process cannot open Python files later."""
+"""Imports all modules that a confined process needs, because the process cannot open Python files later."""
 
 from __future__ import annotations
 

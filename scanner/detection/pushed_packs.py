@@ -1,4 +1,4 @@
-"""Scan of git packs that were pushed to GitHub: small packs in this process, others in a sandboxed process."""
+"""Scan of git packs that were pushed to GitHub: small packs in this process, others in a confined process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ IN_PROCESS = PackLimits(
 MAX_TREE_BYTES = 2 << 20
 """The maximum size of all trees of a pack that is scanned in this process."""
 MAX_READER_CALLS = 32
-"""The maximum number of objects of one pack that a sandboxed process reads one by one."""
+"""The maximum number of objects of one pack that a confined process reads one by one."""
 MAX_CANDIDATES = 2_000
 """The maximum number of possible tokens in a pack that is scanned in this process."""
 MIN_SECONDS = 0.5
@@ -54,7 +54,7 @@ MAX_CONFIRMED = 10_000
 LOOK_UP_SECONDS = 2.0
 """The maximum time for asking the token store about a pack that contains too many possible tokens."""
 MAX_SECONDS = 8.0
-"""The processor seconds that a sandboxed process may spend on one pack."""
+"""The processor seconds that a confined process may spend on one pack."""
 _OVER = ("pack_over_limit", "inflated_over_limit", "objects_over_limit", "object_over_limit")
 
 
@@ -84,7 +84,7 @@ def scan_pack(
         known: Asks the token store about the tokens that exceed the limits on the number of tokens.
 
     Raises:
-        ReadersUnavailable: no sandboxed process can be started.
+        ReadersUnavailable: no confined process can be started.
     """
     try:
         return _in_process(detector, content, limits, budget, hash_name, frozenset(wants))

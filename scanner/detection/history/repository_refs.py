@@ -60,7 +60,7 @@ class Refs:
 
 
 def refs_of(common: Path) -> Refs:
-    """Return the refs (branches and tags) in a git directory. A sandboxed process reads them if there are many."""
+    """Return the refs (branches and tags) in a git directory. A confined process reads them if there are many."""
     if _has_few(common):
         return read_refs(common)
     try:
