@@ -252,7 +252,7 @@ def _send(connection: MailConnection, claimed: Claimed, identity: MailIdentity) 
 
 def _record_sent(database: Database, claimed: Claimed, template_error: str | None) -> None:
     """Record that the mail was sent. Try for a few seconds if the database is unavailable."""
-    # Without the record, the mail would be sent again.
+    # If this is not recorded, the mail is sent again.
     for tries_left in reversed(range(MAX_RECORD_ATTEMPTS)):
         try:
             with database.write() as session:

@@ -82,7 +82,7 @@ def _tighten(folder: int, budget: int, *, everything: bool) -> int:
             continue
         try:
             if is_open:
-                # Change the mode by name: closing a SQLite file would release this process's locks on it.
+                # Do not open the file: closing a SQLite file would release this process's locks on it.
                 os.chmod(entry.name, found.st_mode & 0o700, dir_fd=folder)
             if is_folder and (is_open or everything):
                 descriptor = os.open(entry.name, _FOLDER_FLAGS, dir_fd=folder)

@@ -36,7 +36,7 @@ class Injected:
 
     @contextmanager
     def watching(self, database: Database) -> Iterator[None]:
-        """Call `point` after every SQL statement except BEGIN, until the `with` block ends."""
+        """Count a possible crash after every SQL statement except BEGIN, until the `with` block ends."""
 
         def after(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
             del connection, cursor

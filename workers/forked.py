@@ -233,7 +233,7 @@ def _begin(parent: int, environment: Mapping[str, str]) -> None:
     for number in HANDLED:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HANDLED)
-    # Close all inherited files, because one of them would keep the state folder locked after the supervisor's end.
+    # Close all inherited files. Otherwise the lock file would keep the state folder locked after the supervisor's end.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

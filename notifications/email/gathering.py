@@ -124,7 +124,7 @@ class Gathering:
         return self._subjects[row.id][:MAX_TOKENS]
 
     def _share(self, row: Notification) -> int:
-        """Return the number of public places that the mail lists for each token."""
+        """Return how many public places the mail may list for one token."""
         return max(1, MAX_PLACES // max(len(self._subjects[row.id]), 1))
 
     def _token(self, row: Notification, subject: _Subject) -> TokenFacts:

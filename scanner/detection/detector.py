@@ -120,10 +120,10 @@ class Detector:
         budget: ScanBudget | None = None,
         patience: float | None = None,
     ) -> ScanResult:
-        """Finish the scan of content that `plain_only` has searched quickly. The candidates have no `place`.
+        """Finish the scan of content that `plain_only` has searched quickly. `place` of the possible tokens is not set.
 
         Args:
-            name: The beginning of each candidate's path, such as `a.zip` in `a.zip!/b.txt`.
+            name: The beginning of the path of each possible token, such as `a.zip` in `a.zip!/b.txt`.
             patience: Seconds to wait while all reader processes are busy.
         """
         if not verdict.needs_reader:

@@ -59,7 +59,7 @@ def scan_pieces(detector: Detector, start: bytes, read: Callable[[int], bytes]) 
         rest = piece[-OVERLAP:]
         lines += piece.count(b"\n", 0, len(piece) - len(rest))
     pieces.candidates = list(found.values())
-    # Compressed data may be cut off at the end of a piece, so an error in it is no damage.
+    # Compressed data may be cut off at the end of a piece, so its error does not mean that the file is damaged.
     is_damaged = pieces.unread.pop("damaged", 0) > 0
     if is_container or is_damaged:
         pieces.unread["container_over_limit"] = 1

@@ -121,7 +121,7 @@ def plain_only(content: bytes) -> PlainVerdict:
 
 
 def _tokens_at(content: bytes, hit: Hit) -> Sequence[Finding] | None:
-    """Return the tokens at a match, or None if the content must be read in depth."""
+    """Return the tokens at a match, or None if the content must be scanned with all decoders."""
     start, needle = hit
     kind = needle.kind
     if kind == "run":

@@ -45,7 +45,7 @@ MAX_TREE_BYTES = 2 << 20
 MAX_READER_CALLS = 32
 """The maximum number of objects of one pack that a confined process reads one by one."""
 MAX_CANDIDATES = 2_000
-"""The maximum number of possible tokens in a pack that is scanned in this process."""
+"""If more possible tokens than this are found in a pack, a confined process scans the pack instead."""
 MIN_SECONDS = 0.5
 """A pack gets this processor time even if the budget is used up. It is enough to find plain tokens."""
 LOOKED_UP_AT_ONCE = 1_000

@@ -49,7 +49,7 @@ class SearchPage:
 
 
 def search_code(github: GitHub, query: str, page: int) -> SearchPage:
-    """Return page `page` (from 1) of the search results, with the text around each match.
+    """Return one page of the search results, with the text around each match. `page` counts from 1.
 
     Raises:
         GitHubError: GitHub gave no usable answer.

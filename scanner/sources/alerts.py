@@ -169,7 +169,7 @@ def answer_alerts(
         candidates = limits.taken(batch)
         done = respond_or_keep(database, candidates, source=SOURCE, policy=policy, state_dir=state_dir)
         verdict.response.add(done)
-        # Use the results of all batches so far, because one token may have places in several batches.
+        # Use the results of all batches so far, because the alerts of one token may be in several batches.
         verdict.feedback += [label for alert in batch if (label := _label(alert, verdict.response)) is not None]
         position += len(batch)
     rest = limits.taken(ordered[position:])

@@ -66,7 +66,7 @@ def status(as_json: JsonOption = False) -> None:
 
 @app.command()
 def release(yes: YesOption = False, as_json: JsonOption = False) -> None:
-    """Disable the tokens of all held reports, however many there are. The brake then lets later reports pass again.
+    """Disable the tokens of all reports that the disable quota (the "brake") holds. Later reports pass again.
 
     Example: r8scan brake release
     """

@@ -1,4 +1,4 @@
-"""Checks that r8scan's own token store (an SQL table) contains tokens."""
+"""Checks that r8scan's own token store (an SQL table) is not empty."""
 
 from __future__ import annotations
 

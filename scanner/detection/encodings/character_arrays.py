@@ -37,7 +37,7 @@ def _first_bytes() -> tuple[bytes, ...]:
 
 @derived_from_formats
 def _first_letters() -> re.Pattern[bytes]:
-    """Return the pattern of the first two letters of a token in an array of characters."""
+    """Return the pattern of a token's first two letters in an array literal, such as `["r", "8"`."""
     pairs = {(patterns.form.prefix[0], patterns.form.prefix[1]) for patterns in token_patterns()}
     ways = (
         rb"%b(?=%b[^0-9A-Za-z\"']{1,%d}+[bBuUL]?%b%b%b)"

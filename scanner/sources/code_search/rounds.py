@@ -43,7 +43,7 @@ class SearchShard:
         return query if self.is_whole else f"{query} size:{self.low}..{self.high}"
 
     def halves(self) -> tuple[SearchShard, SearchShard]:
-        """Split the range of file sizes in two parts with about the same number of files."""
+        """Split the range of file sizes into two ranges that have about the same number of files."""
         # Most files are small, so split at the geometric mean.
         middle = int(((self.low + 1) * (self.high + 1)) ** 0.5) - 1
         middle = min(max(middle, self.low), self.high - 1)

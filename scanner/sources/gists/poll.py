@@ -343,7 +343,7 @@ def _commit(
 def _missed(leased: LeasedPoll, polled: GistPoll) -> MissedSpan | None:
     """Return the span of time in which gists were missed, or None."""
     before = _owed(leased)
-    # All gists up to this time were read.
+    # All gists up to the time `covered` were read.
     covered = (parse_time(before.since) if before else None) or leased.newest_seen_at
     oldest = polled.owed.until if polled.owed else min(polled.times, default=None)
     is_left = polled.owed.polls >= MAX_OWED_POLLS if polled.owed else not polled.overlaps

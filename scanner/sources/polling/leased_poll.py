@@ -119,7 +119,7 @@ def take(database: Database, source: str, wait: Callable[[float], None] = time.s
         if lease is None:
             return None
         state = _state(session, source)
-        # Set the earliest next poll now, so that the interval counts from the start of this poll.
+        # Schedule the next poll already here, so that the interval counts from the start of this poll.
         lease.write(session, next_poll_at=db_now(MIN_INTERVAL_SECONDS))
         is_over_time = (state.error or "").startswith(time_limits.TIME_LIMIT)
         return LeasedPoll(lease, source, state.cursor, state.newest_seen_at, state.failures if is_over_time else 0)

@@ -65,7 +65,7 @@ class RememberedTips:
         """
         if pushed_at is None or not self.has_read(oid):
             return False
-        # The commit was read before, so a push later than all known pushes went to another branch and is still unread.
+        # The default branch has not changed since it was read. So a later push went to another branch and is unread.
         listed = self.refs_listed_at is not None and pushed_at < self.refs_listed_at - SAME_PUSH_WITHIN
         return listed or (self.pushed_at is not None and pushed_at <= self.pushed_at + SAME_PUSH_WITHIN)
 

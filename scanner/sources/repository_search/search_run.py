@@ -181,12 +181,12 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Only sampled windows are always read again completely. Results of other windows would distort the average.
+            # Measure sampled windows only. Others may be read again only in part, which would distort the average.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 
     def _looked_again(self, look: Look, total: int, seen: frozenset[int]) -> None:
-        """Store the result of a later search of a window."""
+        """Store the result of searching a range of push times once more."""
         self.again.append((look, total, seen))
         if look.look + 1 < len(LOOKS_AFTER) or total > MAX_RESULTS:
             return

@@ -172,9 +172,7 @@ class Plan:
         return max(self.until + self.width + self.settle - now, 0.0)
 
     def skip(self, window: Span) -> None:
-        """Put a window off to the list `behind`, which is searched later, because there are not enough GraphQL points
-        for it.
-        """
+        """Leave a range of push times to a later search, because too few GraphQL points are left now."""
         self.behind.append(window)
         self.until = window[1] + 1
 
@@ -185,7 +183,7 @@ class Plan:
         self.checked = window[1] + 1
 
     def next_behind(self) -> Span | None:
-        """Return the newest window of the list `behind`, or None if the list is empty."""
+        """Return the newest range of push times that was not searched in time, or None if there is none."""
         if not self.behind:
             return None
         start, end = self.behind[-1]

@@ -303,7 +303,7 @@ def _place(
 
 
 def _address(part: Mapping[str, Any], event: Event, web_url: str) -> str:
-    """Return the web page of a part of an event. By default, return the repository's page."""
+    """Return the URL of the web page that shows a part of an event, or else the URL of the repository."""
     url = _string(part.get("html_url"))
     return url if url.startswith(f"{web_url}/") else f"{web_url}/{event.repository}"
 

@@ -122,7 +122,7 @@ def _poll(
                 is_quiet = github.api_url != NEVER_QUIET and not _was_newer(session, leased.newest_seen_at, polled)
                 return _commit(session, leased, polled, found, texts, interval, may_be_old=is_quiet)
         except LeaseLost:
-            # Another worker has polled too, but may have seen other events, so store these as well.
+            # Another worker has polled too, but may have seen other events, so store the events of this poll as well.
             _log.warning("public events: another worker has polled; its cursor is kept, and so are these events")
             with database.write() as session:
                 return _take(session, polled, found, texts)

@@ -157,7 +157,7 @@ def test_a_content_that_made_a_reader_hang_is_not_read_again(own_pool: ReaderPoo
     content = zipped(b"never answered")
     detector.scan_bytes(content, "b.zip")
     again = detector.scan_bytes(content, "copy.zip")
-    # The result of the first scan is returned. A new reader would have read the content without an error.
+    # This is the result of the first scan: a second scan, by a new reader, would have had no error.
     assert again is not None
     assert again.unread == {"reader_deadline": 1}
 

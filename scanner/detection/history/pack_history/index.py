@@ -229,7 +229,7 @@ def _parsed(file: PackFile, offsets: Array, id_rows: Array) -> Entries:
 def _sizes(
     raw: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Parse entry headers. Return types, sizes, the offsets after the sizes, and which sizes are valid."""
+    """Parse the headers of entries into types, sizes, the offsets after the sizes, and which sizes are valid."""
     last = len(raw) - 1
     byte = raw[starts]
     ends = starts + 1

@@ -28,7 +28,7 @@ def named_delta(base: bytes, result: bytes) -> bytes:
 
 
 def steps(count: int) -> int:
-    """Read a pack of `count` objects, each a delta of the next. Return the counted work."""
+    """Read a pack of `count` objects, each a delta of the next. Return how many steps of work were counted."""
     contents = [b"%08d" % number for number in range(count)]
     entries = [named_delta(before, after) for before, after in itertools.pairwise(contents)]
     content = pack_of([*reversed(entries), plain("blob", contents[0])])

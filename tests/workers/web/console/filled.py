@@ -252,7 +252,7 @@ def _sources(session: Session, now: datetime) -> None:
 
 
 def _measurements(session: Session, now: datetime) -> None:
-    """Write an estimate of how many pushes r8scan saw, and a disabled canary (a test token)."""
+    """Insert two rows: an estimate of how many pushes r8scan saw, and a canary (a test token) that was disabled."""
     shares = {"60": [1200, 540, 0.4221, 0.4783], "3600": [1150, 1104, 0.9472, 0.9697]}
     total = [2_150_000, 1_990_000, 2_330_000]
     session.add(RecallMeasurement(source="public_events", shares=shares, total=total, measured_at=now))
