@@ -64,6 +64,7 @@ def text_at(content: bytes, at: int, meter: Meter) -> tuple[bytes, int]:
             # The reference is an offset in a ring of 4096 bytes, and a length.
             distance = (len(text) - (reference >> 4)) % _WINDOW_BYTES
             if not 0 < distance <= len(text):
+                position = end  # a reference to the current offset ends the text
                 break
             for _ in range((reference & 15) + 2):
                 text.append(text[-distance])
