@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,38 +76,36 @@ def test_a_source_that_shows_too_little_of_what_others_showed_is_a_problem(
     assert all(f"{100 * share[2]:.0f} to {100 * share[3]:.0f} %" in one for one in told)
 
 
+def _silences(database: Database, state_dir: Path, *sources: str, seconds: float) -> list[str]:
+    """Return the status's sentences about silent sources, `seconds` after the start of the service."""
+    with database.write() as session:
+        seen(session, age_seconds=seconds)
+    found = overview(database, load_settings(state_dir=state_dir, sources=list(sources)))
+    return [one.sentence for one in found.problems if one.kind == Kind.SOURCE_SILENT]
+
+
 def test_a_service_of_which_no_poll_has_ended_has_a_problem_a_minute_after_its_start(
     database: Database, tmp_path: Path
 ) -> None:
-    def told(seconds: float) -> list[str]:
-        with database.write() as session:
-            seen(session, age_seconds=seconds)
-        found = overview(database, load_settings(state_dir=tmp_path, sources=["gists", "public_events"]))
-        return [one.sentence for one in found.problems if one.kind == Kind.SOURCE_SILENT]
-
-    assert told(50) == []
-    assert told(70) == ["no poll of a source has ended in the 70 s since the start"]
+    told = partial(_silences, database, tmp_path, "gists", "public_events")
+    assert told(seconds=50) == []
+    assert told(seconds=70) == ["no poll of a source has ended in the 70 s since the start"]
     with database.write() as session:
         session.add(SourceState(source="gists", cursor={}, next_poll_at=db_now(-1)))
-    assert told(70) == ["no poll of a source has ended in the 70 s since the start"], "a poll has begun"
+    assert told(seconds=70) == ["no poll of a source has ended in the 70 s since the start"], "a poll has begun"
     with database.write() as session:
         session.execute(update(SourceState).values(error="api.github.com cannot be reached"))
-    assert told(70) == [], "the error is a problem of its own"
+    assert told(seconds=70) == [], "the error is a problem of its own"
 
 
 def test_a_service_that_starts_after_a_pause_has_ten_minutes_for_the_poll_of_each_source(
     database: Database, tmp_path: Path
 ) -> None:
-    def told(seconds: float) -> list[str]:
-        with database.write() as session:
-            seen(session, age_seconds=seconds)
-        found = overview(database, load_settings(state_dir=tmp_path, sources=["gists"]))
-        return [one.sentence for one in found.problems if one.kind == Kind.SOURCE_SILENT]
-
+    told = partial(_silences, database, tmp_path, "gists")
     with database.write() as session:
         session.add(SourceState(source="gists", cursor={}, next_poll_at=db_now(-7200), last_success_at=db_now(-7200)))
-    assert told(5) == []
-    assert told(700) == ["gists: not polled for more than 10 minutes"]
+    assert told(seconds=5) == []
+    assert told(seconds=700) == ["gists: not polled for more than 10 minutes"]
 
 
 def test_a_host_that_is_no_longer_asked_is_no_problem(database: Database, tmp_path: Path) -> None:
