@@ -1,8 +1,9 @@
-"""The tables of the service's health: heartbeats of processes, and problems about which the operator was notified."""
+"""The tables of the service's health: heartbeats, problems that the operator was told about, and refused messages."""
 
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Float
 from sqlalchemy.orm import Mapped, mapped_column
@@ -45,4 +46,21 @@ class NotifiedProblem(Base):
     told_at: Mapped[datetime | None]
 
 
-__all__ = ["Heartbeat", "NotifiedProblem"]
+class RefusingChannel(Base):
+    """A channel to the operator that refuses messages, for example `slack`, with the messages to send again.
+
+    `first_at` and `last_at` are the times of its first and last refusal.
+    """
+
+    __tablename__ = "refusing_channels"
+
+    channel: Mapped[str] = mapped_column(String(32), primary_key=True)
+    error: Mapped[str] = mapped_column(Text)
+    """The reason of the last refusal."""
+    messages: Mapped[list[Any]]
+    """The fields of each message, oldest first."""
+    first_at: Mapped[datetime]
+    last_at: Mapped[datetime]
+
+
+__all__ = ["Heartbeat", "NotifiedProblem", "RefusingChannel"]

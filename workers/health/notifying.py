@@ -19,7 +19,7 @@ from scanner.records.models import db_now
 from scanner.settings import Settings
 from workers import outage
 from workers.context import Context
-from workers.health import incident_summary, operator_messages, summary, undelivered
+from workers.health import incident_summary, operator_messages, summary
 from workers.health import problems as known
 from workers.health.claims import claim
 from workers.health.overview import overview
@@ -122,7 +122,7 @@ def _due(session: Session, found: Sequence[Problem]) -> _DueNews:
     """Store the current problems. Return the messages to send to the operator now."""
     now = session.execute(select(db_now())).scalar_one()
     stored = session.execute(select(NotifiedProblem)).scalars()
-    rows = {row.key: row for row in stored if row.key not in _NO_PROBLEMS and row.kind != undelivered.KIND}
+    rows = {row.key: row for row in stored if row.key not in _NO_PROBLEMS}
     begun: dict[str, News] = {}
     current = {one.key[:255]: one for one in found}
     for key, one in current.items():

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
 
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 
 from notifications.operator_channels import News, OperatorChannel, OperatorNotNotified
 from scanner.records.database import Database
-from scanner.records.health_models import NotifiedProblem
+from scanner.records.health_models import RefusingChannel
 from scanner.records.models import db_now
-from workers.health import undelivered
 from workers.health.problems import Kind
 
 MAX_KEPT = 50
@@ -26,13 +24,12 @@ _log = logging.getLogger(__name__)
 def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence[News]) -> None:
     """Send the messages, and the messages that were refused before, on every channel."""
     with database.read() as session:
-        kept = {row.key: _news(row) for row in session.execute(undelivered.rows()).scalars()}
+        kept = {row.channel: _news(row) for row in session.execute(select(RefusingChannel)).scalars()}
     for channel in channels:
-        key = undelivered.key(channel.name)
-        was_failing = key in kept
+        was_failing = channel.name in kept
         # Do not report a failing channel on the same channel: the message would arrive only when the problem is over.
         new = [one for one in news if (one.name, one.subject) != (Kind.OPERATOR_NOT_REACHED, channel.name)]
-        due = [*kept.pop(key, ()), *new]
+        due = [*kept.pop(channel.name, ()), *new]
         if not due:
             continue
         try:
@@ -42,31 +39,30 @@ def send(database: Database, channels: Sequence[OperatorChannel], news: Sequence
                 _log.error(
                     "the operator could not be notified by %s, which is tried again every 30 s: %s", channel.name, err
                 )
-            _keep(database, key, due[-MAX_KEPT:], str(err))
+            _keep(database, channel.name, due[-MAX_KEPT:], str(err))
         else:
             if was_failing:
-                _forget(database, key)
+                _forget(database, channel.name)
     _forget(database, *kept)  # forget channels that are no longer in the settings
 
 
-def _keep(database: Database, key: str, news: Sequence[News], error: str) -> None:
-    kept = [{**asdict(one), "since": one.since.isoformat() if one.since else None} for one in news]
+def _keep(database: Database, channel: str, news: Sequence[News], error: str) -> None:
+    messages = [{**asdict(one), "since": one.since.isoformat() if one.since else None} for one in news]
     with database.write() as session:
-        row = session.get(NotifiedProblem, key)
+        row = session.get(RefusingChannel, channel)
         if row is None:
-            row = NotifiedProblem(key=key, kind=undelivered.KIND, first_at=db_now())
+            row = RefusingChannel(channel=channel, first_at=db_now())
             session.add(row)
-        row.sentence, row.todo, row.last_at = error, json.dumps(kept), db_now()
+        row.error, row.messages, row.last_at = error, messages, db_now()
 
 
-def _forget(database: Database, *keys: str) -> None:
-    if keys:
+def _forget(database: Database, *channels: str) -> None:
+    if channels:
         with database.write() as session:
-            session.execute(delete(NotifiedProblem).where(NotifiedProblem.key.in_(keys)))
+            session.execute(delete(RefusingChannel).where(RefusingChannel.channel.in_(channels)))
 
 
-def _news(row: NotifiedProblem) -> list[News]:
+def _news(row: RefusingChannel) -> list[News]:
     return [
-        News(**{**one, "since": datetime.fromisoformat(one["since"]) if one["since"] else None})
-        for one in json.loads(row.todo)
+        News(**{**one, "since": datetime.fromisoformat(one["since"]) if one["since"] else None}) for one in row.messages
     ]

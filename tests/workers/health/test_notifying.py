@@ -23,7 +23,7 @@ from notifications.operator_channels import (
     WebhookOperatorChannel,
 )
 from scanner.records.database import Database
-from scanner.records.health_models import NotifiedProblem
+from scanner.records.health_models import NotifiedProblem, RefusingChannel
 from scanner.records.models import db_now
 from scanner.settings import Settings, load_settings
 from workers.context import Context
@@ -126,13 +126,13 @@ def test_a_channel_that_fails_for_half_a_minute_is_a_problem_until_it_accepts_a_
     operator_messages.send(database, [channel], NEWS)
     assert told() == []
     with database.write() as session:
-        session.execute(update(NotifiedProblem).values(first_at=db_now(-300)))
+        session.execute(update(RefusingChannel).values(first_at=db_now(-300)))
     (found,) = told()
     assert found.sentence == "the operator cannot be reached by slack (it is away); 1 message waits"
     assert "R8SCAN_OPERATOR_SLACK_URL" in found.todo
     assert found.since is not None
     with database.write() as session:
-        session.execute(update(NotifiedProblem).values(last_at=db_now(-400)))
+        session.execute(update(RefusingChannel).values(last_at=db_now(-400)))
     assert told() == [], "the channel may no longer be in the settings"
     channel.is_away = False
     operator_messages.send(database, [channel], [])
