@@ -38,7 +38,8 @@ _OTHER_BYTES = bytes(
 )
 # Line breaks in JSON are escaped (`\n`, `\r`). Any other backslash ends the base64 text.
 _ESCAPED_BREAKS = (b"\\n", b"\\r")
-_NO_BREAK = re.compile(rb"\\(?![nr\\])")
+# A backslash needs a next byte here, so `run_start` ignores one at the offset from which it searches backwards.
+_NO_BREAK = re.compile(rb"\\(?=[^nr\\])")
 _PLAIN_RUN = re.compile(rb"[0-9A-Za-z+/_\-\r\n]{%d}" % RUN_STRIDE)
 _BACK_BYTES = 2 * RUN_STRIDE * RUN_SAMPLES
 _RUN_MARK = bytes(RUN_SAMPLES)

@@ -22,7 +22,7 @@ from scanner.detection.findings import Finding
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.matcher import WINDOW
 from scanner.detection.patterns.needles import needles
-from scanner.detection.prefilter import CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
+from scanner.detection.prefilter import CHUNKS_PER_LOOK, CLEAN, MAX_LOOKS, MAX_PLAIN_FINDINGS, plain_only
 from tests.scanner.detection.archive_builders import zipped
 from tests.scanner.detection.silent_kinds import SILENT_KINDS
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
@@ -176,6 +176,7 @@ def test_a_base64_run_that_is_not_exactly_a_picture_is_sent_to_a_reader() -> Non
 
 
 def test_a_picture_with_very_many_chunks_is_sent_to_a_reader() -> None:
-    tiny = [(b"IDAT", b"x")] * MAX_LOOKS
+    tiny = [(b"IDAT", b"x")] * (CHUNKS_PER_LOOK * MAX_LOOKS)
     assert plain_only(drawn(*tiny[:-3])) is CLEAN
     assert plain_only(drawn(*tiny)).reason == "long_run"
+    assert plain_only(drawn(*tiny[: len(tiny) // 2]) * 3).reason in ("long_run", "many_hits")

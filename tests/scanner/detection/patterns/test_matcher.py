@@ -14,7 +14,16 @@ from scanner.detection import Detector, Document, Place, sha256_digest
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
 from scanner.detection.patterns.cores import Core, core_groups
-from scanner.detection.patterns.matcher import CROWDED, LONG_RUN, WINDOW, automata, long_run_spots, may_hold, windows
+from scanner.detection.patterns.matcher import (
+    CROWDED,
+    LONG_RUN,
+    WINDOW,
+    automata,
+    long_run_spots,
+    may_hold,
+    run_start,
+    windows,
+)
 from scanner.detection.patterns.needles import Needle, encoded_needles, needles
 from scanner.detection.patterns.token_patterns import token_patterns
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
@@ -175,6 +184,15 @@ def test_long_runs_are_noticed_wherever_they_begin() -> None:
         content = b"a b, " * 1000 + b" " * shift + run + b" c d" * 1000
         begin = 5000 + shift
         assert any(begin <= spot < begin + len(run) for spot in long_run_spots(content))
+
+
+@pytest.mark.parametrize("gap", [b"", b"\n", b"\r\n", b"\\n", b"\\r\\n"], ids=repr)
+def test_the_beginning_of_a_run_is_found_from_every_offset_in_it(gap: bytes) -> None:
+    run = gap.join([b"QUJD" * 19] * 120)
+    for before in (b'"', b'\\"', b" \\x, "):
+        content = before + run + b'"'
+        for spot in range(len(before), len(before) + len(run)):
+            assert run_start(content, 0, spot) == len(before), spot
 
 
 def test_ordinary_text_has_no_long_runs() -> None:
