@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
+from scanner.compromise import brake_status
 from scanner.records import audit, outbox
 from scanner.records.columns import insert_or_nothing
 from scanner.records.compromise_models import Brake, Report
@@ -20,26 +19,7 @@ from scanner.records.models import Incident, db_now
 from scanner.records.states import Decision, IncidentState, Occasion, ReportState
 from scanner.response.policy import Policy
 
-_ROW = 1
-WINDOW_SECONDS = 60
 ROWS_PER_STATEMENT = 500
-MAX_HELD_GROUPS = 20
-"""The operator sees at most this many groups of waiting reports."""
-
-
-@dataclass(frozen=True, slots=True)
-class BrakeStatus:
-    """The state of the limit on how many tokens are disabled because of reports and usage rules.
-
-    Attributes:
-        closed_at: when reports began to wait for an operator; None if they do not wait.
-        disabled_last_minute: the number of tokens disabled in the last minute that count towards the limit.
-    """
-
-    closed_at: datetime | None
-    reason: str
-    held: int
-    disabled_last_minute: int
 
 
 class DisableQuota:
@@ -62,7 +42,7 @@ class DisableQuota:
         """
         if self._row is None:
             self._row = _locked(self._session)
-            self._room = self._per_minute - _disabled_last_minute(self._session)
+            self._room = self._per_minute - brake_status.disabled_last_minute(self._session)
         if self._row.closed_at is not None:
             return False
         if self._room <= 0:
@@ -88,45 +68,6 @@ def notify_closed(session: Session, incident_ids: Sequence[uuid.UUID], policy: P
         window=policy.mail_window,
         domain=policy.mail_domain,
     )
-
-
-def status(session: Session) -> BrakeStatus:
-    """Return the state of the limit on how many tokens are disabled because of reports and usage rules."""
-    row = session.get(Brake, _ROW)
-    held = session.execute(
-        select(func.count()).select_from(Report).where(Report.state == ReportState.HELD)
-    ).scalar_one()
-    used = _disabled_last_minute(session)
-    return BrakeStatus(row.closed_at if row else None, row.reason if row else "", held, used)
-
-
-@dataclass(frozen=True, slots=True)
-class HeldReports:
-    """A group of waiting reports with the same reporter, kind of evidence and note."""
-
-    reporter: str
-    sign: str
-    note: str
-    number: int
-    oldest_at: datetime
-
-    def __str__(self) -> str:
-        note = f": {self.note}" if self.note else ""
-        return f"{self.number:,} by {self.reporter} ({self.sign.replace('_', ' ')}){note}"
-
-
-def held_reports(session: Session) -> list[HeldReports]:
-    """Return groups of reports that wait for an operator, the largest first, at most `MAX_HELD_GROUPS`."""
-    group = (Report.reporter, Report.sign, Report.note)
-    number = func.count()
-    statement = (
-        select(*group, number, func.min(Report.received_at)).where(Report.state == ReportState.HELD).group_by(*group)
-    )
-    rows = session.execute(statement.order_by(number.desc(), *group).limit(MAX_HELD_GROUPS))
-    return [
-        HeldReports(reporter=reporter, sign=sign, note=note, number=count, oldest_at=oldest_at)
-        for reporter, sign, note, count, oldest_at in rows
-    ]
 
 
 def release(session: Session, *, who: str, reason: str = "") -> list[int]:
@@ -181,23 +122,16 @@ def _open(session: Session, row: Brake, what: str, reports: int, who: str, reaso
 
 
 def _locked(session: Session) -> Brake:
-    session.execute(insert_or_nothing(session, Brake).values(id=_ROW, reason=""))
-    statement = select(Brake).where(Brake.id == _ROW).with_for_update().execution_options(populate_existing=True)
+    session.execute(insert_or_nothing(session, Brake).values(id=brake_status.ROW, reason=""))
+    statement = (
+        select(Brake).where(Brake.id == brake_status.ROW).with_for_update().execution_options(populate_existing=True)
+    )
     return session.execute(statement).scalar_one()
 
 
 def _held_ids(session: Session) -> list[int]:
     statement = select(Report.id).where(Report.state == ReportState.HELD).order_by(Report.digest, Report.id)
     return list(session.execute(statement).scalars())
-
-
-def _disabled_last_minute(session: Session) -> int:
-    counted = (
-        Report.decision.in_((Decision.DISABLED, Decision.DISABLING)),
-        Report.is_braked,
-        Report.decided_at > db_now(-WINDOW_SECONDS),
-    )
-    return session.execute(select(func.count()).select_from(Report).where(*counted)).scalar_one()
 
 
 def _chunks(ids: Sequence[int]) -> list[Sequence[int]]:

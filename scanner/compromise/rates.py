@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import case, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.records.columns import insert_into
 from scanner.records.compromise_models import RequestRate
 from scanner.records.models import db_now
 
@@ -34,8 +34,7 @@ def admit(session: Session, client: str, *, per_client: int, overall: int) -> bo
     if client_count >= per_client or all_count >= (overall if client_count else 2 * overall):
         return False
     for key in (client, ALL_CLIENTS):
-        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(RequestRate).values(key=key, minute=minute, count=1)
+        insert = insert_into(session, RequestRate).values(key=key, minute=minute, count=1)
         new_count = case((RequestRate.minute == insert.excluded.minute, RequestRate.count + 1), else_=1)
         upsert = insert.on_conflict_do_update(
             index_elements=["key"], set_={"count": new_count, "minute": insert.excluded.minute}

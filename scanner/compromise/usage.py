@@ -8,17 +8,16 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from scanner.compromise.reports import NewReport, Subject, idempotency_key, record_within
 from scanner.compromise.usage_records import MAX_SET_SIZES, HourSum, UsageRecord
 from scanner.compromise.usage_rules import HourOfUsage, RuleHit, Rules, UsageHistory, judge
-from scanner.records.columns import insert_or_nothing
-from scanner.records.compromise_models import UsageBaseline, UsageBatch, UsageHour
+from scanner.records.columns import insert_into, insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import Base, db_now
 from scanner.records.states import RequestedAction
+from scanner.records.usage_models import UsageBaseline, UsageBatch, UsageHour
 
 TOKENS_PER_TRANSACTION = 250
 BASELINE_RETENTION_DAYS = 400
@@ -228,8 +227,7 @@ def _baseline_row(baseline: UsageBaseline) -> dict[str, Any]:
 
 
 def _upsert(session: Session, model: type[Base], rows: Sequence[Mapping[str, Any]], key: tuple[str, ...]) -> None:
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    insert = dialect.insert(model.__table__)
+    insert = insert_into(session, model.__table__)
     others = {name: insert.excluded[name] for name in rows[0] if name not in key}
     statement = insert.on_conflict_do_update(index_elements=list(key), set_=others)
     session.connection().execute(statement, list(rows))

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from scanner.records.models import Announcement, Notification, NotificationSubject, db_now
+from scanner.records.announcement_models import Announcement
+from scanner.records.models import Notification, NotificationSubject, db_now
 from scanner.records.states import Cause, Channel, NotificationState, Occasion
 
 CHANNELS = (Channel.STREAM, Channel.WEBHOOK)

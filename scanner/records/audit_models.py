@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, text
+from sqlalchemy import text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, String
@@ -20,10 +20,6 @@ class AuditEntry(Base):
     """
 
     __tablename__ = "audit"
-    __table_args__ = (
-        # This index is for the console's list of actions by people, without the service's own entries.
-        Index("ix_audit_people", "id", postgresql_where=text("who <> 'r8scan'"), sqlite_where=text("who <> 'r8scan'")),
-    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=text("CURRENT_TIMESTAMP"), default=None)

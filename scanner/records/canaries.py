@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement, Select, delete, or_, select
 from sqlalchemy.orm import Session
 
 from scanner.records.canary_models import Canary
 from scanner.records.columns import insert_or_nothing, is_among
-from scanner.records.models import ApiToken, Exposure, Incident, Sighting, db_now
+from scanner.records.models import ApiToken, Exposure, Incident, Sighting, TableRow, db_now, table_of
 from scanner.records.states import CanaryState, CanaryWay, Cause, Decision
 
 KEPT_DAYS = 40
@@ -23,7 +23,7 @@ UNFINISHED = (Decision.UNDECIDED, Decision.DISABLING)
 
 def is_no_canary() -> ColumnElement[bool]:
     """Return the SQL condition that an incident is not about a canary token (a test token planted by r8scan)."""
-    return Incident.cause != Cause.CANARY
+    return table_of(Incident).c.cause != Cause.CANARY
 
 
 def of_planted() -> Select[uuid.UUID]:
@@ -56,20 +56,16 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
     return list(session.execute(select(Canary.id).where(*unread).order_by(Canary.id).limit(MAX_SETTLED)).scalars())
 
 
-def since_success(session: Session, way: CanaryWay) -> list[Canary]:
+def since_success(session: Session, way: CanaryWay) -> Sequence[TableRow]:
     """Return the newest successful canary of this way, and all later ones, oldest first, at most `MAX_SETTLED`.
 
-    If no canary was successful, return all.
+    If no canary was successful, return all. These are rows, because only the status of the service reads them.
     """
-    successes = (Canary.way == way, Canary.decision.in_(SUCCESSES))
-    last = select(Canary.planted_at).where(*successes).order_by(Canary.planted_at.desc()).limit(1).scalar_subquery()
-    statement = (
-        select(Canary)
-        .where(Canary.way == way, (Canary.planted_at >= last) | last.is_(None))
-        .order_by(Canary.planted_at, Canary.id)
-        .limit(MAX_SETTLED)
-    )
-    return list(session.execute(statement).scalars())
+    table = table_of(Canary)
+    of_way, at = table.c.way == way, table.c.planted_at
+    last = select(at).where(of_way, table.c.decision.in_(SUCCESSES)).order_by(at.desc()).limit(1).scalar_subquery()
+    statement = select(table).where(of_way, (at >= last) | last.is_(None)).order_by(at, table.c.id).limit(MAX_SETTLED)
+    return session.execute(statement).all()
 
 
 def listed(session: Session, limit: int) -> list[Canary]:
@@ -138,4 +134,5 @@ def purge_expired(session: Session) -> None:
 
 def own_tokens() -> ColumnElement[bool]:
     """Return the SQL condition that a row of r8scan's own table of tokens (`ApiToken`) is a canary token."""
-    return ApiToken.digest.in_(select(Canary.digest).where(Canary.digest.is_not(None)))
+    digest = table_of(Canary).c.digest
+    return table_of(ApiToken).c.digest.in_(select(digest).where(digest.is_not(None)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import Index, UniqueConstraint
+from sqlalchemy import UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from scanner.records.columns import Id, String, Text
@@ -23,7 +23,7 @@ class Canary(Base):
     """
 
     __tablename__ = "canaries"
-    __table_args__ = (UniqueConstraint("way", "slot"), Index("ix_canaries_state_way", "state", "way"))
+    __table_args__ = (UniqueConstraint("way", "slot"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     way: Mapped[CanaryWay] = mapped_column(column_of(CanaryWay, 16))

@@ -1,9 +1,8 @@
-"""The tables of repository search, new repositories and recall measurement."""
+"""The tables of repository search, of new repositories, and of the pushes that measure recall."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
@@ -53,18 +52,3 @@ class PushMark(Base):
     pushed_at: Mapped[datetime] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime] = mapped_column(index=True)
     is_new: Mapped[bool]
-
-
-class RecallMeasurement(Base):
-    """The latest measurement of a source's recall: the share of the other sources' pushes that this source saw as well.
-
-    `shares` maps a delay in seconds to four numbers: all pushes, the pushes seen within the delay, and the bounds of
-    the share's 95 % confidence interval. `total` is the estimated number of pushes in a day with its bounds, or empty.
-    """
-
-    __tablename__ = "recall_measurements"
-
-    source: Mapped[str] = mapped_column(String(64), primary_key=True)
-    shares: Mapped[dict[str, Any]]
-    total: Mapped[list[Any]]
-    measured_at: Mapped[datetime]

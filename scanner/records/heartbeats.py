@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import delete, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
+from scanner.records.columns import insert_into
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import db_now
 
@@ -37,8 +37,7 @@ def write(
         clock: The host's time, in seconds since the epoch.
     """
     now = session.execute(select(db_now())).scalar_one()
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(Heartbeat).values(
+    statement = insert_into(session, Heartbeat).values(
         role=process.role,
         host=process.host,
         pid=process.pid,

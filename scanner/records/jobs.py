@@ -17,12 +17,11 @@ from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.leases import HeldLeases, Lease
 from scanner.records.models import ScanJob, db_now
-from scanner.records.states import JobKind, JobState
+from scanner.records.states import OPEN_JOB_STATES, JobKind, JobState
 
 MAX_FAILURES = 5
 """A job fails after it was claimed this many times without progress."""
 
-OPEN_STATES = (JobState.QUEUED, JobState.RUNNING)
 MAX_CLAIM_TRIES = 10
 """The maximum number of jobs that one call of `claim_next` tries to claim."""
 
@@ -130,7 +129,7 @@ def claim_next(database: Database, *kinds: JobKind) -> ClaimedJob | None:
         with database.read() as session:
             statement = (
                 select(ScanJob.id, ScanJob.failures)
-                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_STATES), leases.is_due(ScanJob))
+                .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_JOB_STATES), leases.is_due(ScanJob))
                 .order_by(ScanJob.priority, ScanJob.next_attempt_at)
                 .limit(1)
             )
@@ -154,7 +153,7 @@ def claim(database: Database, job_id: int) -> ClaimedJob | None:
             session,
             ScanJob,
             job_id,
-            ScanJob.state.in_(OPEN_STATES),
+            ScanJob.state.in_(OPEN_JOB_STATES),
             state=JobState.RUNNING,
             failures=ScanJob.failures + 1,
             claimed_at=db_now(),
@@ -281,7 +280,7 @@ def cancel(session: Session, job_id: int) -> bool:
     """Cancel an open job, even if a worker is reading it. Return False if no such job is open."""
     result = session.execute(
         update(ScanJob)
-        .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN_STATES))
+        .where(ScanJob.id == job_id, ScanJob.state.in_(OPEN_JOB_STATES))
         .values(state=JobState.CANCELLED, attempts=ScanJob.attempts + 1, leased_until=None, finished_at=db_now())
     )
     return bool(result.rowcount == 1)  # type: ignore[attr-defined]  # an UPDATE's result has it
@@ -292,7 +291,7 @@ def cancel_with_children(session: Session, job_id: int) -> list[int]:
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
         select(ScanJob.id)
-        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN_STATES), ScanJob.is_shared.is_(False))
+        .where(ScanJob.parent_id == job_id, ScanJob.state.in_(OPEN_JOB_STATES), ScanJob.is_shared.is_(False))
         .order_by(ScanJob.id)
     )
     return cancelled + [child_id for child_id in session.execute(children).scalars().all() if cancel(session, child_id)]
@@ -307,7 +306,7 @@ def due_count(session: Session, kinds: Collection[JobKind]) -> dict[JobKind, int
     """Return the number of due jobs by kind. Kinds without due jobs are missing."""
     statement = (
         select(ScanJob.kind, func.count())
-        .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_STATES), leases.is_due(ScanJob))
+        .where(ScanJob.kind.in_(kinds), ScanJob.state.in_(OPEN_JOB_STATES), leases.is_due(ScanJob))
         .group_by(ScanJob.kind)
     )
     return dict(list(session.execute(statement)))
@@ -356,7 +355,7 @@ def _waits(dedupe_key: str | None) -> ColumnElement[bool]:
 
 def _give_up(database: Database, job_id: int) -> None:
     with database.write() as session:
-        lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN_STATES))
+        lease = leases.claim(session, ScanJob, job_id, ScanJob.state.in_(OPEN_JOB_STATES))
         if lease is None:
             return
         job = session.execute(select(ScanJob).where(ScanJob.id == job_id)).scalar_one()

@@ -6,7 +6,7 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, MetaData, UniqueConstraint, text
+from sqlalchemy import ForeignKey, MetaData, Row, Table, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from scanner.records.columns import Id, Json, String, Text, UtcDateTime, db_hour, db_now
@@ -27,6 +27,10 @@ MAX_REPOSITORY_KEY = 200
 """The number of characters of a repository's name that an index contains."""
 
 
+TableRow = Row[*tuple[Any, ...]]
+"""A row of a table. It has an attribute for each column."""
+
+
 class Base(DeclarativeBase):
     metadata = MetaData(
         naming_convention={
@@ -43,6 +47,17 @@ class Base(DeclarativeBase):
         list[str]: Json,
         list[Any]: Json,
     }
+
+
+def table_of(model: type[Base]) -> Table:
+    """Return the table of a model, for statements that read rows and no objects.
+
+    The status of the service is read with such statements only. For the first statement with a model, SQLAlchemy
+    prepares all models, which takes longer than reading the rows.
+    """
+    table = model.__table__
+    assert isinstance(table, Table)  # noqa: S101 - each model has one
+    return table
 
 
 class Account(Base):
@@ -74,19 +89,6 @@ class ApiToken(Base):
     """A token that the vendor issued, identified by its digest. It no longer works once `disabled_at` is set."""
 
     __tablename__ = "api_tokens"
-    __table_args__ = (
-        # These indexes are for the console's search by the first characters of a token's hint or name.
-        *(Index(f"ix_api_tokens_{name}", name, postgresql_ops={name: "text_pattern_ops"}) for name in ("hint", "name")),
-        *(
-            Index(
-                f"ix_api_tokens_{name}",
-                "id",
-                postgresql_where=text(f"{name}_at IS NOT NULL"),
-                sqlite_where=text(f"{name}_at IS NOT NULL"),
-            )
-            for name in ("protected", "disabled")
-        ),
-    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
@@ -108,40 +110,6 @@ class Incident(Base):
     """
 
     __tablename__ = "incidents"
-    __table_args__ = (
-        Index(
-            "ix_incidents_disabling",
-            "next_attempt_at",
-            postgresql_where=text("action = 'disabling'"),
-            sqlite_where=text("action = 'disabling'"),
-        ),
-        Index(
-            "uq_incidents_open_digest",
-            "digest",
-            unique=True,
-            postgresql_where=text("state = 'open'"),
-            sqlite_where=text("state = 'open'"),
-        ),
-        # These indexes are for the console's filtered lists of incidents, which are sorted by time.
-        *(Index(f"ix_incidents_{name}_detected_at", name, "detected_at") for name in ("state", "action", "cause")),
-        Index("ix_incidents_account_name", "account_name", postgresql_ops={"account_name": "text_pattern_ops"}),
-        Index("ix_incidents_token_name", "token_name", postgresql_ops={"token_name": "text_pattern_ops"}),
-        Index("ix_incidents_hint", "hint", postgresql_ops={"hint": "text_pattern_ops"}),
-        Index(
-            "ix_incidents_assignee_detected_at",
-            "assignee",
-            "detected_at",
-            postgresql_where=text("assignee IS NOT NULL"),
-            sqlite_where=text("assignee IS NOT NULL"),
-        ),
-        Index(
-            "ix_incidents_without_mail",
-            "detected_at",
-            "id",
-            postgresql_where=text("NOT has_owner_mail"),
-            sqlite_where=text("has_owner_mail = 0"),
-        ),
-    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     digest: Mapped[str] = mapped_column(String(64), index=True)
@@ -193,14 +161,7 @@ class Exposure(PlaceColumns, Base):
     """A public place, such as a file or a commit, that contains the token of an incident."""
 
     __tablename__ = "exposures"
-    __table_args__ = (
-        UniqueConstraint("incident_id", "place_key"),
-        # These indexes are for the console's lists of the incidents of one source or one repository.
-        Index("ix_exposures_source_list", "source", "detected_at", "incident_id"),
-        Index("ix_exposures_repository_list", "repository_key", "detected_at", "incident_id"),
-        # This index is for reading the first few of possibly thousands of places of an incident.
-        Index("ix_exposures_incident_id_id", "incident_id", "id"),
-    )
+    __table_args__ = (UniqueConstraint("incident_id", "place_key"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     incident_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("incidents.id", ondelete="CASCADE"))
@@ -216,10 +177,7 @@ class Sighting(PlaceColumns, Base):
     """A text in the form of a token that the token store has not confirmed."""
 
     __tablename__ = "sightings"
-    __table_args__ = (
-        UniqueConstraint("digest", "place_key"),
-        Index("ix_sightings_state_next_check_at", "state", "next_check_at"),
-    )
+    __table_args__ = (UniqueConstraint("digest", "place_key"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     digest: Mapped[str] = mapped_column(String(64))
@@ -237,19 +195,6 @@ class Notification(Base):
     """
 
     __tablename__ = "notifications"
-    __table_args__ = (
-        Index(
-            "uq_notifications_pending",
-            "channel",
-            "merge_key",
-            unique=True,
-            postgresql_where=text("state = 'pending'"),
-            sqlite_where=text("state = 'pending'"),
-        ),
-        Index("ix_notifications_state_next_attempt_at", "state", "next_attempt_at"),
-        Index("ix_notifications_created_at", "created_at"),
-        *(Index(f"ix_notifications_{name}_created_at", name, "created_at") for name in ("channel", "recipient")),
-    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     channel: Mapped[Channel] = mapped_column(column_of(Channel, 32))
@@ -276,18 +221,7 @@ class NotificationSubject(Base):
     """An incident that a notification reports, at most once to a recipient for the same reason."""
 
     __tablename__ = "notification_subjects"
-    __table_args__ = (
-        UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),
-        # This index is for the console's filter of incidents by the state of the mail to the owner.
-        Index(
-            "ix_notification_subjects_mail_list",
-            "mail_state",
-            "detected_at",
-            "incident_id",
-            postgresql_where=text("channel = 'email'"),
-            sqlite_where=text("channel = 'email'"),
-        ),
-    )
+    __table_args__ = (UniqueConstraint("incident_id", "channel", "merge_key", "occasion"),)
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     notification_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("notifications.id", ondelete="CASCADE"), index=True)
@@ -303,25 +237,6 @@ class NotificationSubject(Base):
     incident: Mapped[Incident] = relationship()
 
 
-class Announcement(Base):
-    """A disabled token, announced to gateways that cache authentications. Ids only grow and are never reused.
-
-    `incident_id` is None if an operator disabled the token with the command line.
-    """
-
-    __tablename__ = "announcements"
-    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy requires a class attribute
-
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    digest: Mapped[str] = mapped_column(String(64))
-    token_id: Mapped[str] = mapped_column(String(64))
-    cause: Mapped[Cause] = mapped_column(column_of(Cause, 32))
-    # Not a foreign key, because announcements are kept when their incident is deleted.
-    incident_id: Mapped[uuid.UUID | None] = mapped_column(unique=True)
-    disabled_at: Mapped[datetime]
-    announced_at: Mapped[datetime] = mapped_column(index=True)
-
-
 class ScanJob(Base):
     """A unit of work for a worker: a list of `pushes`, a `repository` with its whole history, a `gist` and so on.
 
@@ -330,19 +245,6 @@ class ScanJob(Base):
     """
 
     __tablename__ = "scan_jobs"
-    __table_args__ = (
-        Index("ix_scan_jobs_kind_state_priority_next_attempt_at", "kind", "state", "priority", "next_attempt_at"),
-        Index("ix_scan_jobs_state", "state"),
-        # These indexes are for the console's lists of jobs of one kind, source or parent job.
-        *(Index(f"ix_scan_jobs_{name}_id", name, "id") for name in ("kind", "source", "parent_id")),
-        Index(
-            "uq_scan_jobs_waiting_dedupe_key",
-            "dedupe_key",
-            unique=True,
-            postgresql_where=text("state = 'queued' AND begun_at IS NULL"),
-            sqlite_where=text("state = 'queued' AND begun_at IS NULL"),
-        ),
-    )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     kind: Mapped[JobKind] = mapped_column(column_of(JobKind, 32))
@@ -377,7 +279,6 @@ class ScanJob(Base):
 
 __all__ = [
     "Account",
-    "Announcement",
     "ApiToken",
     "Base",
     "Exposure",
@@ -388,6 +289,8 @@ __all__ = [
     "Recipient",
     "ScanJob",
     "Sighting",
+    "TableRow",
     "db_hour",
     "db_now",
+    "table_of",
 ]

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Insert, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scanner.records.columns import insert_or_nothing
+from scanner.records.columns import insert_into, insert_or_nothing
 from scanner.records.models import Notification, NotificationSubject, db_now
 from scanner.records.states import Channel, NotificationState, Occasion
 
@@ -225,9 +224,8 @@ def _pending(
 
 def _insert_or_hasten(session: Session) -> Insert:
     """Return an INSERT of pending notifications, which makes existing ones due earlier."""
-    is_postgresql = session.get_bind().dialect.name == "postgresql"
-    statement = postgresql.insert(Notification) if is_postgresql else sqlite.insert(Notification)
-    earlier = func.least if is_postgresql else func.min
+    statement = insert_into(session, Notification)
+    earlier = func.least if session.get_bind().dialect.name == "postgresql" else func.min
     at = earlier(Notification.next_attempt_at, statement.excluded.next_attempt_at)
     return statement.on_conflict_do_update(
         index_elements=["channel", "merge_key"], index_where=text("state = 'pending'"), set_={"next_attempt_at": at}

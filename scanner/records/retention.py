@@ -13,12 +13,12 @@ from sqlalchemy import ColumnElement, Select, Text, cast, delete, exists, func, 
 from sqlalchemy.orm import Session
 
 from scanner.records import announcements, audit
+from scanner.records.announcement_models import Announcement
 from scanner.records.audit_models import AuditEntry
-from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
-    Announcement,
     ApiToken,
     Base,
     Exposure,
@@ -29,8 +29,9 @@ from scanner.records.models import (
     Sighting,
     db_now,
 )
-from scanner.records.source_models import ReadObject
+from scanner.records.reading_models import ReadObject
 from scanner.records.states import Channel, Decision
+from scanner.records.usage_models import UsageBaseline, UsageHour
 
 UNFINISHED = (Decision.DISABLING, Decision.HELD)
 """Incidents with these actions are kept, however old they are."""

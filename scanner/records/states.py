@@ -201,6 +201,9 @@ class JobState(StrEnum):
     """The job was never begun, because the queue was too long."""
 
 
+OPEN_JOB_STATES = (JobState.QUEUED, JobState.RUNNING)
+
+
 class Role(StrEnum):
     """What a console user may do."""
 

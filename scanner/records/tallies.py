@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from sqlalchemy import delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scanner.records.models import db_hour, db_now
+from scanner.records.columns import insert_into
+from scanner.records.models import db_hour, db_now, table_of
 from scanner.records.source_models import Tally
 
 RETENTION_DAYS = 40
@@ -18,7 +18,6 @@ MAX_NAME_LENGTH = 80
 
 def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
     """Add the counts to the source's counters of this hour, in the caller's transaction."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     totals: dict[str, int] = defaultdict(int)
     for name, count in counts.items():
         totals[name[:MAX_NAME_LENGTH]] += count
@@ -26,7 +25,7 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
     rows = [{"name": name, "count": totals[name]} for name in sorted(totals) if totals[name]]
     if not rows:
         return
-    insert = dialect.insert(Tally.__table__).values(source=source, hour=db_hour())
+    insert = insert_into(session, Tally.__table__).values(source=source, hour=db_hour())
     statement = insert.on_conflict_do_update(
         index_elements=["source", "hour", "name"], set_={"count": Tally.count + insert.excluded.count}
     )
@@ -35,10 +34,11 @@ def add(session: Session, source: str, counts: Mapping[str, int]) -> None:
 
 def since(session: Session, hours: int) -> dict[str, dict[str, int]]:
     """Return the sums of the counters of this hour and of the `hours` before it, by source and name."""
+    tally = table_of(Tally).c
     statement = (
-        select(Tally.source, Tally.name, func.sum(Tally.count))
-        .where(Tally.hour >= db_hour(-3600 * hours))
-        .group_by(Tally.source, Tally.name)
+        select(tally.source, tally.name, func.sum(tally.count))
+        .where(tally.hour >= db_hour(-3600 * hours))
+        .group_by(tally.source, tally.name)
     )
     found: dict[str, dict[str, int]] = defaultdict(dict)
     for source, name, count in session.execute(statement):

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.database import Database
 from scanner.records.models import db_now
-from scanner.records.source_models import UnreadContent
+from scanner.records.reading_models import UnreadContent
 
 MAX_ROWS_PER_JOB = 100
 """The maximum number of documents that one poll or one step of a job records."""

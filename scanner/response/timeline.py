@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from scanner.records.announcement_models import Announcement
 from scanner.records.audit_models import AuditEntry
 from scanner.records.compromise_models import Report
-from scanner.records.models import Announcement, Exposure, Incident, Notification, NotificationSubject
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject
 from scanner.records.states import Cause, Channel, Decision
 
 MAX_PLACES = 50

@@ -7,16 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from scanner.github.gate import Circuit, RateBudget
 from scanner.github.rate_limit import MAX_WAIT_SECONDS
 from scanner.github.request_rate import RequestRate
-from scanner.records.columns import insert_or_nothing
+from scanner.records.columns import insert_into, insert_or_nothing
 from scanner.records.database import Database
-from scanner.records.models import Base, db_now
+from scanner.records.models import Base, db_now, table_of
 from scanner.records.source_models import BudgetState, CircuitState, ResourceRate
 
 
@@ -122,10 +121,8 @@ def _upsert(
     condition: ColumnElement[bool] | None = None,
 ) -> bool:
     """Insert the row, or update it if `condition` holds. Return whether it was written."""
-    dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-    table = model.__table__
-    assert isinstance(table, Table)  # noqa: S101 - each model has one
-    statement = dialect.insert(table).values(**key, **values, updated_at=db_now())
+    table = table_of(model)
+    statement = insert_into(session, table).values(**key, **values, updated_at=db_now())
     changed = statement.on_conflict_do_update(
         index_elements=list(key), set_={**values, "updated_at": db_now()}, where=condition
     )

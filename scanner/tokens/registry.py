@@ -6,10 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import case, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from scanner.records.columns import insert_or_nothing
+from scanner.records.columns import insert_into, insert_or_nothing
 from scanner.records.models import Account, ApiToken, Recipient, db_now
 from scanner.tokens.imports import ImportedToken
 
@@ -37,8 +36,7 @@ class ImportRun:
             }
             for token in tokens
         }
-        dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
-        insert = dialect.insert(ApiToken.__table__).values(created_at=db_now())
+        insert = insert_into(session, ApiToken.__table__).values(created_at=db_now())
         given = insert.excluded
         statement = insert.on_conflict_do_update(
             index_elements=["digest"],

@@ -23,7 +23,7 @@ from scanner.records.models import Account
 from scanner.records.states import JobKind, JobState
 from scanner.sources.batches.shedding import shed
 from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered
-from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.priorities import PRIORITIES
 from scanner.sources.pushes.push import Push
 from tests.benchmarks import attention_service
 from tests.benchmarks.push_traits import (

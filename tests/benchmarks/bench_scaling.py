@@ -23,9 +23,10 @@ import psycopg
 from sqlalchemy import func, select
 
 from scanner.child_processes import start_child
-from scanner.records import jobs, schema
+from scanner.records import schema
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
+from scanner.records.states import OPEN_JOB_STATES
 from scanner.sources.timeline.event_jobs import enqueue_found
 from scanner.sources.timeline.events import parse_event, read_events
 from tests.benchmarks import firehose as prepared
@@ -90,7 +91,7 @@ def measure(pushes: int, processes: int, server: str, redis: str, address: str, 
 
 def _open_jobs(database: Database) -> int:
     with database.read() as session:
-        return int(session.execute(select(func.count()).where(ScanJob.state.in_(jobs.OPEN_STATES))).scalar_one())
+        return int(session.execute(select(func.count()).where(ScanJob.state.in_(OPEN_JOB_STATES))).scalar_one())
 
 
 def _environment(url: str, redis: str, address: str, folder: Path) -> dict[str, str]:

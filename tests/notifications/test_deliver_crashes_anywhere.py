@@ -17,10 +17,11 @@ from notifications.announcing import announce_due
 from notifications.email.transport import Envelope, PermanentFailure
 from notifications.gateways import Content
 from scanner.records import announcements
+from scanner.records.announcement_models import Announcement
 from scanner.records.announcements import DisabledToken
 from scanner.records.audit_models import AuditEntry, AuditHead
 from scanner.records.database import Database
-from scanner.records.models import Announcement, Exposure, Incident, Notification, NotificationSubject, db_now
+from scanner.records.models import Exposure, Incident, Notification, NotificationSubject, db_now
 from scanner.records.states import Cause, Channel
 from tests.fault_injection import Injected, crashes
 from tests.notifications.outbox_rows import OPERATOR, Post, deliver, incident, place, queue_owner_mail

@@ -12,7 +12,7 @@ import typer
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from scanner.compromise import brake, settling
+from scanner.compromise import brake, brake_status, settling
 from scanner.records.models import db_now
 from workers.cli import output
 from workers.cli.errors import UserError
@@ -37,7 +37,8 @@ def status(as_json: JsonOption = False) -> None:
     Example: r8scan brake status
     """
     with opened_context() as context, context.database.read() as session:
-        found, held, limit = brake.status(session), brake.held_reports(session), context.settings.brake_per_minute
+        found, held = brake_status.read(session), brake_status.held_reports(session)
+        limit = context.settings.brake_per_minute
         now = session.execute(select(db_now())).scalar_one()
     if as_json:
         output.json_lines(
@@ -102,7 +103,7 @@ def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
     UserError.
     """
     with context.database.read() as session:
-        shown, held = brake.status(session).held, brake.held_reports(session)
+        shown, held = brake_status.read(session).held, brake_status.held_reports(session)
     if not yes and shown:
         for one in held:
             typer.echo(output.plain(f"  {one}"), err=True)
@@ -111,7 +112,7 @@ def _agreed(context: Context, what: str, *, yes: bool) -> Iterator[Session]:
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise UserError("nothing was decided: the reports are still held")
     with context.database.write() as session:
-        now = brake.status(session).held
+        now = brake_status.read(session).held
         if now > shown:
             raise UserError(f"{counted(now, 'report is', 'reports are')} held by now: look again, then decide")
         yield session

@@ -9,10 +9,10 @@ import typer
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scanner.records import jobs, unread_contents
+from scanner.records import unread_contents
 from scanner.records.models import ScanJob
-from scanner.records.source_models import UnreadContent
-from scanner.records.states import JobKind, JobState
+from scanner.records.reading_models import UnreadContent
+from scanner.records.states import OPEN_JOB_STATES, JobKind, JobState
 from scanner.settings import Settings, load_settings
 from workers.cli import empty_lists, jobs_watched, output
 from workers.cli.errors import UserError, wrong_filter
@@ -104,7 +104,7 @@ def _none(session: Session, settings: Settings, values: dict[str, str]) -> str:
 
 
 def _cells(job: ScanJob, now: datetime) -> tuple[Any, ...]:
-    found = None if job.state in jobs.OPEN_STATES else jobs_watched.number_found([job])
+    found = None if job.state in OPEN_JOB_STATES else jobs_watched.number_found([job])
     kind, target = job.kind.replace("_", " "), jobs_watched.target_text(job)
     return job.id, kind, job.source, target, job.state, found, output.ago(job.created_at, now), job.error
 
@@ -113,7 +113,7 @@ def _print(job: ScanJob, unread: list[UnreadContent], led_to: int) -> None:
     now = datetime.now(UTC)
     kind, target = job.kind.replace("_", " "), jobs_watched.target_text(job)
     typer.echo(f"job {job.id}: {target}" + (f" ({kind})" if kind != target else "") + f", queued by {job.source}")
-    is_open = job.state in jobs.OPEN_STATES
+    is_open = job.state in OPEN_JOB_STATES
     typer.echo(f"  {'queued' if is_open else 'ended'} {output.ago(job.finished_at or job.created_at, now)}")
     typer.echo(
         f"  {jobs_watched.result_text(job)}" if not is_open else f"  {job.state}: {jobs_watched.phase_text(job)}"

@@ -10,10 +10,9 @@ from typing import Any
 import typer
 from sqlalchemy import select
 
-from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.records.states import JobKind, JobState
+from scanner.records.states import OPEN_JOB_STATES, JobKind, JobState
 from scanner.response.respond import NOT_RECORDED
 from scanner.sources.found_tokens import PREFIX, UNCOUNTED
 from workers.cli import output, words
@@ -68,10 +67,10 @@ def _watched(database: Database, job_id: int) -> Watched:
                 children = list(session.execute(statement).scalars())
             if job is None:
                 raise UserError(f"job {job_id} was deleted: r8scan incidents list shows what it found")
-            waiting = [child for child in children if child.state in jobs.OPEN_STATES]
-            if job.state not in jobs.OPEN_STATES and not waiting:
+            waiting = [child for child in children if child.state in OPEN_JOB_STATES]
+            if job.state not in OPEN_JOB_STATES and not waiting:
                 return Watched(job, children)
-            shown = job if job.state in jobs.OPEN_STATES else waiting[0]
+            shown = job if job.state in OPEN_JOB_STATES else waiting[0]
             many = f"{len(children) - len(waiting)} of {len(children)} done" if children else ""
             if not console.is_interactive:
                 lines.show(shown, many)
@@ -106,7 +105,7 @@ class _Lines:
 
 def phase_text(job: ScanJob) -> str:
     """Return what the job does now, as text, or "" if the job has ended."""
-    if job.state not in jobs.OPEN_STATES:
+    if job.state not in OPEN_JOB_STATES:
         return ""
     is_retried = job.state == JobState.QUEUED and job.error
     waits = "waiting to be tried again" if is_retried else "waiting for a worker"

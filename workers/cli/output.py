@@ -26,7 +26,7 @@ def console() -> Console:
     from rich.console import Console  # few commands print a table
 
     is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(soft_wrap=False, highlight=False, width=WIDTH_OF_PIPES if is_pipe else None)
+    return Console(soft_wrap=False, highlight=False, emoji=False, width=WIDTH_OF_PIPES if is_pipe else None)
 
 
 def errors() -> Console:

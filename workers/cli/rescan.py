@@ -14,7 +14,7 @@ from scanner.github.urls import is_repository_name
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.records.states import JobKind, JobState
+from scanner.records.states import OPEN_JOB_STATES, JobKind, JobState
 from scanner.settings import Settings, load_settings
 from scanner.sources.rescan.manual import queue
 from workers.cli import empty_lists, empty_store, jobs_watched, output, starting
@@ -157,7 +157,7 @@ def cancel(
 
 def _row(job: ScanJob, now: datetime) -> tuple[Any, ...]:
     target, phase = jobs_watched.target_text(job), jobs_watched.phase_text(job)
-    found = jobs_watched.number_found([job]) if job.state not in jobs.OPEN_STATES else None
+    found = jobs_watched.number_found([job]) if job.state not in OPEN_JOB_STATES else None
     return job.id, job.kind, target, job.state, found, phase or None, output.ago(job.created_at, now), job.error
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import update
 
 from scanner.records.database import Database, is_conflict, is_unavailable
 from scanner.records.health_models import Heartbeat
+from scanner.records.models import table_of
 from scanner.settings import Settings
 from workers.queues import QUEUES
 
@@ -73,7 +74,8 @@ def write_refusal(database: Database) -> str | None:
     try:
         with database.write() as session:
             # A read-only database refuses this UPDATE. If the disk is full, the commit at the end of the block fails.
-            session.execute(update(Heartbeat).values(version=Heartbeat.version))
+            table = table_of(Heartbeat)
+            session.execute(update(table).values(version=table.c.version))
     except Exception as err:
         if is_conflict(err):
             return None  # another process is writing the same rows, so the database is writable

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records import canaries
 from scanner.records.canary_models import Canary
-from scanner.records.models import db_now
+from scanner.records.models import TableRow, db_now, table_of
 from scanner.records.states import CanaryState, CanaryWay, EnforceMode
 from scanner.settings import Settings
 from scanner.sources.canaries import ways
@@ -22,6 +22,8 @@ from workers.health.rows import CanaryRow
 DAY_SECONDS = 24 * 3600
 MISSED_INTERVALS = 3
 """If no canary was planted for this many planting intervals, this is reported as a problem."""
+
+_canaries = table_of(Canary)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,11 @@ def outcome(enforce: str) -> str:
     return "disabled" if enforce == EnforceMode.DISABLE else "found"
 
 
-def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], now: datetime) -> CanaryRow:
-    recent = (Canary.way == way, Canary.planted_at > db_now(-DAY_SECONDS))
+def _row(session: Session, way: CanaryWay, off: str, since: Sequence[TableRow], now: datetime) -> CanaryRow:
+    recent = (_canaries.c.way == way, _canaries.c.planted_at > db_now(-DAY_SECONDS))
     counted: Counter[bool | None] = Counter()
-    statement = select(Canary.state, Canary.decision, func.count()).where(*recent)
-    for state, decision, number in session.execute(statement.group_by(Canary.state, Canary.decision)):
+    statement = select(_canaries.c.state, _canaries.c.decision, func.count()).where(*recent)
+    for state, decision, number in session.execute(statement.group_by(_canaries.c.state, _canaries.c.decision)):
         counted[None if state == CanaryState.PLANTED else decision in canaries.SUCCESSES] += number
     last = next((one for one in since if one.decision in canaries.SUCCESSES), None)
     waits = next((one for one in since if one.state == CanaryState.PLANTED), None)
@@ -78,7 +80,7 @@ def _row(session: Session, way: CanaryWay, off: str, since: Sequence[Canary], no
     )
 
 
-def _problems(settings: Settings, way: CanaryWay, since: Sequence[Canary], now: datetime) -> list[Problem]:
+def _problems(settings: Settings, way: CanaryWay, since: Sequence[TableRow], now: datetime) -> list[Problem]:
     """Return a list with the most urgent problem of one way of planting canaries, or an empty list.
 
     Args:
@@ -131,11 +133,12 @@ def _section(way: CanaryWay) -> str:
     }[way]
 
 
-def _because(canary: Canary) -> str:
+def _because(canary: TableRow) -> str:
     return f" ({canary.error})" if canary.error else ""
 
 
-def _seconds(canary: Canary) -> float | None:
+def _seconds(canary: TableRow) -> float | None:
     if canary.ended_at is None:
         return None
-    return round(max((canary.ended_at - canary.planted_at).total_seconds(), 0.0), 1)
+    seconds: float = (canary.ended_at - canary.planted_at).total_seconds()
+    return round(max(seconds, 0.0), 1)

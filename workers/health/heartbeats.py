@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import threading
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from scanner.records.database import Database, is_unavailable
 from scanner.records.heartbeats import Process
 from scanner.settings import Settings
 from workers.health import pulse
+from workers.health.machine import own_host
 from workers.health.pulse import Mark, Pulse
 
 WRITE_SECONDS = 10.0
@@ -29,7 +29,6 @@ DEAF_SECONDS = 90.0
 In an outage of the broker, up to 67 seconds can pass between two attempts to reach it.
 """
 STOP_SECONDS = 5.0
-MAX_HOST_LENGTH = 255
 
 _log = logging.getLogger(__name__)
 
@@ -169,11 +168,6 @@ def stop() -> None:
 def process(role: str, queues: tuple[str, ...] = ()) -> Process:
     """Return the description of this process for its heartbeat."""
     return Process(role, own_host(), os.getpid(), queues, __version__)
-
-
-def own_host() -> str:
-    """Return the name of this machine for the heartbeat."""
-    return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 
 def touch(path: Path, at: float) -> None:

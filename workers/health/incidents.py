@@ -11,13 +11,15 @@ from sqlalchemy.orm import Session
 
 from scanner.detection.digests import masked
 from scanner.records.canaries import is_no_canary
-from scanner.records.models import Exposure, Incident, db_now
+from scanner.records.models import Exposure, Incident, db_now, table_of
 from scanner.records.states import Decision
 from workers.health.rows import IncidentRow, Speed
 
 LAST_INCIDENTS = 10
 MAX_DELAYS = 20_000
 SPEED_SECONDS = 24 * 3600
+
+_incidents, _exposures = table_of(Incident), table_of(Exposure)
 
 
 def speed(session: Session) -> Speed:
@@ -35,7 +37,10 @@ def speed(session: Session) -> Speed:
 def latest(session: Session) -> list[IncidentRow]:
     """Return the latest `LAST_INCIDENTS` incidents, newest first."""
     newest = (
-        select(Incident).where(is_no_canary()).order_by(Incident.detected_at.desc(), Incident.id).limit(LAST_INCIDENTS)
+        select(_incidents)
+        .where(is_no_canary())
+        .order_by(_incidents.c.detected_at.desc(), _incidents.c.id)
+        .limit(LAST_INCIDENTS)
     )
     return [
         IncidentRow(
@@ -47,7 +52,7 @@ def latest(session: Session) -> list[IncidentRow]:
             detected_at=one.detected_at,
             disabled_at=one.disabled_at,
         )
-        for one in session.execute(newest).scalars()
+        for one in session.execute(newest)
     ]
 
 
@@ -62,16 +67,16 @@ def disable_delays(session: Session, seconds: float) -> list[float]:
     Only incidents of the last `seconds` count, and only the newest `MAX_DELAYS` of them.
     """
     newest = (
-        select(Incident.id, Incident.disabled_at)
-        .where(Incident.action == Decision.DISABLED, Incident.detected_at > db_now(-seconds), is_no_canary())
-        .order_by(Incident.detected_at.desc())
+        select(_incidents.c.id, _incidents.c.disabled_at)
+        .where(_incidents.c.action == Decision.DISABLED, _incidents.c.detected_at > db_now(-seconds), is_no_canary())
+        .order_by(_incidents.c.detected_at.desc())
         .limit(MAX_DELAYS)
         .subquery()
     )
     # Leave out places where the token was found after it was disabled. They did not delay the disabling.
     first_public = (
-        select(func.min(Exposure.published_at))
-        .where(Exposure.incident_id == newest.c.id, Exposure.seen_at <= newest.c.disabled_at)
+        select(func.min(_exposures.c.published_at))
+        .where(_exposures.c.incident_id == newest.c.id, _exposures.c.seen_at <= newest.c.disabled_at)
         .scalar_subquery()
     )
     statement = select(newest.c.disabled_at, first_public)

@@ -6,6 +6,7 @@ The spool contains files with records that could not be written to the database.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from workers.health.problems import Kind, Problem, counted, span
 from workers.health.rows import Configuration
 
 MAX_CLOCK_DIFFERENCE_SECONDS = 60.0
+MAX_HOST_LENGTH = 255
 MIN_FREE_BYTES = 1024**3
 MIN_FREE_SHARE = 0.05
 """The disk is almost full if its free space is below both this share and `MIN_FREE_BYTES`."""
@@ -34,6 +36,11 @@ class MachineState:
     disk_free_bytes: int | None
     disk_free_share: float | None
     problems: tuple[Problem, ...]
+
+
+def own_host() -> str:
+    """Return the name of this machine for the heartbeat."""
+    return platform.node()[:MAX_HOST_LENGTH] or "localhost"
 
 
 def configuration(settings: Settings) -> Configuration:

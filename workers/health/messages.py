@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from sqlalchemy import and_, case, exists, func, select, union_all
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from scanner.compromise import brake
+from scanner.compromise import brake_status
 from scanner.records.compromise_models import Report
-from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now
+from scanner.records.models import Incident, Notification, NotificationSubject, Sighting, db_now, table_of
 from scanner.records.outbox import MAIL_SERVER_DOWN
 from scanner.records.states import Channel, Decision, IncidentState, NotificationState, ReportState, SightingState
 from workers.health import undelivered
@@ -26,6 +26,9 @@ MAIL_CHANNELS = (Channel.EMAIL, Channel.OPERATOR)
 WAITING = (NotificationState.PENDING, NotificationState.FROZEN)
 LATE_SECONDS = 30
 """If a report, a found token or a disable waits for more than this, it is late. Normally, it takes seconds."""
+
+_notifications, _subjects = table_of(Notification), table_of(NotificationSubject)
+_incidents, _sightings, _reports = table_of(Incident), table_of(Sighting), table_of(Report)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class _Count:
 
 def read(session: Session, now: datetime) -> MessagesState:
     """Return the numbers of outgoing messages and of the operator's open decisions. `now` is the database's time."""
-    outbox, stood = _outbox(session, now), brake.status(session)
+    outbox, stood = _outbox(session, now), brake_status.read(session)
     decisions = _decisions(session, stood)
     # If the mail server is unavailable, do not report the waiting mails as another problem.
     server = list(_mail_server(session, now))
@@ -65,27 +68,31 @@ def read(session: Session, now: datetime) -> MessagesState:
 
 def _outbox(session: Session, now: datetime) -> list[OutboxRow]:
     # A message that was never tried may be planned for the future, so its waiting time begins when it is due.
-    due_since = case((Notification.attempts > 0, Notification.created_at), else_=Notification.next_attempt_at)
+    due_since = case(
+        (_notifications.c.attempts > 0, _notifications.c.created_at), else_=_notifications.c.next_attempt_at
+    )
     kinds = (
-        Notification.state.in_(WAITING),
-        and_(Notification.state == NotificationState.SENT, Notification.created_at > db_now(-SENT_SHOWN_SECONDS)),
+        _notifications.c.state.in_(WAITING),
         and_(
-            Notification.state == NotificationState.FAILED,
-            Notification.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
+            _notifications.c.state == NotificationState.SENT, _notifications.c.created_at > db_now(-SENT_SHOWN_SECONDS)
+        ),
+        and_(
+            _notifications.c.state == NotificationState.FAILED,
+            _notifications.c.created_at > db_now(-86400 * FAILED_SHOWN_DAYS),
         ),
     )
     # Use one query for each condition. For a single query with OR, PostgreSQL would read the whole table.
     counts = [
         select(
-            Notification.channel,
-            Notification.state,
+            _notifications.c.channel,
+            _notifications.c.state,
             func.count(),
             func.min(due_since),
-            func.min(Notification.created_at),
-            func.min(Notification.next_attempt_at),
+            func.min(_notifications.c.created_at),
+            func.min(_notifications.c.next_attempt_at),
         )
         .where(condition)
-        .group_by(Notification.channel, Notification.state)
+        .group_by(_notifications.c.channel, _notifications.c.state)
         for condition in kinds
     ]
     statement = union_all(*counts).order_by("channel", "state")
@@ -124,12 +131,12 @@ def _waiting(outbox: Sequence[OutboxRow], now: datetime) -> Iterator[Problem]:
 def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
     """Yield a problem with the server's answer if the mail server accepts no mail."""
     is_down = (
-        Notification.channel.in_(MAIL_CHANNELS),
-        Notification.state.in_(WAITING),
-        Notification.error.startswith(MAIL_SERVER_DOWN, autoescape=True),
+        _notifications.c.channel.in_(MAIL_CHANNELS),
+        _notifications.c.state.in_(WAITING),
+        _notifications.c.error.startswith(MAIL_SERVER_DOWN, autoescape=True),
     )
     number, since, error = session.execute(
-        select(func.count(), func.min(Notification.created_at), func.max(Notification.error)).where(*is_down)
+        select(func.count(), func.min(_notifications.c.created_at), func.max(_notifications.c.error)).where(*is_down)
     ).one()
     if number and (now - since).total_seconds() > LATE_SECONDS:
         sentence = f"{error}; {counted(number, 'mail waits', 'mails wait')}"
@@ -139,25 +146,25 @@ def _mail_server(session: Session, now: datetime) -> Iterator[Problem]:
 
 def _undeliverable(session: Session) -> Iterator[Problem]:
     """Yield a problem if mails to owners could not be delivered."""
-    later, link = aliased(Notification), aliased(NotificationSubject)
+    later, link = _notifications.alias(), _subjects.alias()
     was_told = exists(
-        select(link.id)
-        .join(later, later.id == link.notification_id)
+        select(link.c.id)
+        .join(later, later.c.id == link.c.notification_id)
         .where(
-            link.incident_id == NotificationSubject.incident_id,
-            link.channel == Channel.EMAIL,
-            later.state != NotificationState.FAILED,
-            later.created_at > Notification.created_at,
+            link.c.incident_id == _subjects.c.incident_id,
+            link.c.channel == Channel.EMAIL,
+            later.c.state != NotificationState.FAILED,
+            later.c.created_at > _notifications.c.created_at,
         )
     )
     statement = (
-        select(func.count(Notification.id.distinct()), func.min(Notification.created_at))
-        .join(NotificationSubject, NotificationSubject.notification_id == Notification.id)
-        .join(Incident, Incident.id == NotificationSubject.incident_id)
+        select(func.count(_notifications.c.id.distinct()), func.min(_notifications.c.created_at))
+        .join(_subjects, _subjects.c.notification_id == _notifications.c.id)
+        .join(_incidents, _incidents.c.id == _subjects.c.incident_id)
         .where(
-            Notification.channel == Channel.EMAIL,
-            Notification.state == NotificationState.FAILED,
-            Incident.state == IncidentState.OPEN,
+            _notifications.c.channel == Channel.EMAIL,
+            _notifications.c.state == NotificationState.FAILED,
+            _incidents.c.state == IncidentState.OPEN,
             ~was_told,
         )
     )
@@ -172,16 +179,15 @@ def _undeliverable(session: Session) -> Iterator[Problem]:
 
 
 def _late(session: Session, now: datetime) -> Iterator[Problem]:
-    disabling = _count(
-        session, select(func.count(), func.min(Incident.detected_at)).where(Incident.action == Decision.DISABLING)
-    )
+    is_disabling = _incidents.c.action == Decision.DISABLING
+    disabling = _count(session, select(func.count(), func.min(_incidents.c.detected_at)).where(is_disabling))
     if disabling.since is not None and (now - disabling.since).total_seconds() > LATE_SECONDS:
         sentence = f"{counted(disabling.number, 'token waits', 'tokens wait')} for the token store to disable them"
         yield Problem(Kind.DISABLING_WAITS, sentence, "check the store: r8scan store check", disabling.since)
     unchecked = _count(
         session,
-        select(func.count(), func.min(Sighting.seen_at)).where(
-            Sighting.state == SightingState.UNCHECKED, Sighting.seen_at < db_now(-LATE_SECONDS)
+        select(func.count(), func.min(_sightings.c.seen_at)).where(
+            _sightings.c.state == SightingState.UNCHECKED, _sightings.c.seen_at < db_now(-LATE_SECONDS)
         ),
     )
     if unchecked.number:
@@ -190,8 +196,8 @@ def _late(session: Session, now: datetime) -> Iterator[Problem]:
         yield Problem(Kind.STORE_AWAY, sentence, "check the store: r8scan store check", unchecked.since)
     reports = _count(
         session,
-        select(func.count(), func.min(Report.received_at)).where(
-            Report.state == ReportState.RECEIVED, Report.next_check_at < db_now(-LATE_SECONDS)
+        select(func.count(), func.min(_reports.c.received_at)).where(
+            _reports.c.state == ReportState.RECEIVED, _reports.c.next_check_at < db_now(-LATE_SECONDS)
         ),
     )
     if reports.number:
@@ -199,7 +205,7 @@ def _late(session: Session, now: datetime) -> Iterator[Problem]:
         yield Problem(Kind.REPORTS_WAIT, sentence, "restart the responder", reports.since)
 
 
-def _decisions(session: Session, stood: brake.BrakeStatus) -> Decisions:
+def _decisions(session: Session, stood: brake_status.BrakeStatus) -> Decisions:
     protected, flagged = _open_with(session, Decision.PROTECTED), _open_with(session, Decision.FLAGGED)
     return Decisions(
         brake_closed_at=stood.closed_at,
@@ -211,7 +217,7 @@ def _decisions(session: Session, stood: brake.BrakeStatus) -> Decisions:
     )
 
 
-def _undecided(found: Decisions, stood: brake.BrakeStatus) -> Iterator[Problem]:
+def _undecided(found: Decisions, stood: brake_status.BrakeStatus) -> Iterator[Problem]:
     if found.brake_closed_at is not None:
         sentence = f"the brake holds {counted(found.held, 'reported token')}: {stood.reason}"
         todo = "see who reported them with r8scan brake status; then r8scan brake release or r8scan brake reject"
@@ -227,8 +233,8 @@ def _undecided(found: Decisions, stood: brake.BrakeStatus) -> Iterator[Problem]:
 
 
 def _open_with(session: Session, action: Decision) -> _Count:
-    statement = select(func.count(), func.min(Incident.detected_at)).where(
-        Incident.action == action, Incident.state == IncidentState.OPEN
+    statement = select(func.count(), func.min(_incidents.c.detected_at)).where(
+        _incidents.c.action == action, _incidents.c.state == IncidentState.OPEN
     )
     return _count(session, statement)
 

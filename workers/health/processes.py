@@ -10,10 +10,10 @@ from sqlalchemy.orm import Session
 
 from scanner.records.database import Database
 from scanner.records.health_models import Heartbeat
+from scanner.records.models import table_of
 from scanner.settings import Settings
 from workers.health import broker_state, machine
-from workers.health.heartbeats import own_host
-from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
+from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS, own_host
 from workers.health.problems import Kind, Problem, span
 from workers.health.rows import ProcessRow
 from workers.queues import BEAT, QUEUES, WEB
@@ -32,7 +32,8 @@ It was probably removed on purpose.
 
 def read(session: Session, now: datetime) -> list[ProcessRow]:
     """Return the processes that have sent heartbeats, without replaced ones. `now` is the database's time."""
-    rows = session.execute(select(Heartbeat).order_by(Heartbeat.role, Heartbeat.host, Heartbeat.pid)).scalars()
+    table = table_of(Heartbeat)
+    rows = session.execute(select(table).order_by(table.c.role, table.c.host, table.c.pid))
     found = [
         ProcessRow(
             role=row.role,

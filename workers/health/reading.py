@@ -12,14 +12,16 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from scanner.records import tallies
-from scanner.records.models import ScanJob
+from scanner.records.models import ScanJob, table_of
 from scanner.records.source_models import ResourceRate
 from scanner.records.states import JobKind, JobState
 from scanner.sources.canaries.ways import SOURCE as CANARY
-from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.priorities import PRIORITIES
 from workers.health.rows import BandRow, RateRow
 
 HOURS = 24
+
+_jobs, _resource_rates = table_of(ScanJob), table_of(ResourceRate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ def read(session: Session) -> ReadingState:
 
 
 def _rates(session: Session) -> list[RateRow]:
-    statement = select(ResourceRate).order_by(ResourceRate.credential, ResourceRate.resource)
+    statement = select(_resource_rates).order_by(_resource_rates.c.credential, _resource_rates.c.resource)
     return [
         RateRow(
             credential=row.credential,
@@ -45,7 +47,7 @@ def _rates(session: Session) -> list[RateRow]:
             refusals=row.refusals,
             refused_at=row.refused_at,
         )
-        for row in session.execute(statement).scalars()
+        for row in session.execute(statement)
     ]
 
 
@@ -58,9 +60,9 @@ def _bands(session: Session) -> list[BandRow]:
         if source != CANARY:
             counted.update(counts)
     waiting = (
-        select(ScanJob.priority, func.sum(ScanJob.items))
-        .where(ScanJob.kind == JobKind.PUSHES, ScanJob.state == JobState.QUEUED)
-        .group_by(ScanJob.priority)
+        select(_jobs.c.priority, func.sum(_jobs.c["items"]))
+        .where(_jobs.c.kind == JobKind.PUSHES, _jobs.c.state == JobState.QUEUED)
+        .group_by(_jobs.c.priority)
     )
     queued = {priority: int(items) for priority, items in session.execute(waiting)}
     return [

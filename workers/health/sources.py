@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 
 from scanner.github.circuits import FAILURES_TO_OPEN
 from scanner.records import tallies, time_limits
-from scanner.records.discovery_models import RecallMeasurement
-from scanner.records.models import db_now
-from scanner.records.source_models import BudgetState, CircuitState, Gap, SourceState
+from scanner.records.models import TableRow, db_now, table_of
+from scanner.records.source_models import BudgetState, CircuitState, Gap, RecallMeasurement, SourceState
 from scanner.settings import Settings
 from scanner.sources.canaries.ways import SOURCE as CANARY
 from workers.health.machine import MAX_CLOCK_DIFFERENCE_SECONDS
@@ -73,11 +72,11 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime | 
     budgets, circuits = _budgets(session, now), _circuits(session)
     rows: list[SourceRow] = []
     problems: list[Problem] = []
-    states = {state.source: state for state in session.execute(select(SourceState)).scalars()}
+    states = {state.source: state for state in session.execute(select(table_of(SourceState)))}
     counts = tallies.since(session, HOURS)
     counts.pop(CANARY, None)
     missed = _missed(session)
-    measured = {one.source: one for one in session.execute(select(RecallMeasurement)).scalars()}
+    measured = {one.source: one for one in session.execute(select(table_of(RecallMeasurement)))}
     for name in sorted({*settings.sources, *states, *counts}):
         state, tallied = states.get(name), counts.get(name, {})
         row = _row(name, settings, state, tallied, missed.get(name, _Missed()), now)
@@ -100,7 +99,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime | 
 def _row(
     name: str,
     settings: Settings,
-    state: SourceState | None,
+    state: TableRow | None,
     counts: Mapping[str, int],
     missed: _Missed,
     now: datetime,
@@ -126,7 +125,7 @@ def _row(
     )
 
 
-def _none_polled(states: Sequence[SourceState | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
+def _none_polled(states: Sequence[TableRow | None], now: datetime, began: datetime | None) -> Iterator[Problem]:
     """Yield a problem if no poll of any source has ended since the service's start."""
     if began is None or now - began <= FIRST_POLL_WITHIN or not states:
         return
@@ -136,7 +135,7 @@ def _none_polled(states: Sequence[SourceState | None], now: datetime, began: dat
         yield Problem(Kind.SOURCE_SILENT, sentence, todo, began)
 
 
-def _problems(state: SourceState, now: datetime, began: datetime | None) -> Iterator[Problem]:
+def _problems(state: TableRow, now: datetime, began: datetime | None) -> Iterator[Problem]:
     name, last = state.source, state.last_success_at
     # `stalled.py` reports polls that were stopped at their time limit.
     if state.error and not state.error.startswith(time_limits.TIME_LIMIT):
@@ -191,7 +190,7 @@ def _incomplete(name: str, shares: Mapping[str, Sequence[float]]) -> Iterator[Pr
     yield Problem(Kind.SOURCE_INCOMPLETE, sentence, todo, subject=name)
 
 
-def _clock(state: SourceState) -> Iterator[Problem]:
+def _clock(state: TableRow) -> Iterator[Problem]:
     """Yield a problem if the polling machine's clock differed from GitHub's clock."""
     seconds = float(state.cursor.get("clock_seconds") or 0.0)
     if abs(seconds) > MAX_CLOCK_DIFFERENCE_SECONDS:
@@ -208,7 +207,7 @@ def _dropped(counts: Mapping[str, int]) -> dict[str, int]:
     return {what: number for what, number in {"pushes": pushes, **found}.items() if number}
 
 
-def _progress_of(state: SourceState | None) -> dict[str, Any]:
+def _progress_of(state: TableRow | None) -> dict[str, Any]:
     """Return the fields that show the progress of a source. Most sources have none."""
     if state is None:
         return {}
@@ -231,11 +230,12 @@ def _progress_of(state: SourceState | None) -> dict[str, Any]:
 
 
 def _missed(session: Session) -> dict[str, _Missed]:
+    gaps = table_of(Gap)
     statement = (
-        select(Gap.source, Gap.reason, func.count(), func.sum(Gap.estimated))
-        .where(Gap.found_at > db_now(-3600 * HOURS), Gap.filled_at.is_(None))
-        .group_by(Gap.source, Gap.reason)
-        .order_by(Gap.source, Gap.reason)
+        select(gaps.c.source, gaps.c.reason, func.count(), func.sum(gaps.c.estimated))
+        .where(gaps.c.found_at > db_now(-3600 * HOURS), gaps.c.filled_at.is_(None))
+        .group_by(gaps.c.source, gaps.c.reason)
+        .order_by(gaps.c.source, gaps.c.reason)
     )
     found: dict[str, _Missed] = {}
     for source, reason, count, estimated in session.execute(statement):
@@ -245,8 +245,8 @@ def _missed(session: Session) -> dict[str, _Missed]:
 
 
 def _budgets(session: Session, now: datetime) -> list[BudgetRow]:
-    found = []
-    for row in session.execute(select(BudgetState).order_by(BudgetState.credential, BudgetState.resource)).scalars():
+    found, table = [], table_of(BudgetState)
+    for row in session.execute(select(table).order_by(table.c.credential, table.c.resource)):
         blocked = row.blocked_until if row.blocked_until and row.blocked_until > now else None
         found.append(
             BudgetRow(
@@ -271,9 +271,10 @@ def _budget_problems(budgets: Sequence[BudgetRow]) -> Iterator[Problem]:
 
 
 def _circuits(session: Session) -> list[CircuitRow]:
-    is_recent = CircuitState.updated_at > db_now(-HOST_FAILED_SECONDS)
-    open_circuits = select(CircuitState).where(CircuitState.failures >= FAILURES_TO_OPEN, is_recent)
-    return [CircuitRow(row.host, row.failures, row.open_until) for row in session.execute(open_circuits).scalars()]
+    table = table_of(CircuitState)
+    is_recent = table.c.updated_at > db_now(-HOST_FAILED_SECONDS)
+    open_circuits = select(table).where(table.c.failures >= FAILURES_TO_OPEN, is_recent)
+    return [CircuitRow(row.host, row.failures, row.open_until) for row in session.execute(open_circuits)]
 
 
 def _circuit_problems(circuits: Sequence[CircuitRow]) -> Iterator[Problem]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, Table, or_, select
 from sqlalchemy.orm import Session
 
-from scanner.records import jobs, time_limits
-from scanner.records.models import ScanJob, db_now
+from scanner.records import time_limits
+from scanner.records.models import ScanJob, TableRow, db_now, table_of
 from scanner.records.source_models import SourceState
-from scanner.records.states import JobKind
+from scanner.records.states import OPEN_JOB_STATES, JobKind
 from workers.health.problems import Kind, Problem
 from workers.health.rows import StalledRow
 
@@ -20,6 +20,8 @@ NEAR_SHARE = 0.5
 TAKE_OVER_SECONDS = 120.0
 """If the worker of a job or poll dies, another one claims the job or poll within this time after its deadline."""
 MAX_NAMED = 20
+
+_jobs, _polls = table_of(ScanJob), table_of(SourceState)
 
 
 def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
@@ -31,21 +33,19 @@ def find(session: Session, sources: Collection[str]) -> list[StalledRow]:
     for kind in _kinds(session):
         limit = time_limits.job_seconds(kind)
         statement = (
-            select(ScanJob)
-            .where(ScanJob.kind == kind, ScanJob.state.in_(jobs.OPEN_STATES))
-            .where(or_(_is_near(ScanJob, limit), _was_stopped(ScanJob)))
-            .order_by(ScanJob.id)
+            select(_jobs)
+            .where(_jobs.c.kind == kind, _jobs.c.state.in_(OPEN_JOB_STATES))
+            .where(or_(_is_near(_jobs, limit), _was_stopped(_jobs)))
+            .order_by(_jobs.c.id)
             .limit(MAX_NAMED)
         )
-        found += [_row("job", job, now, limit, f"{job.id}", kind=kind) for job in session.execute(statement).scalars()]
+        found += [_row("job", job, now, limit, f"{job.id}", kind=kind) for job in session.execute(statement)]
     for source in sorted(sources):
         limit = time_limits.poll_seconds(source)
-        statement_of_polls = select(SourceState).where(
-            SourceState.source == source, or_(_is_near(SourceState, limit), _was_stopped(SourceState))
+        statement_of_polls = select(_polls).where(
+            _polls.c.source == source, or_(_is_near(_polls, limit), _was_stopped(_polls))
         )
-        found += [
-            _row("poll", state, now, limit, source) for state in session.execute(statement_of_polls).scalars().all()
-        ]
+        found += [_row("poll", state, now, limit, source) for state in session.execute(statement_of_polls)]
     return found
 
 
@@ -71,24 +71,22 @@ def _words(one: StalledRow) -> tuple[str, str]:
 
 
 def _kinds(session: Session) -> list[JobKind]:
-    statement = select(ScanJob.kind).where(ScanJob.state.in_(jobs.OPEN_STATES)).distinct().order_by(ScanJob.kind)
+    statement = select(_jobs.c.kind).where(_jobs.c.state.in_(OPEN_JOB_STATES)).distinct().order_by(_jobs.c.kind)
     return list(session.execute(statement).scalars())
 
 
-def _is_near(model: type[ScanJob] | type[SourceState], limit: float) -> ColumnElement[bool]:
+def _is_near(table: Table, limit: float) -> ColumnElement[bool]:
     """Return the SQL condition for jobs or polls near their time limit `limit` (in seconds), or past their deadline."""
-    held = (model.leased_until > db_now()) & (model.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
-    left_behind = model.leased_until.is_not(None) & (model.deadline_at < db_now(-TAKE_OVER_SECONDS))
+    held = (table.c.leased_until > db_now()) & (table.c.deadline_at < db_now(limit * (1 - NEAR_SHARE)))
+    left_behind = table.c.leased_until.is_not(None) & (table.c.deadline_at < db_now(-TAKE_OVER_SECONDS))
     return held | left_behind
 
 
-def _was_stopped(model: type[ScanJob] | type[SourceState]) -> ColumnElement[bool]:
-    return model.error.startswith(time_limits.TIME_LIMIT, autoescape=True)
+def _was_stopped(table: Table) -> ColumnElement[bool]:
+    return table.c.error.startswith(time_limits.TIME_LIMIT, autoescape=True)
 
 
-def _row(
-    what: str, row: ScanJob | SourceState, now: datetime, limit: float, name: str, *, kind: str | None = None
-) -> StalledRow:
+def _row(what: str, row: TableRow, now: datetime, limit: float, name: str, *, kind: str | None = None) -> StalledRow:
     is_running = row.leased_until is not None
     # An earlier run may have been stopped at its limit. Report the current run only if it is also near its limit.
     left = (row.deadline_at - now).total_seconds() if row.deadline_at else 0.0

@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from scanner.records.health_models import RefusingChannel
+from scanner.records.models import table_of
 from workers.health.problems import Kind, Problem, counted
 
 MAIL = "mail"
@@ -21,7 +22,8 @@ TRIED_SECONDS = 300
 
 def problems(session: Session, now: datetime) -> Iterator[Problem]:
     """Yield a problem for each channel that has accepted no message for more than FAILING_SECONDS."""
-    for row in session.execute(select(RefusingChannel).order_by(RefusingChannel.channel)).scalars():
+    table = table_of(RefusingChannel)
+    for row in session.execute(select(table).order_by(table.c.channel)):
         is_tried = (now - row.last_at).total_seconds() < TRIED_SECONDS
         if is_tried and (now - row.first_at).total_seconds() > FAILING_SECONDS:
             waiting = counted(len(row.messages), "message waits", "messages wait")

@@ -9,9 +9,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scanner.records import jobs
-from scanner.records.models import ScanJob, Sighting
-from scanner.records.states import JobState
+from scanner.records.models import ScanJob, Sighting, table_of
+from scanner.records.states import OPEN_JOB_STATES, JobState
 from scanner.settings import Settings
 from workers.health import stalled
 from workers.health.problems import Kind, Problem, span
@@ -26,6 +25,8 @@ WAITING_AFTER = {
     "archive_hour": timedelta(hours=24),
 }
 """For each kind of job, the waiting time above which a job is reported as a problem."""
+
+_jobs, _sightings = table_of(ScanJob), table_of(Sighting)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def read(session: Session, settings: Settings, now: datetime) -> WorkState:
     return WorkState(
         queues=queues,
         rescans=_rescans(session),
-        sightings=dict(list(session.execute(select(Sighting.state, func.count()).group_by(Sighting.state)))),
+        sightings=dict(list(session.execute(select(_sightings.c.state, func.count()).group_by(_sightings.c.state)))),
         stalled=hung,
         problems=[*_waiting(queues, now), *(stalled.problem(one) for one in hung)],
     )
@@ -53,10 +54,10 @@ def read(session: Session, settings: Settings, now: datetime) -> WorkState:
 
 def _queues(session: Session, now: datetime) -> list[QueueRow]:
     statement = (
-        select(ScanJob.kind, ScanJob.state, func.count(), func.min(ScanJob.created_at), func.min(ScanJob.visible_at))
-        .where(ScanJob.state.in_(jobs.OPEN_STATES))
-        .group_by(ScanJob.kind, ScanJob.state)
-        .order_by(ScanJob.kind, ScanJob.state)
+        select(_jobs.c.kind, _jobs.c.state, func.count(), func.min(_jobs.c.created_at), func.min(_jobs.c.visible_at))
+        .where(_jobs.c.state.in_(OPEN_JOB_STATES))
+        .group_by(_jobs.c.kind, _jobs.c.state)
+        .order_by(_jobs.c.kind, _jobs.c.state)
     )
     return [
         QueueRow(kind, state, number, (now - oldest).total_seconds(), visible)
@@ -74,9 +75,9 @@ def _waiting(queues: Sequence[QueueRow], now: datetime) -> Iterator[Problem]:
 
 def _rescans(session: Session) -> list[RescanRow]:
     statement = (
-        select(ScanJob)
-        .where(ScanJob.source == "rescan", ScanJob.parent_id.is_(None))
-        .order_by(ScanJob.id.desc())
+        select(_jobs)
+        .where(_jobs.c.source == "rescan", _jobs.c.parent_id.is_(None))
+        .order_by(_jobs.c.id.desc())
         .limit(MAX_RESCANS)
     )
     return [
@@ -88,5 +89,5 @@ def _rescans(session: Session) -> list[RescanRow]:
             phase=job.progress.get("phase"),
             error=job.error,
         )
-        for job in session.execute(statement).scalars()
+        for job in session.execute(statement)
     ]

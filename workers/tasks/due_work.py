@@ -10,11 +10,11 @@ from sqlalchemy import ColumnElement, Select, exists, func, or_, select
 
 from notifications.claiming import OPEN
 from scanner.compromise.settling import UNDECIDED_STATES
-from scanner.records import canaries, jobs, leases
+from scanner.records import canaries, leases
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, ScanJob, Sighting, db_now
-from scanner.records.states import Decision, SightingState
+from scanner.records.states import OPEN_JOB_STATES, Decision, SightingState
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _statement() -> Select[Any]:
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
         # Include jobs that are not due yet, because the step `wake` drops some of them if too many wait.
         or_(
-            _any(ScanJob.state.in_(jobs.OPEN_STATES)),
+            _any(ScanJob.state.in_(OPEN_JOB_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),
         ),
         last - first,

@@ -11,7 +11,8 @@ from scanner.compromise import rates, reports, settling, usage
 from scanner.records import announcements, canaries, heartbeats, jobs, leases, retention, tallies, unread_contents
 from scanner.records.database import is_unavailable
 from scanner.records.models import Notification, db_now
-from scanner.records.source_models import Gap, ReadObject, SeenEvent
+from scanner.records.reading_models import ReadObject, SeenEvent
+from scanner.records.source_models import Gap
 from scanner.records.states import JobKind, NotificationState
 from scanner.response import responder, sightings
 from scanner.sources.batches import recovery, shedding

@@ -8,26 +8,34 @@ from alembic import context
 from sqlalchemy import Connection, Enum
 
 from scanner.records import (
+    announcement_models,
     audit_models,
     canary_models,
     compromise_models,
     console_models,
     discovery_models,
     health_models,
+    indexes,
+    reading_models,
     source_models,
+    usage_models,
 )
 from scanner.records.database import Database
 from scanner.records.models import Base
 
-# Import every module that defines tables, because the import registers the tables in the metadata.
+# Import every module that defines tables or indexes, because the import registers them in the metadata.
 _MODULES = (
+    announcement_models,
     audit_models,
     canary_models,
     compromise_models,
     console_models,
     discovery_models,
     health_models,
+    indexes,
+    reading_models,
     source_models,
+    usage_models,
 )
 
 

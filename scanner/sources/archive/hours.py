@@ -21,11 +21,12 @@ from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.jobs import ClaimedJob
 from scanner.records.models import ScanJob, db_now
-from scanner.records.source_models import Gap, ReadObject, SeenEvent
+from scanner.records.reading_models import ReadObject, SeenEvent
+from scanner.records.source_models import Gap
 from scanner.records.states import JobKind, JobState, SightingState
 from scanner.response import sightings
 from scanner.response.respond import Response
-from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
+from scanner.sources.pushes.priorities import ARCHIVE_PRIORITY
 from scanner.sources.rescan.steps import NotNow, Work
 from scanner.sources.timeline.event_jobs import enqueue_found, remember_events
 from scanner.sources.timeline.events import Event, parse_event, read_events

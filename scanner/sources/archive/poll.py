@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob
-from scanner.records.source_models import Gap, ReadObject
-from scanner.records.states import JobKind, JobState
+from scanner.records.reading_models import ReadObject
+from scanner.records.source_models import Gap
+from scanner.records.states import OPEN_JOB_STATES, JobKind, JobState
 from scanner.sources.archive.hours import PUBLISHED_AFTER, SOURCE, hours_between
 from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY
+from scanner.sources.pushes.priorities import ARCHIVE_PRIORITY
 
 INTERVAL = 60.0
 LOOK_BACK = timedelta(hours=48)
@@ -64,7 +65,7 @@ def queue_hour(session: Session, hour: datetime, *, priority: int, parent_id: in
 
 def open_hour(session: Session, hour: datetime) -> int | None:
     """Return the id of the waiting or running job for this hour of the event archive, or None."""
-    statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(jobs.OPEN_STATES)).limit(1)
+    statement = select(ScanJob.id).where(ScanJob.dedupe_key == _key(hour), ScanJob.state.in_(OPEN_JOB_STATES)).limit(1)
     return session.execute(statement).scalar_one_or_none()
 
 

@@ -12,7 +12,7 @@ from scanner.records import jobs, tallies
 from scanner.records.models import ScanJob, db_now
 from scanner.records.states import JobKind, JobState
 from scanner.sources.archive import hours as archive_hours
-from scanner.sources.pushes.likelihood import ARCHIVE_PRIORITY, EARLIER_PRIORITY, PRIORITIES
+from scanner.sources.pushes.priorities import ARCHIVE_PRIORITY, EARLIER_PRIORITY, PRIORITIES
 from scanner.sources.registry import droppable_priorities
 from scanner.sources.timeline import event_jobs
 

@@ -18,8 +18,8 @@ from scanner.response.policy import Policy
 from scanner.sources.canaries import ways
 from scanner.sources.canaries.making import make
 from scanner.sources.canaries.texts import REPOSITORY
-from scanner.sources.pushes.likelihood import PRIORITIES, Likelihood
 from scanner.sources.pushes.objects import read_pack
+from scanner.sources.pushes.priorities import PRIORITIES, Likelihood
 from scanner.sources.pushes.push import Push, PushReading, ScanContext
 from scanner.tokens.protocol import StoreUnavailable
 

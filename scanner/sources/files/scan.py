@@ -24,7 +24,7 @@ from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.database import Database
 from scanner.records.models import db_now
-from scanner.records.source_models import ReadObject
+from scanner.records.reading_models import ReadObject
 from scanner.records.states import JobKind
 from scanner.response.places import candidate_from_json, candidate_to_json
 from scanner.response.policy import Policy

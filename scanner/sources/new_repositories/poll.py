@@ -23,8 +23,8 @@ from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source, github_for_listings
 from scanner.sources.pushes.discovered import queue_discovered
-from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.pushes.listed import discovered, scan_texts
+from scanner.sources.pushes.priorities import PRIORITIES
 
 SOURCE = "new_repositories"
 INTERVAL_SECONDS, BEHIND_SECONDS = 30.0, 10.0

@@ -12,8 +12,9 @@ from scanner.detection import redact
 from scanner.records import jobs
 from scanner.records.states import JobKind
 from scanner.sources.batches.runner import first_visible
-from scanner.sources.pushes.likelihood import PRIORITIES, Evidence, likelihood_of
+from scanner.sources.pushes.likelihood import Evidence, likelihood_of
 from scanner.sources.pushes.owners import KnownOwners, known_owners
+from scanner.sources.pushes.priorities import PRIORITIES
 from scanner.sources.pushes.push import Push
 from scanner.sources.recall import marks
 

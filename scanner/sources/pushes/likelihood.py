@@ -8,25 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-Likelihood = Literal["very_likely", "likely", "ordinary", "unlikely", "very_unlikely"]
-"""The levels of likelihood, each of which is a range of scores."""
-
-PRIORITIES: dict[Likelihood, int] = {
-    "very_likely": 92,
-    "likely": 95,
-    "ordinary": 100,
-    "unlikely": 110,
-    "very_unlikely": 115,
-}
-"""Priorities of the jobs that read the pushes. The lowest number goes first."""
-
-EARLIER_PRIORITY = 120
-"""Priority of jobs for the commits before a push."""
-PUSH_PRIORITIES = (*PRIORITIES.values(), EARLIER_PRIORITY)
-ARCHIVE_PRIORITY = 200
-"""Priority of pushes from the event archive."""
+from scanner.sources.pushes.priorities import Likelihood
 
 NEW_REPOSITORY_SHARE = 0.99
 """A repository with an id above this share of the highest id is at most some weeks old."""

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import db_now
-from scanner.records.source_models import RepositoryTips
+from scanner.records.reading_models import RepositoryTips
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import RememberedTips, TipsRead, advanced, decoded, encoded
 

@@ -14,8 +14,8 @@ from scanner.detection.candidate_limits import CandidateLimits
 from scanner.detection.pushed_packs import Known
 from scanner.github.errors import GitHubError
 from scanner.records.unread_contents import MAX_ROWS_PER_JOB, NotRead
-from scanner.sources.pushes.likelihood import Likelihood
 from scanner.sources.pushes.plan import Plan
+from scanner.sources.pushes.priorities import Likelihood
 from scanner.sources.pushes.tips import TipsRead
 
 

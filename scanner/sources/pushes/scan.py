@@ -26,7 +26,7 @@ from scanner.sources.batches import runner as page_work
 from scanner.sources.batches.runner import ItemOutcome, respond_or_keep
 from scanner.sources.canaries import pushes as canary_pushes
 from scanner.sources.pushes import memory as push_memory
-from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
+from scanner.sources.pushes.priorities import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push, PushReading
 from scanner.sources.pushes.reading import read_push
 from scanner.sources.pushes.tips import RememberedTips

@@ -10,8 +10,9 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from scanner.records.columns import insert_or_nothing
-from scanner.records.discovery_models import PushMark, RecallMeasurement
+from scanner.records.discovery_models import PushMark
 from scanner.records.models import db_now
+from scanner.records.source_models import RecallMeasurement
 from scanner.sources.recall import estimates
 from scanner.sources.recall.estimates import Mark
 

@@ -23,8 +23,8 @@ from scanner.sources.polling.leased_poll import LeasedPoll
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source, github_for_listings
 from scanner.sources.pushes.discovered import queue_discovered
-from scanner.sources.pushes.likelihood import PRIORITIES
 from scanner.sources.pushes.listed import discovered, scan_texts
+from scanner.sources.pushes.priorities import PRIORITIES
 from scanner.sources.repository_search import later_looks
 from scanner.sources.repository_search.search_run import SearchRun
 from scanner.sources.repository_search.windows import Plan

@@ -12,10 +12,10 @@ from sqlalchemy.orm import Session
 from scanner.records import jobs
 from scanner.records.columns import insert_or_nothing
 from scanner.records.models import db_now
-from scanner.records.source_models import SeenEvent
+from scanner.records.reading_models import SeenEvent
 from scanner.records.states import JobKind
 from scanner.sources.batches.runner import first_visible
-from scanner.sources.pushes.likelihood import PRIORITIES
+from scanner.sources.pushes.priorities import PRIORITIES
 from scanner.sources.recall import marks
 from scanner.sources.timeline.events import Event, Found
 

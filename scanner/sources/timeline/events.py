@@ -14,8 +14,9 @@ from typing import Any
 
 from scanner.detection import Document, Place, PlaceKind, redact
 from scanner.github.urls import is_repository_name
-from scanner.sources.pushes.likelihood import Evidence, Likelihood, likelihood_of
+from scanner.sources.pushes.likelihood import Evidence, likelihood_of
 from scanner.sources.pushes.owners import KnownOwners
+from scanner.sources.pushes.priorities import Likelihood
 from scanner.sources.pushes.push import Push
 from scanner.sources.timeline.texts import strings_of
 

@@ -38,8 +38,8 @@ from scanner.sources.polling import leased_poll
 from scanner.sources.polling.leased_poll import LeasedPoll, MissedSpan
 from scanner.sources.polling.report import PollReport
 from scanner.sources.polling.source import PollContext, Source
-from scanner.sources.pushes.likelihood import PUSH_PRIORITIES
 from scanner.sources.pushes.owners import KnownOwners, known_owners
+from scanner.sources.pushes.priorities import PUSH_PRIORITIES
 from scanner.sources.timeline.event_jobs import REPOSITORY_PRIORITY, TIMELINE, enqueue_found, remember_events
 from scanner.sources.timeline.events import Event, Found, read_events
 from scanner.sources.timeline.pages import Cursor, EventList, TimelinePoll, poll_pages

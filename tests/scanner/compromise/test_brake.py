@@ -9,7 +9,7 @@ from sqlalchemy import func, select, update
 
 from notifications.email.gathering import gather
 from notifications.email.render import MailIdentity, render_strictly
-from scanner.compromise import brake, reports
+from scanner.compromise import brake, brake_status, reports
 from scanner.compromise.reports import NewReport, new_report, subject_of
 from scanner.compromise.settling import Settled, settle, settle_due
 from scanner.detection import Candidate, Place, sha256_digest
@@ -58,9 +58,9 @@ def live(database: Database) -> int:
         ).scalar_one()
 
 
-def status(database: Database) -> brake.BrakeStatus:
+def status(database: Database) -> brake_status.BrakeStatus:
     with database.read() as session:
-        return brake.status(session)
+        return brake_status.read(session)
 
 
 def test_of_a_thousand_reports_those_above_the_limit_are_held_and_released_without_loss(

@@ -23,10 +23,11 @@ from scanner.compromise.usage import StoredUsage, purge_expired, store, summed
 from scanner.compromise.usage_records import MAX_SET_SIZES, BadRecord, RecordReader, UsageRecord
 from scanner.compromise.usage_rules import Rules
 from scanner.detection import redaction, sha256_digest
-from scanner.records.compromise_models import Report, UsageBaseline, UsageBatch, UsageHour
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Incident, Notification, NotificationSubject
 from scanner.records.states import RuleMode
+from scanner.records.usage_models import UsageBaseline, UsageBatch, UsageHour
 from scanner.response.policy import Policy
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken

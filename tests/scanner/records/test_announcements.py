@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from scanner.records import announcements
+from scanner.records.announcement_models import Announcement
 from scanner.records.announcements import (
     SETTLED_SECONDS,
     AnnouncementPage,
@@ -16,7 +17,7 @@ from scanner.records.announcements import (
     DisabledToken,
 )
 from scanner.records.database import Database
-from scanner.records.models import Announcement, Notification, db_now
+from scanner.records.models import Notification, db_now
 from scanner.records.states import Cause, Channel
 from tests.notifications.outbox_rows import incident
 

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, select, types
 from scanner.detection import sha256_digest
 from scanner.records import jobs
 from scanner.records.canary_models import Canary
-from scanner.records.columns import String, Text, db_now, is_among, storable_json, storable_text
+from scanner.records.columns import Json, String, Text, db_now, is_among, storable_json, storable_text
 from scanner.records.database import Database
 from scanner.records.models import Base, Incident, ScanJob
 from scanner.records.states import CanaryState, CanaryWay, JobKind
@@ -97,7 +97,9 @@ def test_a_column_is_compared_with_many_texts_by_one_parameter(database: Databas
 
 def test_every_engine_writes_json_columns_with_our_serializer(database: Database) -> None:
     assert database.engine.dialect._json_serializer is storable_json
-    assert any(isinstance(column.type, JSON) for table in Base.metadata.tables.values() for column in table.columns)
+    columns = [column for table in Base.metadata.tables.values() for column in table.columns]
+    assert any(isinstance(column.type, Json) for column in columns)
+    assert not any(isinstance(column.type, JSON) for column in columns)
 
 
 def test_a_comparison_with_the_database_clock_uses_an_index(database: Database) -> None:

@@ -16,7 +16,7 @@ from scanner.records.announcements import DisabledToken
 from scanner.records.audit import Entry
 from scanner.records.audit_models import AuditEntry
 from scanner.records.audit_verification import verify
-from scanner.records.compromise_models import Report, UsageBaseline, UsageHour
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import (
     Account,
@@ -29,9 +29,10 @@ from scanner.records.models import (
     db_now,
 )
 from scanner.records.outbox import OwnerNotice
+from scanner.records.reading_models import ReadObject
 from scanner.records.retention import AccountSelector, NotErasable
-from scanner.records.source_models import ReadObject
 from scanner.records.states import Cause, Occasion
+from scanner.records.usage_models import UsageBaseline, UsageHour
 from scanner.response.places import candidate_to_json
 from tests.notifications.outbox_rows import SEEN, incident, notify_operator, place, queue_owner_mail
 

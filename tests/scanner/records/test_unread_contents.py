@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from scanner.records import unread_contents
 from scanner.records.database import Database
 from scanner.records.models import db_now
-from scanner.records.source_models import UnreadContent
+from scanner.records.reading_models import UnreadContent
 from scanner.records.unread_contents import NotRead
 
 

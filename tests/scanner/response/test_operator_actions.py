@@ -16,9 +16,10 @@ from scanner.compromise import reports, settling
 from scanner.detection import Candidate, Place, sha256_digest
 from scanner.detection.patterns.token_formats import hint_of
 from scanner.records import schema
+from scanner.records.announcement_models import Announcement
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
-from scanner.records.models import Announcement, Incident, Notification, NotificationSubject
+from scanner.records.models import Incident, Notification, NotificationSubject
 from scanner.records.states import Channel, EnforceMode
 from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible

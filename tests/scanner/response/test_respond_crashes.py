@@ -12,19 +12,11 @@ from sqlalchemy import func, select, update
 from scanner.compromise import reports, settling
 from scanner.compromise.reports import Subject
 from scanner.detection import Candidate, Place
+from scanner.records.announcement_models import Announcement
 from scanner.records.announcements import CHANNELS
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
-from scanner.records.models import (
-    Announcement,
-    ApiToken,
-    Exposure,
-    Incident,
-    Notification,
-    NotificationSubject,
-    Sighting,
-    db_now,
-)
+from scanner.records.models import ApiToken, Exposure, Incident, Notification, NotificationSubject, Sighting, db_now
 from scanner.response.policy import Policy
 from scanner.response.responder import finish_due, look_up_due, respond_to
 from scanner.response.store_access import TRANSACTIONAL, RemoteAccess

@@ -32,9 +32,18 @@ HEAVY = (
     "psycopg",
     "redis",
     "rich.live",
+    "scanner.compromise.brake",
+    "scanner.records.audit",
+    "scanner.records.indexes",
+    "scanner.records.reading_models",
+    "scanner.records.usage_models",
+    "scanner.response",
+    "scanner.tokens",
+    "sqlalchemy.dialects.postgresql",
     "starlette",
     "uvicorn",
 )
+"""Modules that neither the help nor the status with SQLite needs. They take time to import."""
 SERVICE = (
     "email_validator",
     "numpy",

@@ -13,9 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from scanner.records import tallies
 from scanner.records.database import Database
-from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import Exposure, Incident, db_now
-from scanner.records.source_models import SourceState
+from scanner.records.source_models import RecallMeasurement, SourceState
 from scanner.records.states import Cause, Decision
 from scanner.settings import load_settings
 from tests.workers.health.alive import seen

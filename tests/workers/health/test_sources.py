@@ -10,9 +10,8 @@ import pytest
 from sqlalchemy import update
 
 from scanner.records.database import Database
-from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.models import db_now
-from scanner.records.source_models import CircuitState, SourceState
+from scanner.records.source_models import CircuitState, RecallMeasurement, SourceState
 from scanner.settings import load_settings
 from scanner.sources.new_repositories.listing import ListPosition
 from scanner.sources.repository_search.windows import Plan

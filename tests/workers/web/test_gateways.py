@@ -10,9 +10,10 @@ from pydantic import SecretStr
 from sqlalchemy import update
 
 from scanner.records import announcements
+from scanner.records.announcement_models import Announcement
 from scanner.records.announcements import SETTLED_SECONDS, DisabledToken
 from scanner.records.database import Database
-from scanner.records.models import Announcement, db_now
+from scanner.records.models import db_now
 from scanner.records.states import Cause
 from scanner.settings import Settings, load_settings
 from tests.workers.web.conftest import Serve

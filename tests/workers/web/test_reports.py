@@ -19,9 +19,10 @@ from scanner.compromise import settling
 from scanner.detection import sha256_digest
 from scanner.detection.patterns.token_formats import hint_of
 from scanner.records.audit_models import AuditEntry
-from scanner.records.compromise_models import Report, UsageHour
+from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Incident
+from scanner.records.usage_models import UsageHour
 from scanner.settings import load_settings
 from scanner.tokens import sql
 from scanner.tokens.imports import ImportedToken

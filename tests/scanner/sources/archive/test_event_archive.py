@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 from scanner.github.errors import RateLimited
 from scanner.records import jobs
 from scanner.records.models import ScanJob, Sighting, db_now
-from scanner.records.source_models import Gap, SeenEvent
+from scanner.records.reading_models import SeenEvent
+from scanner.records.source_models import Gap
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again

@@ -20,7 +20,7 @@ from scanner.github.client import GitHub
 from scanner.records import jobs
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting
-from scanner.records.source_models import ReadObject, RepositoryTips
+from scanner.records.reading_models import ReadObject, RepositoryTips
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.sources.files import scan as remote_files

@@ -18,7 +18,7 @@ from scanner.github.client import GitHub, connect
 from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailable
 from scanner.github.search import SearchResult, parse_result, search_code
 from scanner.records.database import Database
-from scanner.records.source_models import ReadObject
+from scanner.records.reading_models import ReadObject
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again
 from scanner.sources.batches.runner import MAX_TRIES

@@ -18,7 +18,7 @@ from scanner.records.models import ApiToken, ScanJob, db_now
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import Response as Responded
-from scanner.sources.pushes.likelihood import EARLIER_PRIORITY
+from scanner.sources.pushes.priorities import EARLIER_PRIORITY
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.scan import scan_next
 from scanner.tokens.imports import ImportedToken

@@ -27,7 +27,8 @@ from scanner.sources.code_search import poll as code_search
 from scanner.sources.files import scan as remote_files
 from scanner.sources.files.scan import RemoteFile
 from scanner.sources.gists import poll as gists
-from scanner.sources.pushes.likelihood import PRIORITIES, WEIGHTS, Evidence, Likelihood, likelihood_of, score
+from scanner.sources.pushes.likelihood import WEIGHTS, Evidence, likelihood_of, score
+from scanner.sources.pushes.priorities import PRIORITIES, Likelihood
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.scan import scan_next
 from scanner.sources.registry import droppable_priorities

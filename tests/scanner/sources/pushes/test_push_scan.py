@@ -17,7 +17,7 @@ from scanner.detection import candidate_limits, pushed_packs
 from scanner.records import jobs, spool
 from scanner.records.leases import LeaseLost
 from scanner.records.models import Exposure, NotificationSubject, ScanJob
-from scanner.records.source_models import RepositoryTips, UnreadContent
+from scanner.records.reading_models import RepositoryTips, UnreadContent
 from scanner.records.states import JobKind
 from scanner.response.policy import Policy
 from scanner.response.respond import look_up_again

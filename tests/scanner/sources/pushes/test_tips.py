@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 
 from scanner.records.database import Database
 from scanner.records.models import db_now
-from scanner.records.source_models import RepositoryTips
+from scanner.records.reading_models import RepositoryTips
 from scanner.sources.pushes import memory
 from scanner.sources.pushes.push import Push
 from scanner.sources.pushes.tips import (

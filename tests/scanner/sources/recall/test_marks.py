@@ -8,7 +8,8 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from scanner.records.database import Database
-from scanner.records.discovery_models import PushMark, RecallMeasurement
+from scanner.records.discovery_models import PushMark
+from scanner.records.source_models import RecallMeasurement
 from scanner.settings import load_settings
 from scanner.sources.pushes.discovered import DiscoveredPush, queue_discovered
 from scanner.sources.recall import marks

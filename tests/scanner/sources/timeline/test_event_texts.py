@@ -18,7 +18,8 @@ from scanner.detection.limits import Limits
 from scanner.github.client import GitHub, connect
 from scanner.records.database import Database
 from scanner.records.models import ScanJob, Sighting, db_now
-from scanner.records.source_models import SourceState, UnreadContent
+from scanner.records.reading_models import UnreadContent
+from scanner.records.source_models import SourceState
 from scanner.response.policy import Policy
 from scanner.sources.files import scan as remote_files
 from scanner.sources.timeline.poll import poll

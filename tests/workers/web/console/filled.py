@@ -12,12 +12,11 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from notifications.email.samples import samples
-from scanner.compromise import brake
+from scanner.compromise import brake_status
 from scanner.records import audit
 from scanner.records.canary_models import Canary
 from scanner.records.compromise_models import Brake, Report
 from scanner.records.database import Database
-from scanner.records.discovery_models import RecallMeasurement
 from scanner.records.health_models import Heartbeat
 from scanner.records.models import (
     Account,
@@ -29,7 +28,8 @@ from scanner.records.models import (
     Recipient,
     ScanJob,
 )
-from scanner.records.source_models import BudgetState, Gap, SourceState, Tally, UnreadContent
+from scanner.records.reading_models import UnreadContent
+from scanner.records.source_models import BudgetState, Gap, RecallMeasurement, SourceState, Tally
 from scanner.records.states import (
     CanaryState,
     Cause,
@@ -349,4 +349,4 @@ def _held(session: Session, now: datetime) -> None:
                 decision=Decision.HELD,
             )
         )
-    assert brake.status(session).held == 9
+    assert brake_status.read(session).held == 9

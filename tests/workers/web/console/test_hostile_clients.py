@@ -14,7 +14,8 @@ from scanner.records.audit_models import AuditEntry
 from scanner.records.console_models import ConsoleSession
 from scanner.records.database import Database
 from scanner.records.models import Incident, ScanJob
-from scanner.records.source_models import SourceState, UnreadContent
+from scanner.records.reading_models import UnreadContent
+from scanner.records.source_models import SourceState
 from tests.console_pictures import pages
 from tests.workers.web.console.conftest import PASSWORD, newest_incident, sign_in, signed_in
 from tests.workers.web.console.filled import HOSTILE

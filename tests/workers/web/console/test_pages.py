@@ -16,7 +16,8 @@ from scanner.records.columns import String, Text
 from scanner.records.compromise_models import Report
 from scanner.records.database import Database
 from scanner.records.models import Account, ApiToken, Exposure, Incident, Notification, Recipient, ScanJob
-from scanner.records.source_models import BudgetState, Gap, SourceState, Tally, UnreadContent
+from scanner.records.reading_models import UnreadContent
+from scanner.records.source_models import BudgetState, Gap, SourceState, Tally
 from tests.console_pictures import pages
 from tests.workers.web.console.conftest import newest_incident, signed_in
 from tests.workers.web.console.filled import HOSTILE

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scanner.compromise import brake, settling
+from scanner.compromise import brake, brake_status, settling
 from scanner.records.states import Decision
 from scanner.response import operator_actions
 from scanner.response.operator_actions import NotPossible
@@ -32,11 +32,11 @@ def show(view: View) -> Response:
     with view.reading() as session:
         return view.page(
             "decisions.html",
-            groups=brake.held_reports(session),
+            groups=brake_status.held_reports(session),
             last=query.last_brake_decision(session),
             protected=query.open_with(session, Decision.PROTECTED),
             flagged=query.open_with(session, Decision.FLAGGED),
-            used=brake.status(session).disabled_last_minute,
+            used=brake_status.read(session).disabled_last_minute,
             per_minute=view.context.settings.brake_per_minute,
         )
 
@@ -47,7 +47,7 @@ def confirm(view: View) -> Response:
     if answer not in ANSWERS:
         raise BadRequest("there is no such decision about the brake")
     with view.reading() as session:
-        groups, held = brake.held_reports(session), brake.status(session).held
+        groups, held = brake_status.held_reports(session), brake_status.read(session).held
     return view.page("brake.html", act=answer, groups=groups, held=held)
 
 
@@ -76,7 +76,7 @@ def _confirmed(view: View) -> str:
     """Return the operator's reason. Raise NotPossible if the waiting reports have changed."""
     reason = operator_actions.cleaned(view.form.get("reason", ""))
     with view.context.database.read() as session:
-        held = brake.status(session).held
+        held = brake_status.read(session).held
     if str(held) != view.form.get("held"):
         raise NotPossible(f"the brake holds {held} reports by now: look at the page again, then decide")
     return reason

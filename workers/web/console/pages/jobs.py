@@ -8,7 +8,7 @@ from starlette.routing import Route
 from scanner.github.addresses import parse_address
 from scanner.records import audit, jobs, unread_contents
 from scanner.records.models import ScanJob
-from scanner.records.states import JobState
+from scanner.records.states import OPEN_JOB_STATES, JobState
 from scanner.response.operator_actions import NotPossible
 from workers.wake import TASKS_OF_JOBS, wake
 from workers.web.console.queries import lists
@@ -56,7 +56,7 @@ def show(view: View) -> Response:
             target_of=target_text,
             can_be_retried=CAN_BE_RETRIED,
             unread_of=number_unread,
-            is_open=lambda job: job.state in jobs.OPEN_STATES,
+            is_open=lambda job: job.state in OPEN_JOB_STATES,
         )
 
 
@@ -77,7 +77,7 @@ def show_one(view: View) -> Response:
             unread_more=len(unread) - MAX_UNREAD_SHOWN,
             link_of=lambda url: link_of(url, view.context.settings),
             can_be_retried=job.state in CAN_BE_RETRIED,
-            is_open=job.state in jobs.OPEN_STATES,
+            is_open=job.state in OPEN_JOB_STATES,
         )
 
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scanner.compromise import brake
+from scanner.compromise import brake_status
 from scanner.records.audit_models import AuditEntry
 from scanner.records.canaries import is_no_canary
 from scanner.records.compromise_models import Report
@@ -52,7 +52,7 @@ class Waiting:
 
 def waiting(session: Session) -> Waiting:
     """Return the numbers of decisions that wait for an operator."""
-    status = brake.status(session)
+    status = brake_status.read(session)
     oldest = select(func.min(Report.received_at)).where(Report.state == ReportState.HELD)
     protected, flagged = (_open_count(session, action) for action in (Decision.PROTECTED, Decision.FLAGGED))
     return Waiting(

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import func, select
 
-from scanner.compromise import brake
+from scanner.compromise import brake_status
 from scanner.records.audit_models import AuditEntry
 from scanner.records.database import Database
 from scanner.records.models import ApiToken, Notification, ScanJob
@@ -56,4 +56,4 @@ def test_figures_and_waiting_decisions_agree_with_the_rows(database: Database) -
         waiting = decisions.waiting(session)
         protected = decisions.open_with(session, Decision.PROTECTED)
         assert (waiting.held, waiting.protected, len(protected)) == (9, 2, 2)
-        assert sum(group.number for group in brake.held_reports(session)) == 9
+        assert sum(group.number for group in brake_status.held_reports(session)) == 9
