@@ -124,8 +124,10 @@ class Heartbeat(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no
         queues = tuple(parent.app.amqp.queues.consume_from)
         role = role_of(queues)
         # A prefork pool needs no `Recycler`, because Celery itself replaces children whose memory has grown.
-        then = None if _is_prefork(parent.pool) else Recycler().look
-        heartbeats.start(current_context().settings, role, queues, end=watchdog.end_process, then=then)
+        will_fork = _is_prefork(parent.pool)
+        then = None if will_fork else Recycler().look
+        settings = current_context().settings
+        heartbeats.start(settings, role, queues, end=watchdog.end_process, then=then, will_fork=will_fork)
         _log.info("a worker starts", extra={"role": role, "queues": queues, "version": __version__})
         if role in (QUEUES["responding"], "worker"):
             from workers.health import notifying  # scanners do not need this import

@@ -38,7 +38,7 @@ MAX_CONNECTIONS = 6
 MAX_CHILD_CONNECTIONS = 3
 """The maximum number of database connections of a process that runs one task at a time."""
 OTHER_CONNECTIONS = 1
-"""The number of database connections outside a process's pool. The heartbeat opens one for a short time."""
+"""The number of database connections outside a process's pool. The heartbeat has one."""
 
 
 @dataclass

@@ -40,6 +40,8 @@ class Heart:
         progress: The progress of the thread that receives messages.
         end: Called if that thread is stuck. It must end the process.
         then: Called after each heartbeat.
+        will_fork: Whether the process is forked later. If so, each heartbeat opens its own connection, because a fork
+            must not inherit an open one.
     """
 
     def __init__(
@@ -49,12 +51,15 @@ class Heart:
         progress: Pulse | None = None,
         end: Callable[[], None] | None = None,
         then: Callable[[], None] | None = None,
+        *,
+        will_fork: bool = False,
     ) -> None:
         self._settings = settings
         self._process = process
         self._pulse = progress or pulse.current()
         self._end = end
         self._then = then
+        self._will_fork = will_fork
         self._started = time.monotonic()
         self._stopped = threading.Event()
         self._is_away = False
@@ -77,6 +82,11 @@ class Heart:
         self._stopped.set()
         self._thread.join(STOP_SECONDS)
 
+    def close(self) -> None:
+        """Close the connection to the database. The next heartbeat would open one again."""
+        if self._database is not None:
+            self._database.close()
+
     def look(self) -> None:
         """Write the heartbeat, or end the process if the thread that receives messages is stuck."""
         self._touch()
@@ -93,6 +103,7 @@ class Heart:
         while not self._stopped.wait(WRITE_SECONDS if self._pulse.worked else 1.0):
             self.look()
         self._in_database(self._remove)
+        self.close()
 
     def _touch(self) -> None:
         path, latest = self._settings.alive_file, self._pulse.latest
@@ -103,8 +114,7 @@ class Heart:
     def _in_database(self, do: Callable[[Database], None]) -> None:
         try:
             if self._database is None:
-                # Connect anew for each heartbeat. An open connection would be shared with forked child processes.
-                self._database = Database(self._settings.database_url.get_secret_value(), max_connections=0)
+                self._database = self._opened()
             do(self._database)
         except Exception as err:  # noqa: BLE001 - after any error, it is tried again soon
             if not self._is_away:
@@ -113,6 +123,13 @@ class Heart:
             self._is_away = True
         else:
             self._is_away = False
+
+    def _opened(self) -> Database:
+        """Return the database. It keeps one connection to PostgreSQL, if a fork cannot inherit it."""
+        # A new connection to PostgreSQL costs more than the heartbeat itself. To open SQLite's file costs little.
+        url = self._settings.database_url.get_secret_value()
+        keeps_connection = url.startswith("postgresql") and not self._will_fork
+        return Database(url, max_connections=1 if keeps_connection else 0)
 
     def _write(self, database: Database) -> None:
         worked = self._pulse.worked
@@ -140,6 +157,8 @@ def start(
     queues: tuple[str, ...] = (),
     end: Callable[[], None] | None = None,
     then: Callable[[], None] | None = None,
+    *,
+    will_fork: bool = False,
 ) -> None:
     """Start the heartbeat of this process.
 
@@ -147,9 +166,10 @@ def start(
         role: The role of this process, such as poller.
         end: Ends the process. It is called if the process no longer takes messages.
         then: Called after each heartbeat.
+        will_fork: Whether the process is forked later.
     """
     global _current
-    _current = Heart(settings, process(role, queues), end=end, then=then)
+    _current = Heart(settings, process(role, queues), end=end, then=then, will_fork=will_fork)
     _current.start()
 
 
