@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from scanner import __version__, tls
+from scanner.github.circuits import CANNOT_BE_REACHED
 from scanner.github.credentials import AppInstallation, Credential, NoCredential, PersonalToken
 from scanner.github.errors import (
     BadCredential,
@@ -299,7 +300,7 @@ def _exchanged(
     except httpx.TooManyRedirects as err:
         raise Unavailable("too_many_redirects", f"{_host(url)} redirects in circles") from err
     except httpx.HTTPError as err:
-        raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
+        raise Unavailable("connection", f"{_host(url)} {CANNOT_BE_REACHED} ({type(err).__name__})") from err
 
 
 def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) -> tuple[str, datetime]:
@@ -314,7 +315,7 @@ def _exchange(http: httpx.Client, api_url: str, signed: str, installation: int) 
         with http.stream("POST", url, headers=headers, auth=_as_it_is, follow_redirects=False) as response:
             content = read_body(response, MAX_JSON_BYTES)
     except httpx.HTTPError as err:
-        raise Unavailable("connection", f"{_host(url)} cannot be reached ({type(err).__name__})") from err
+        raise Unavailable("connection", f"{_host(url)} {CANNOT_BE_REACHED} ({type(err).__name__})") from err
     if response.status_code in (401, 403, 404):
         message = "GitHub rejects the App: check R8SCAN_GITHUB_APP_ID, _INSTALLATION_ID and _PRIVATE_KEY"
         raise BadCredential("bad_app_credential", message)

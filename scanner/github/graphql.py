@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from scanner.github.circuits import CANNOT_BE_REACHED
 from scanner.github.client import ACCEPT, MAX_JSON_BYTES, GitHub, check_status, decoded, read_body
 from scanner.github.errors import GitHubError, Malformed, RateLimited, Unavailable
 from scanner.github.rate_limit import seconds_to_wait
@@ -77,7 +78,7 @@ def query(
         ) as response:
             content = read_body(response, MAX_JSON_BYTES, clock)
     except httpx.HTTPError as err:
-        raise Unavailable("connection", f"{host} cannot be reached ({type(err).__name__})") from err
+        raise Unavailable("connection", f"{host} {CANNOT_BE_REACHED} ({type(err).__name__})") from err
     check_status(response, content, github.credential_label)
     if response.status_code != 200:
         raise Malformed("unexpected_status", f"{host} answered {response.status_code} to a query")

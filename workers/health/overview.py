@@ -72,6 +72,7 @@ def read_rows(session: Session, settings: Settings) -> Overview:
         configuration=machine.configuration(settings),
         processes=running,
         sources=polled.sources,
+        is_github_away=polled.is_github_away,
         budgets=polled.budgets,
         circuits=polled.circuits,
         rates=read.rates,

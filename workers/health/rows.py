@@ -267,6 +267,8 @@ class Overview:
     configuration: Configuration
     processes: list[ProcessRow] = field(default_factory=list)
     sources: list[SourceRow] = field(default_factory=list)
+    is_github_away: bool = False
+    """Whether GitHub's API did not respond to a poll that began after the latest successful poll of any source."""
     budgets: list[BudgetRow] = field(default_factory=list)
     rates: list[RateRow] = field(default_factory=list)
     bands: list[BandRow] = field(default_factory=list)

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from scanner.github.circuits import FAILURES_TO_OPEN
+from scanner.github.circuits import CANNOT_BE_REACHED, FAILURES_TO_OPEN
 from scanner.records import tallies, time_limits
 from scanner.records.models import TableRow, db_now, table_of
 from scanner.records.source_models import BudgetState, CircuitState, Gap, RecallMeasurement, SourceState
@@ -60,6 +61,7 @@ class SourcesState:
     budgets: list[BudgetRow]
     circuits: list[CircuitRow]
     problems: list[Problem]
+    is_github_away: bool
 
 
 def read(session: Session, settings: Settings, now: datetime, began: datetime | None = None) -> SourcesState:
@@ -93,7 +95,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime | 
         ]
     problems += _none_polled([states.get(name) for name in settings.polled_sources], now, began)
     problems += [*_budget_problems(budgets), *_circuit_problems(circuits)]
-    return SourcesState(rows, budgets, circuits, problems)
+    return SourcesState(rows, budgets, circuits, problems, _is_github_away(list(states.values()), circuits, settings))
 
 
 def _row(
@@ -133,6 +135,20 @@ def _none_polled(states: Sequence[TableRow | None], now: datetime, began: dateti
         sentence = f"no poll of a source has ended in the {span(now - began)} since the start"
         todo = "run r8scan doctor; look at the poller's log"
         yield Problem(Kind.SOURCE_SILENT, sentence, todo, began)
+
+
+def _is_github_away(states: Sequence[TableRow], circuits: Sequence[CircuitRow], settings: Settings) -> bool:
+    """Return whether GitHub's API did not respond to a poll that began after the latest successful poll.
+
+    The other sources may be polled only once a minute, so they can look as if GitHub responded.
+    """
+    host = urlsplit(settings.github_api_url).hostname
+    if any(circuit.host == host for circuit in circuits):
+        return True
+    polled = [state for state in states if state.source in settings.polled_sources]
+    last = max((state.last_success_at for state in polled if state.last_success_at), default=None)
+    failed = [state for state in polled if state.error and state.error.startswith(f"{host} {CANNOT_BE_REACHED}")]
+    return any(last is None or (state.claimed_at is not None and state.claimed_at > last) for state in failed)
 
 
 def _problems(state: TableRow, now: datetime, began: datetime | None) -> Iterator[Problem]:

@@ -35,6 +35,11 @@ WHY_NOT_POLLED = (
     Kind.REQUESTS_LIMITED,
 )
 """Problems that can prevent all polling, the most likely cause first."""
+FAILED_WITHIN = timedelta(seconds=20)
+"""If all sources fail, the service does not work as soon as the latest successful poll is older than this.
+
+Shorter failures are usually over before anyone can act. A request that gets no response is given up after this time.
+"""
 NEEDED = {
     "polling": "no source is polled, because no poller runs",
     "scanning": "no push is read, because no scanner runs",
@@ -70,9 +75,9 @@ def verdict(found: Overview) -> Verdict:
         return Verdict(False, number, f"Starting{with_problems}: started {ago} ago, not all processes run yet", True)
     if cause := _cause(found):
         return Verdict(False, number, f"NOT WORKING: {cause}")
-    if not _polled(found):
+    if not _polled(found) or found.is_github_away:
         since, has_success = _unpolled_since(found)
-        if found.at - since > FIRST_POLL_WITHIN:
+        if found.at - since > (FAILED_WITHIN if has_success else FIRST_POLL_WITHIN):
             return Verdict(False, number, f"NOT WORKING: {_why_not_polled(found, found.at - since)}")
         if not has_success:
             ago = span(max(found.at - since, timedelta()))

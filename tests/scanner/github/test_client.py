@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scanner.github import client as client_module
+from scanner.github.circuits import CANNOT_BE_REACHED
 from scanner.github.client import GitHub, check_status, connect, get_json
 from scanner.github.errors import (
     BadCredential,
@@ -254,6 +255,7 @@ def test_a_broken_exchange_is_transient_and_shows_no_secret(client: GitHub, fail
     with pytest.raises(Unavailable) as caught:
         get_json(client, f"{API}/x", expected=dict)
     assert SECRET not in str(caught.value)
+    assert str(caught.value).startswith(f"{API.removeprefix('https://')} {CANNOT_BE_REACHED} (")
 
 
 @respx.mock

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from scanner.github.circuits import CANNOT_BE_REACHED
 from scanner.records.database import Database
 from scanner.records.models import db_now
 from scanner.records.source_models import CircuitState, RecallMeasurement, SourceState
@@ -20,6 +21,7 @@ from tests.workers.health.alive import seen
 from workers.health.overview import overview
 from workers.health.problems import Kind
 
+API_HOST = "api.github.com"
 PLAN = Plan(until=1000, settle=72.5, behind=[(100, 199), (300, 349)], compared=(700, 701)).to_json()
 PLACE = ListPosition(newest=9000, owed=[(7000, 8000)]).to_json()
 
@@ -118,3 +120,25 @@ def test_a_host_that_is_no_longer_asked_is_no_problem(database: Database, tmp_pa
     with database.write() as session:
         session.execute(update(CircuitState).values(updated_at=db_now(-700), open_until=db_now(-640)))
     assert told() == []
+
+
+def test_github_is_away_if_it_did_not_respond_to_a_poll_that_began_after_the_latest_success(
+    database: Database, tmp_path: Path
+) -> None:
+    def is_away(**values: object) -> bool:
+        with database.write() as session:
+            session.execute(update(SourceState).where(SourceState.source == "gists").values(**values))
+        return overview(database, load_settings(state_dir=tmp_path, sources="gists,public_events")).is_github_away
+
+    with database.write() as session:
+        for name in ("gists", "public_events"):
+            session.add(SourceState(source=name, cursor={}, next_poll_at=db_now(40), last_success_at=db_now(-20)))
+    assert not is_away(error=None)
+    no_response = f"{API_HOST} {CANNOT_BE_REACHED} (ReadTimeout)"
+    assert is_away(claimed_at=db_now(-19), error=no_response)
+    assert not is_away(claimed_at=db_now(-21)), "another source was polled since"
+    assert not is_away(claimed_at=db_now(-19), error=f"gist.github.com {CANNOT_BE_REACHED} (ReadTimeout)")
+    assert not is_away(error=f"{API_HOST} answered 502")
+    with database.write() as session:
+        session.add(CircuitState(host=API_HOST, failures=10, open_until=db_now(50), updated_at=db_now()))
+    assert is_away(error=f"{API_HOST} answered 502"), "no request was answered since the circuit breaker opened"

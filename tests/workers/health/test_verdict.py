@@ -135,13 +135,26 @@ def test_a_service_whose_processes_start_is_starting_unless_its_database_is_the_
     assert verdict(found).sentence.startswith("NOT WORKING: the database cannot be written")
 
 
-def test_a_service_whose_sources_all_fail_works_only_until_the_last_poll_is_a_minute_old() -> None:
+def test_a_service_whose_sources_all_fail_works_only_until_the_last_successful_poll_is_20_seconds_old() -> None:
     found = unpolled(3600)
     found.problems = [Problem(Kind.SOURCE_ERROR, "x", "y", subject=one.source) for one in found.sources]
-    for seconds, works in ((50, True), (70, False)):
+    for seconds, works in ((15, True), (25, False)):
         polled_at = found.at - timedelta(seconds=seconds)
         found.sources = [replace(one, last_success_at=polled_at, error="x") for one in found.sources]
         assert verdict(found).works is works
+
+
+def test_a_service_does_not_work_while_github_is_away_even_if_the_next_poll_of_most_sources_is_not_due() -> None:
+    found = service()
+    found.at, polled_at = NOW + timedelta(seconds=84), NOW + timedelta(seconds=60)
+    found.sources = [replace(one, last_success_at=polled_at) for one in (source("gists", "x"), source("public_events"))]
+    sentence = "gists: api.github.com cannot be reached (ReadTimeout)"
+    found.problems = [Problem(Kind.SOURCE_ERROR, sentence, "it is tried again", polled_at, "gists")]
+    assert verdict(found).sentence.startswith("Working, with 1 problem: disabling, 1 of 2 sources polled")
+    found.is_github_away = True
+    assert verdict(found).sentence == (
+        f"NOT WORKING: no source could be polled for 24 s: {sentence}; it is tried again"
+    )
 
 
 def test_a_service_that_knows_no_token_does_not_work() -> None:
