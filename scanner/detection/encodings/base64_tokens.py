@@ -29,10 +29,10 @@ _MAX_LENGTH = 4096
 LOOK_STEPS = 2000
 """Matching one pattern at one offset counts as this many steps of work, of ten nanoseconds each."""
 
-FAILED_LOOK_STEPS = 6000
-"""If a pattern does not match, at most this many steps of work (60 µs) are counted in addition."""
+FAILED_LOOK_STEPS = 9000
+"""If a pattern does not match, at most this many steps of work (90 µs) are counted in addition."""
 
-_SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 3_200, 100
+_SHORT_LOOK_STEPS, _STEPS_PER_BYTE = 6_500, 100
 """A pattern that fails again nearby counts as the first number of steps, plus the second number per byte between."""
 
 _LETTER = rb"[0-9A-Za-z+/_-]"

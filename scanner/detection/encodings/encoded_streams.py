@@ -21,7 +21,7 @@ _MIN_BYTES = 33
 _FIRST_LETTERS = 64
 """How many letters are decoded for the first test whether a compressed stream begins."""
 _HEAD_LETTERS = 1024
-_FIRST_STEPS, _HEAD_STEPS = 1_500, 5_000
+_FIRST_STEPS, _HEAD_STEPS = 5_500, 5_000
 """Decoding `_FIRST_LETTERS` counts as the first number of steps, and decoding `_HEAD_LETTERS` as the second."""
 _PROOF_BYTES = 512
 """Data counts as a compressed stream only if it decompresses to this many bytes, or to text, or ends earlier."""

@@ -136,12 +136,12 @@ def dump_findings_in(content: bytes, begin: int, end: int, meter: Meter) -> Iter
     yield from _found(_paid(_lines(content, first, end + MAX_LINE * max_lines(), None), meter))
 
 
-def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
+def whole_dumps_at(content: bytes, second: int, meter: Meter) -> Iterator[EncodedLines]:
     """Yield the decoded bytes of the hex dump whose second line contains offset `second`.
 
     If the byte order is unknown, yield the bytes in both orders.
     """
-    first = _first_line(content, second)
+    first = _first_line(content, second, meter)
     if first is None:
         return
     digits: list[bytes] = []
@@ -149,6 +149,7 @@ def whole_dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
     line: Match | None = first
     at, last = begin, min(len(content), begin + MAX_BLOCK_BYTES)
     while line is not None:
+        meter.spend(LINE_STEPS)
         end = content.find(b"\n", at, min(last, at + MAX_LINE))
         following = _line_at(content, at, end if end >= 0 else min(last, at + MAX_LINE)) if at < last else None
         if following is not None and _number(following) <= _number(line):
@@ -170,12 +171,17 @@ def begins_whole_dump(content: bytes, second: int) -> bool:
     return _first_line(content, second) is not None
 
 
-def _first_line(content: bytes, second: int) -> Match | None:
+def _first_line(content: bytes, second: int, meter: Meter | None = None) -> Match | None:
     """Return the first line of the hex dump whose second line contains `second`, or None."""
     line = line_start(content, second)
     if content[line - 1 : line] != b"\n":
         return None
     before = content.rfind(b"\n", max(0, line - MAX_LINE), line - 1) + 1
+    # The first line's offset is zero, in at least four digits.
+    if content.find(b"0000", before, line) < 0:
+        return None
+    if meter is not None:
+        meter.spend(2 * LINE_STEPS)
     first = _line_at(content, before, line)
     following = _line_at(content, line, min(len(content), line + MAX_LINE)) if first is not None else None
     are_first = first is not None and following is not None and (_number(first), _number(following)) == (0, 16)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from scanner.detection.encodings.encoded_lines import EncodedLines
 from scanner.detection.encodings.hex_dumps import begins_whole_dump, whole_dumps_at
+from scanner.detection.limits import Meter
 from scanner.detection.patterns.needles import DUMP_OFFSETS, WHOLE_DUMP_OFFSET
 
 MAX_DUMP_BYTES = 16 << 20
@@ -20,6 +21,8 @@ _LINE = re.compile(rb"[0-9A-Fa-f]{7,8}:?(?=[ \t])")
 _FIRST_LINE = re.compile(rb"0{7,8}:?[ \t]")
 _OTHER_FORMAT = re.compile(rb" {7}")
 _MAX_FORMATS = 4
+_LINE_STEPS, _STEPS_PER_LETTER, _STEPS_PER_FIELD = 200, 5, 40
+"""The work counted for a line of a dump, for each letter in it, and for each number."""
 _AFTER_OFFSET = (b":", b" ", b"\t", b"|", b"\xe2")
 """The bytes that may follow an offset. The last one begins a thin vertical line."""
 _END = re.compile(rb"(?:[0-9A-Fa-f]{7,8}|\*)[ \t\r]*+$")
@@ -66,18 +69,19 @@ _PARSERS: tuple[_Parser, ...] = (
 )
 
 
-def dumps_at(content: bytes, second: int) -> Iterator[EncodedLines]:
+def dumps_at(content: bytes, second: int, meter: Meter) -> Iterator[EncodedLines]:
     """Decode the dump whose second line begins at `second`. Yield one result for each possible meaning of its numbers,
     such as bytes or two-byte words.
     """
     if content.startswith(WHOLE_DUMP_OFFSET, second):
         if _ends_offset(content, second):
-            yield from whole_dumps_at(content, second)
+            yield from whole_dumps_at(content, second, meter)
         return
     first = _first_line(content, second)
     for parse in first.parsers if first is not None else ():
+        meter.spend(_steps_of(first.line) if first is not None else 0)
         if first is not None and len(parse(first.line)) in _line_lengths(content, second):
-            yield _decoded(content, first.begin, parse)
+            yield _decoded(content, first.begin, parse, meter)
 
 
 def begins_dump(content: bytes, second: int) -> bool:
@@ -122,13 +126,19 @@ def _first_line(content: bytes, second: int) -> _First | None:
     return None
 
 
-def _decoded(content: bytes, begin: int, parse: _Parser) -> EncodedLines:
+def _steps_of(line: bytes) -> int:
+    """Return the steps of work for which parsing a line of a dump counts."""
+    return _STEPS_PER_LETTER * len(line) + _STEPS_PER_FIELD * line.count(b" ")
+
+
+def _decoded(content: bytes, begin: int, parse: _Parser, meter: Meter) -> EncodedLines:
     pieces: list[bytes] = []
     at, last = begin, min(len(content), begin + MAX_DUMP_BYTES)
     while at < last:
         newline = content.find(b"\n", at, min(last, at + _MAX_LINE))
         end = newline if newline >= 0 else min(last, at + _MAX_LINE)
         line = content[at:end]
+        meter.spend(_LINE_STEPS + _steps_of(line))
         offset = _LINE.match(line)
         if offset is not None:
             pieces.append(parse(line[offset.end() :]))

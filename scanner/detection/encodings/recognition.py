@@ -41,14 +41,18 @@ LOOK_STEPS: dict[Kind, int] = {
 }
 """Testing one needle of this kind counts as this many steps of work, of ten nanoseconds each."""
 
+_STEPS_PER_CORE = 200
+"""Each core that the matcher found counts as this many steps of work. The matcher itself counts no work."""
+
 _SEARCH_STEPS = 8
-_LIST_SEARCH_STEPS = 20
+_LIST_SEARCH_STEPS = 12
 """Each byte that is searched with the patterns of number lists counts as this many steps of work."""
 
 _STEPS_PER_BYTE = 50
 _STEPS_PER_JOINT = 250
 """The work counted for an escaped token: for each joint and, if the token is incomplete, for each byte."""
 
+_HEX_SIGN = b"0x"
 _DECIMAL_START = re.compile(rb"[0-9]{2,3}[\s,;)+<|./:_?-]")
 
 _MAX_TO_SECOND = 128
@@ -91,6 +95,7 @@ def findings_of(content: bytes, window: Window, meter: Meter) -> Iterator[Findin
                 yield Finding(match[0], start, match.end())
         if not is_plain and needle.kind not in DECODED:
             others.append((start, needle))
+    meter.spend(_STEPS_PER_CORE * window.cores)
     for start, needle in others:
         meter.spend(LOOK_STEPS[needle.kind] * formats)
         yield from findings_at(content, start, needle.kind, meter)
@@ -201,6 +206,19 @@ def starting_in(pattern: Pattern, content: bytes, begin: int, end: int) -> Itera
         if match.start() >= end:
             return
         yield match
+
+
+def _lists_in(first: re.Pattern[bytes], pattern: Pattern, content: bytes, begin: int, end: int) -> Iterator[Match]:
+    """Yield every match of `pattern` whose first number, which `first` matches, starts in `content[begin:end]`."""
+    last = min(len(content), end + MAX_ENCODED_BYTES)
+    for number in first.finditer(content, begin, last):
+        start = number.start()
+        if start >= end:
+            return
+        sign = start - len(_HEX_SIGN)
+        match = pattern.match(content, sign if sign >= 0 and content.startswith(_HEX_SIGN, sign) else start, last)
+        if match is not None:
+            yield match
 
 
 def _hex_at(content: bytes, start: int) -> Iterator[Finding]:
@@ -336,10 +354,11 @@ def _searched(content: bytes, kind: Kind, begin: int, end: int, meter: Meter) ->
         yield from dump_findings_in(content, begin, end, meter)
     elif kind == "list":
         for patterns in token_patterns():
-            for pattern in (patterns.hex_list, patterns.wide_hex_list):
-                for match in starting_in(pattern, content, begin, end):
-                    yield from _hex_list_finding(match, patterns)
-            for match in starting_in(patterns.decimal_list, content, begin, end):
+            for match in _lists_in(patterns.hex_list_start, patterns.hex_list, content, begin, end):
+                yield from _hex_list_finding(match, patterns)
+            for match in starting_in(patterns.wide_hex_list, content, begin, end):
+                yield from _hex_list_finding(match, patterns)
+            for match in _lists_in(patterns.decimal_list_start, patterns.decimal_list, content, begin, end):
                 yield from _decimal_list_finding(match, patterns)
         yield from dump_findings_in(content, begin, end, meter)
     elif kind == "characters":

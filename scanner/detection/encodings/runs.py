@@ -49,7 +49,6 @@ _NESTED_LOOK_STEPS = 300
 _RUN_STEPS = 4
 _INSIDE_STEPS = 400
 _INSIDE_SPAN = 4096
-_STEPS_PER_DUMP_LETTER = 10
 _DUMP_START = b"00"
 _HEAD_STEPS = 800
 _HEAD_STEPS_PER_LETTER = 20
@@ -161,9 +160,7 @@ def _blocks_at(content: bytes, begin: int, meter: Meter) -> Iterator[EncodedLine
         if (lines := lines_at(content, begin)) is not None:
             yield lines
         return
-    for dump in dumps_at(content, begin):
-        meter.spend(_STEPS_PER_DUMP_LETTER * (dump.end - begin))
-        yield dump
+    yield from dumps_at(content, begin, meter)
 
 
 def _paid_run(block: EncodedLines, content: bytes, begin: int, meter: Meter) -> Run:

@@ -19,6 +19,9 @@ WINDOW = 256 << 10
 CROWDED = 1_000
 """If a part of the content has more needles than this, it is searched with patterns instead of needle by needle."""
 
+_MAX_COUNTED = 4 * CROWDED
+"""To count the kinds of needles in a part of the content, look at this many cores at most."""
+
 DECODED = frozenset[Kind](("run", "stream"))
 """Needles of these kinds mark a long text to decode. Needles of the other kinds mark a single token."""
 
@@ -68,6 +71,7 @@ class Window(NamedTuple):
         hits: The offset and the needle for each needle found, in any order, without the kinds in `crowded`.
         crowded: The kinds of needles that occur too often to be examined one by one.
         run_spots: Offsets that may be inside long strings of base64 letters, in ascending order.
+        cores: The number of cores (parts of needles) found.
     """
 
     begin: int
@@ -75,6 +79,7 @@ class Window(NamedTuple):
     hits: list[Hit]
     crowded: frozenset[Kind]
     run_spots: Sequence[int]
+    cores: int = 0
 
 
 @derived_from_formats
@@ -111,30 +116,32 @@ def windows(content: bytes, *, with_run_spots: bool = False) -> Iterator[Window]
     for begin in range(0, size, WINDOW):
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + overlap]
-        hits, crowded = _hits_in(searched, content, part, begin, end)
+        hits, crowded, cores = _hits_in(searched, content, part, begin, end)
         # Do this after `_hits_in`, because this part of the content is then in the processor's cache.
         run_spots = sampled_runs_in(content, begin) if with_run_spots else ()
         if hits or crowded or run_spots:
-            yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots)
+            yield Window(max(0, begin - longest_needle()) if crowded else begin, end, hits, crowded, run_spots, cores)
 
 
 def _hits_in(
     searched: Sequence[Automaton], content: bytes, part: bytes | memoryview, begin: int, end: int
-) -> tuple[list[Hit], frozenset[Kind]]:
-    """Return the needles found in `content[begin:end]`, and the kinds that occur too often."""
+) -> tuple[list[Hit], frozenset[Kind], int]:
+    """Return the needles found in `content[begin:end]`, the kinds that occur too often, and the number of cores."""
     hits: list[Hit] = []
+    cores = 0
     crowded: frozenset[Kind] = frozenset()
     for automaton in searched:
         found = automaton.find(part)
         if not found:
             continue
+        cores += len(found)
         if len(found) > CROWDED:
             crowd = _crowd(automaton, found, content, begin)
             crowded |= crowd
             listed = {at for at, core in enumerate(automaton.cores) if not _kinds(core) <= crowd}
             found = [one for one in found if one[0] in listed]
         hits += hits_of(automaton, found, content, begin, end)
-    return [hit for hit in hits if hit[1].kind not in crowded] if crowded else hits, crowded
+    return [hit for hit in hits if hit[1].kind not in crowded] if crowded else hits, crowded, cores
 
 
 def hits_of(automaton: Automaton, found: list[tuple[int, int, int]], content: bytes, begin: int, end: int) -> list[Hit]:
@@ -192,14 +199,16 @@ def _crowd(automaton: Automaton, found: list[tuple[int, int, int]], content: byt
     for at, count in times.items():
         for kind in _kinds(automaton.cores[at]):
             counts[kind] += count
-    # `find` skips a core inside a longer one. Look for it at each place where the longer core was found.
+    # `find` skips a core inside a longer one. Look for it at some of the places where the longer core was found.
     covering = {at for at in times if automaton.covered[at]}
-    for at, start, _ in found if covering else ():
+    stride = 1 + len(found) // _MAX_COUNTED
+    for at, start, _ in found[::stride] if covering else ():
         if at in covering:
             for cut, texts in automaton.covered[at]:
                 if content.startswith(texts, begin + start + cut):
                     for text in texts:
-                        counts.update(_kinds(automaton.by_text[text]))
+                        for kind in _kinds(automaton.by_text[text]):
+                            counts[kind] += stride
     return frozenset(kind for kind, count in counts.items() if count > CROWDED and kind not in ALWAYS_LISTED)
 
 

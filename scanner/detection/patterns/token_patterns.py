@@ -64,6 +64,8 @@ class TokenPatterns(NamedTuple):
         first_part: The beginning of a token at the end of a string literal, such as `r8_Ab12"`.
         marked_end: The token with the high bit set in its last letter.
         escaped: The beginning of a token with escapes or separators.
+        hex_list_start: The first number of a `hex_list`. A search for it is five times as fast.
+        decimal_list_start: The first number of a `decimal_list`.
     """
 
     form: TokenFormat
@@ -82,6 +84,8 @@ class TokenPatterns(NamedTuple):
     first_part: Pattern
     marked_end: Pattern
     escaped: Pattern
+    hex_list_start: re.Pattern[bytes]
+    decimal_list_start: re.Pattern[bytes]
 
 
 @functools.cache
@@ -115,7 +119,15 @@ def _patterns_of(form: TokenFormat) -> TokenPatterns:
             _escape(prefix) + letters + rb"{%d}[\xad-\xfa](?![\x80-\xbf])" % (form.body_length - 1)
         ),
         escaped=_escaped_start(form),
+        hex_list_start=_list_start(hex_code(prefix[0]), hex_list + count),
+        decimal_list_start=_list_start(decimal_code(prefix[0]), decimal_list + count),
     )
+
+
+def _list_start(first: bytes, numbers: bytes) -> re.Pattern[bytes]:
+    """Return a pattern of the first number of a list. It matches only if the whole list follows."""
+    # A lookahead is not part of the match, so `finditer` also finds a list that begins inside another one.
+    return re.compile(first + rb"(?=" + numbers.removeprefix(first).replace(b"?P<unit>", b"?:") + rb")")
 
 
 def _escaped_start(form: TokenFormat) -> Pattern:

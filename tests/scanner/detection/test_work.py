@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import random
 import tracemalloc
+from typing import Any
 
 import pytest
 
+from scanner.detection.encodings import hex_dumps
 from scanner.detection.engine import all_findings
 from scanner.detection.limits import Limits, Meter
+from scanner.detection.patterns.matcher import _crowd, automata, windows
 from scanner.detection.patterns.needles import Needle, needles
 from tests.scanner.detection.line_counts import executed_lines
 from tests.scanner.detection.token_encoders import ENCODINGS, random_token
@@ -22,6 +25,14 @@ LINES_OF_THE_SEARCH = 4
 """The detector first searches for needles, and does not count this as work. It takes this many steps for each byte."""
 MAX_STEP_BYTES = 1 << 20
 """The number of bytes by which the counted work may exceed its budget."""
+MAX_STEPS_PER_BYTE_OF_MATCHER = 100
+"""The matcher searches 256 KB before its work is counted: 200 steps for each core, which may be every two bytes."""
+
+
+def most_work(limits: Limits, content: bytes) -> int:
+    """Return the maximum work that the detector may count for `content`."""
+    budget = limits.work_floor + limits.work_per_byte * len(content)
+    return budget + MAX_STEP_BYTES + MAX_STEPS_PER_BYTE_OF_MATCHER * len(content)
 
 
 def rows(needle: Needle) -> list[bytes]:
@@ -60,7 +71,7 @@ def test_work_ends_at_its_limit_and_plain_tokens_are_still_found(needle: Needle)
         meter = Meter(SMALL, len(content))
         found = {finding.token for finding in all_findings(content, "a", meter)}
         assert token in found, row
-        assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES, row
+        assert meter.work <= most_work(SMALL, content), row
 
 
 def test_a_used_up_budget_of_work_is_recorded() -> None:
@@ -85,6 +96,45 @@ def test_repeated_needles_are_charged_for_the_lines_that_python_executes(kind: s
         assert 5 * lines <= work + LINES_OF_THE_SEARCH * len(content), (needle, lines, work)
 
 
+@pytest.mark.parametrize("needle", [b"", b"yADgAX", b"-117", b"x72"], ids=repr)
+@pytest.mark.parametrize("offset", [b"\n00000010: ", b"\n00000000: 72\n00000010: ", b"\n0000000000000010 "], ids=repr)
+def test_lines_of_hex_dumps_are_charged(needle: bytes, offset: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = 0
+    match_line = hex_dumps._line_at
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal lines
+        lines += 1
+        return match_line(*arguments)
+
+    monkeypatch.setattr(hex_dumps, "_line_at", counted)
+    meter = cost((needle + offset) * 2_000, UNBOUNDED)
+    assert meter.work >= hex_dumps.LINE_STEPS * lines
+
+
+def test_a_short_line_of_a_dump_is_charged_as_a_line() -> None:
+    dump = b"".join(b"%08x: 72\n" % offset for offset in range(0, 16 * 4_000, 16))
+    assert cost(dump, UNBOUNDED).work >= hex_dumps.LINE_STEPS * 4_000
+
+
+@pytest.mark.parametrize("row", [b"3872,", b"STRY\n0000010 ", b"\n00000000000000010: "], ids=repr)
+def test_the_matcher_counts_needles_at_a_limited_number_of_places(row: bytes) -> None:
+    def lines(count: int) -> int:
+        content = row * count
+        found = [(automaton, automaton.find(content)) for automaton in automata()]
+        return executed_lines(lambda: [_crowd(*one, content, 0) for one in found])[0]
+
+    assert 0 < lines(24_000) <= 1.5 * lines(8_000)
+
+
+@pytest.mark.parametrize("row", [b"eAE\n", b'eJw"', b"r8\n", b"\n0000010 \n00000010: "], ids=repr)
+def test_each_core_that_the_matcher_finds_is_charged(row: bytes) -> None:
+    content = row * 4_000
+    cores = sum(window.cores for window in windows(content))
+    assert cores >= 4_000
+    assert cost(content, UNBOUNDED).work >= 200 * cores
+
+
 @pytest.mark.parametrize("name", ["adjacent literals", "octal escapes", "array of characters", "soft-wrapped line"])
 def test_incomplete_tokens_are_charged_for_their_bytes(name: str) -> None:
     row = ENCODINGS[name](random_token(random.Random(1)), random.Random(1))[:-6] + b"\n"
@@ -97,7 +147,7 @@ def test_layers_share_one_budget() -> None:
         content = base64.b64encode(content)
     meter = cost(content, SMALL)
     assert meter.unread["work"] == 1
-    assert meter.work <= SMALL.work_floor + 4 * len(content) + MAX_STEP_BYTES
+    assert meter.work <= most_work(SMALL, content)
 
 
 def test_a_document_keeps_a_limited_number_of_different_tokens() -> None:

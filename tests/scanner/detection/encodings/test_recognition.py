@@ -134,6 +134,24 @@ def test_literals_are_joined_wherever_they_are_cut(joint: bytes) -> None:
             assert len(found(token, content)) == 1, content
 
 
+@pytest.mark.parametrize("lead", [b"", b"72 ", b"0x72,", b"114, ", b"7238"], ids=repr)
+def test_the_quick_pattern_of_a_list_finds_the_same_lists(lead: bytes) -> None:
+    lists = 0
+    for name, encode in ENCODINGS.items():
+        for seed in range(3):
+            chance = random.Random(f"{name} {seed}")
+            content = lead + encode(random_token(chance), chance) + b" 72" + encode(random_token(chance), chance)[:-9]
+            for patterns in token_patterns():
+                for pattern in (patterns.hex_list, patterns.decimal_list):
+                    quick = patterns.hex_list_start if pattern is patterns.hex_list else patterns.decimal_list_start
+                    slow = set()
+                    for match in pattern.finditer(content, overlapped=True):
+                        slow.add(match.start() + 2 * match[0].startswith(b"0x"))
+                    assert {match.start() for match in quick.finditer(content)} == slow, content
+                    lists += len(slow)
+    assert lists >= 50
+
+
 def test_the_first_forty_bytes_of_a_longer_run_are_a_candidate() -> None:
     token = random_token(random.Random(1))
     assert [candidate.digest for candidate in candidates_of(token + b"abc123")] == [sha256_digest(token)]
