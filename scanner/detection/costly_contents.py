@@ -11,6 +11,8 @@ from scanner.detection.documents import Candidate
 
 COSTLY_SECONDS = 0.1
 """The result of a scan that takes more processor seconds than this is cached."""
+COSTLY_SECONDS_PER_BYTE = 5e-9
+"""In a large content, the limit is this much for each byte. The key of the cache, a SHA-256, takes 1e-9 seconds."""
 MAX_CONTENTS = 2048
 MAX_CANDIDATES = 200
 """The maximum number of possible tokens in one cached result. A result with more is not cached."""
@@ -23,6 +25,11 @@ class KnownContent:
     candidates: tuple[Candidate, ...]
     unread: Mapping[str, int]
     expanded: int
+
+
+def is_costly(size: int, seconds: float) -> bool:
+    """Return whether to cache the result for a content of `size` bytes whose scan took `seconds`."""
+    return seconds > COSTLY_SECONDS and seconds > COSTLY_SECONDS_PER_BYTE * size
 
 
 class CostlyContents:

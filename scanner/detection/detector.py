@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from scanner.detection.budgets import SPENT, ScanBudget
-from scanner.detection.costly_contents import COSTLY_SECONDS, CostlyContents, KnownContent
+from scanner.detection.costly_contents import CostlyContents, KnownContent, is_costly
 from scanner.detection.deep_reading import DeepReader, DeepReading, InProcessReader
 from scanner.detection.digests import Digester, sha256_digest
 from scanner.detection.documents import Candidate, Document, Place, is_lfs_pointer
@@ -138,7 +138,7 @@ class Detector:
                 return _as_known(known, content, name)
             reading = self._read_in_depth(content, name, budget, patience)
             result = self._result(content, name, reading)
-            if reading.seconds > COSTLY_SECONDS and not result.ran_out_of_budget:
+            if is_costly(len(content), reading.seconds) and not result.ran_out_of_budget:
                 self._remember(content, name, result, reading.expanded)
         if budget is not None:
             budget.spend(seconds=reading.seconds, work=result.bytes_read, findings=len(result.candidates))

@@ -73,7 +73,7 @@ def test_a_document_gets_no_more_than_the_rest_of_its_groups_budget(detector: De
 def test_a_costly_content_that_occurs_again_costs_nothing(
     detector: Detector, fresh_token: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scanner.detection.detector.COSTLY_SECONDS", -1.0)
+    monkeypatch.setattr("scanner.detection.detector.is_costly", lambda *_: True)
     budget_here = budget()
     content = gzip.compress(f"x = '{fresh_token()}'".encode())
     first = detector.scan(Document(content, FILE), budget_here)
@@ -85,6 +85,14 @@ def test_a_costly_content_that_occurs_again_costs_nothing(
         (one.digest, one.line, one.container) for one in first.candidates
     ]
     assert {one.place for one in again.candidates} == {elsewhere}
+
+
+def test_a_large_content_is_cached_only_if_its_scan_takes_longer_than_its_digest() -> None:
+    second = 1.0
+    assert costly_contents.is_costly(1 << 20, second)
+    assert not costly_contents.is_costly(512 << 20, second)
+    assert costly_contents.is_costly(512 << 20, 3 * second)
+    assert not costly_contents.is_costly(1 << 10, second / 20)
 
 
 def test_the_cache_of_costly_contents_has_a_limited_size(monkeypatch: pytest.MonkeyPatch) -> None:
