@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from scanner import __version__
 from scanner.private_folders import create_files_privately
-from workers.cli.groups import Group
+from workers.cli.groups import Group, is_narrow
 
 _LONG_WORD = re.compile(r"(\S{200})\S{100,}")
 
@@ -96,9 +96,12 @@ class LazyGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help without importing the commands' modules."""
         stubs: Any = [
-            TyperCommand(name, help=entry.summary, rich_help_panel=entry.panel) for name, entry in COMMANDS.items()
+            TyperCommand(name, help=entry.summary, short_help=entry.summary, rich_help_panel=entry.panel)
+            for name, entry in COMMANDS.items()
         ]
         with_stubs = TyperGroup(name=self.name, commands=stubs, help=self.help, epilog=self.epilog, params=self.params)
+        if is_narrow():
+            with_stubs.rich_markup_mode = None
         with_stubs.format_help(ctx, formatter)
 
 

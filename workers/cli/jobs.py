@@ -17,6 +17,7 @@ from scanner.settings import Settings, load_settings
 from workers.cli import empty_lists, jobs_watched, output
 from workers.cli.errors import UserError, wrong_filter
 from workers.cli.groups import Group
+from workers.cli.jobs_watched import JobNumber
 from workers.cli.opening import opened_database
 from workers.health.problems import counted
 from workers.web.console.queries import lists
@@ -61,7 +62,7 @@ def list_(
 
 @app.command()
 def show(
-    job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", max=jobs_watched.MAX_JOB)],
+    job_id: JobNumber,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until the job has ended.")] = False,
     as_json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from sqlalchemy import select
@@ -28,6 +28,17 @@ MAX_JOB = 2**63 - 1
 """The largest number that a job can have in the database."""
 INTERRUPTED = 130
 """The exit status of a command that was ended by Ctrl-C, as in shells."""
+
+
+def _storable(number: int) -> int:
+    # With `max=`, the help would show this number, which means nothing to a reader.
+    if number > MAX_JOB:
+        raise typer.BadParameter(f"must be {MAX_JOB} or less")
+    return number
+
+
+JobNumber = Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", callback=_storable)]
+"""An argument of a command: the number of a job."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from scanner.sources.rescan.manual import queue
 from workers.cli import empty_lists, empty_store, jobs_watched, output, starting
 from workers.cli.errors import UserError, WrongUsage
 from workers.cli.groups import Group
+from workers.cli.jobs_watched import JobNumber
 from workers.cli.opening import opened_context
 from workers.health.problems import counted
 
@@ -140,7 +141,7 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(
-    job_id: Annotated[int, typer.Argument(metavar="JOB", help="The job's number.", max=jobs_watched.MAX_JOB)],
+    job_id: JobNumber,
 ) -> None:
     """Cancel a rescan. The incidents that it has caused so far are kept.
 
