@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -200,7 +200,7 @@ class Supervisor:
                     extra={
                         "state": str(self._settings.state_dir),
                         "github": self._settings.github_api_url,
-                        **asdict(configuration(self._settings)),
+                        **configuration(self._settings)._asdict(),
                     },
                 )
                 notifier = systemd.current_notifier()

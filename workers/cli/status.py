@@ -67,8 +67,16 @@ def status(
 
 def as_json_object(found: Overview) -> dict[str, Any]:
     """Return the JSON object that `--json` prints."""
+    fields = {field.name: _as_json(getattr(found, field.name)) for field in dataclasses.fields(found)}
     said = dataclasses.asdict(verdict(found))
-    return {"verdict": said, **dataclasses.asdict(found), "problems": [one.as_json() for one in found.problems]}
+    return {"verdict": said, **fields, "problems": [one.as_json() for one in found.problems]}
+
+
+def _as_json(value: Any) -> Any:
+    """Return a row or a list of rows as JSON, each row as an object. Return other values as they are."""
+    if isinstance(value, list):
+        return [_as_json(one) for one in value]
+    return value._asdict() if hasattr(value, "_asdict") else value
 
 
 def _watch(look: Callable[[], Overview]) -> None:

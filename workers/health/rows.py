@@ -1,18 +1,20 @@
-"""The classes that describe the state of the service. Times have a time zone. Durations are in seconds."""
+"""The classes that describe the state of the service. Times have a time zone. Durations are in seconds.
+
+Rows are named tuples: Python creates these classes ten times as fast as dataclasses, at the start of each command.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from scanner.records.states import Cause, Decision, JobState, NotificationState
 from workers.health.problems import Problem
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
+class ProcessRow(NamedTuple):
     """A process of the service, as its last heartbeat describes it. `queues` are the queues that it consumes."""
 
     role: str
@@ -26,8 +28,7 @@ class ProcessRow:
     clock_ahead_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """The state of a source (something that r8scan polls). Counts are of the last 24 hours, except for `since_start`.
 
     Attributes:
@@ -53,12 +54,11 @@ class SourceRow:
     unread_24h: Mapping[str, int]
     cursor: Mapping[str, Any]
     error: str | None
-    recall: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    recall: Mapping[str, Sequence[float]] = {}
     total: Sequence[int] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetRow:
+class BudgetRow(NamedTuple):
     """The remaining quota of a GitHub credential for one of GitHub's resources, such as `core` or `search`."""
 
     credential: str
@@ -70,8 +70,7 @@ class BudgetRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RateRow:
+class RateRow(NamedTuple):
     """The request rate of all workers together for one of GitHub's resources, such as `core`.
 
     Attributes:
@@ -87,8 +86,7 @@ class RateRow:
     refused_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class BandRow:
+class BandRow(NamedTuple):
     """The pushes of one band: a group of pushes that are about equally likely to contain a token.
 
     Attributes:
@@ -105,8 +103,7 @@ class BandRow:
     waiting: int
 
 
-@dataclass(frozen=True, slots=True)
-class CanaryRow:
+class CanaryRow(NamedTuple):
     """The canaries (test tokens) that are planted in one way. A successful canary was found and disabled.
 
     Attributes:
@@ -132,8 +129,7 @@ class CanaryRow:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitRow:
+class CircuitRow(NamedTuple):
     """A host to which no requests are sent for some time, because recent requests failed."""
 
     host: str
@@ -141,8 +137,7 @@ class CircuitRow:
     open_until: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class QueueRow:
+class QueueRow(NamedTuple):
     """The unfinished jobs of one kind and state.
 
     `oldest_visible_at` is when the oldest content to read became public.
@@ -155,8 +150,7 @@ class QueueRow:
     oldest_visible_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class RescanRow:
+class RescanRow(NamedTuple):
     """One of the latest rescans."""
 
     job: int
@@ -167,8 +161,7 @@ class RescanRow:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class StalledRow:
+class StalledRow(NamedTuple):
     """A job or poll that makes no progress, or that was stopped at its time limit.
 
     `seconds_left` is the time until the limit. It is negative after the limit.
@@ -183,8 +176,7 @@ class StalledRow:
     limit_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class OutboxRow:
+class OutboxRow(NamedTuple):
     """The outgoing messages of one channel and state.
 
     Attributes:
@@ -201,8 +193,7 @@ class OutboxRow:
     next_attempt_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class IncidentRow:
+class IncidentRow(NamedTuple):
     """One of the latest incidents. `hint` is a recognizable part of the token or of its digest."""
 
     id: str
@@ -214,8 +205,7 @@ class IncidentRow:
     disabled_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
+class Speed(NamedTuple):
     """How fast the tokens of the last 24 hours were disabled after their publication.
 
     Attributes:
@@ -228,8 +218,7 @@ class Speed:
     p95_seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decisions:
+class Decisions(NamedTuple):
     """The operator's open decisions: the number of each kind, and since when the oldest has waited."""
 
     brake_closed_at: datetime | None = None
@@ -240,8 +229,7 @@ class Decisions:
     flagged_since: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Configuration:
+class Configuration(NamedTuple):
     """The settings that decide what happens to a found token."""
 
     enforce: str

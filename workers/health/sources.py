@@ -6,7 +6,7 @@ A source is something that r8scan polls, such as a list on GitHub.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -83,7 +83,7 @@ def read(session: Session, settings: Settings, now: datetime, began: datetime | 
         state, tallied = states.get(name), counts.get(name, {})
         row = _row(name, settings, state, tallied, missed.get(name, _Missed()), now)
         recall = measured.get(name)
-        rows.append(row if recall is None else replace(row, recall=recall.shares, total=recall.total))
+        rows.append(row if recall is None else row._replace(recall=recall.shares, total=recall.total))
         if state is None and name in settings.polled_sources and began is not None and now - began > SILENT_AFTER:
             problems.append(_silent(name, began))
         if state is not None and name in settings.sources:

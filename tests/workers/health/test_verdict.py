@@ -69,7 +69,7 @@ def test_a_missing_role_without_which_leaks_stay_public_is_the_cause(role: str, 
 
 def test_a_service_of_several_machines_is_not_started_by_a_command_for_one_machine() -> None:
     found = service(without="poller")
-    found.configuration = replace(found.configuration, is_one_machine=False)
+    found.configuration = found.configuration._replace(is_one_machine=False)
     assert verdict(found).sentence.endswith("because no poller runs; start its service or container")
 
 
@@ -101,7 +101,7 @@ def unpolled(seconds: float, *problems: Problem) -> Overview:
     """Return the state of a service that was started `seconds` ago and has polled no source since."""
     found = service()
     found.at = NOW + timedelta(seconds=seconds)
-    found.sources = [replace(one, last_success_at=None) for one in found.sources]
+    found.sources = [one._replace(last_success_at=None) for one in found.sources]
     found.problems = list(problems)
     return found
 
@@ -140,14 +140,14 @@ def test_a_service_whose_sources_all_fail_works_only_until_the_last_successful_p
     found.problems = [Problem(Kind.SOURCE_ERROR, "x", "y", subject=one.source) for one in found.sources]
     for seconds, works in ((15, True), (25, False)):
         polled_at = found.at - timedelta(seconds=seconds)
-        found.sources = [replace(one, last_success_at=polled_at, error="x") for one in found.sources]
+        found.sources = [one._replace(last_success_at=polled_at, error="x") for one in found.sources]
         assert verdict(found).works is works
 
 
 def test_a_service_does_not_work_while_github_is_away_even_if_the_next_poll_of_most_sources_is_not_due() -> None:
     found = service()
     found.at, polled_at = NOW + timedelta(seconds=84), NOW + timedelta(seconds=60)
-    found.sources = [replace(one, last_success_at=polled_at) for one in (source("gists", "x"), source("public_events"))]
+    found.sources = [one._replace(last_success_at=polled_at) for one in (source("gists", "x"), source("public_events"))]
     sentence = "gists: api.github.com cannot be reached (ReadTimeout)"
     found.problems = [Problem(Kind.SOURCE_ERROR, sentence, "it is tried again", polled_at, "gists")]
     assert verdict(found).sentence.startswith("Working, with 1 problem: disabling, 1 of 2 sources polled")
