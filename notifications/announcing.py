@@ -157,7 +157,7 @@ def _claim(database: Database, channel: str) -> _Batch:
         failed = leases.write_all(
             session, empty, leased_until=None, state=NotificationState.FAILED, error=ERROR_NO_CONTENT
         )
-        # Plan the next attempt before the first, so that announcements are sent again even if this worker dies.
+        # Plan the next attempt before this one, so that announcements are sent again even if this worker dies.
         for delay, planned in _by_delay(claimed).items():
             leases.write_all(session, planned, next_attempt_at=db_now(delay))
     return _Batch(claimed, len(failed))

@@ -164,7 +164,7 @@ def _begin_by(send_seconds: float) -> float:
 
 
 def _schedule(session: Session, claimed: Sequence[Claimed]) -> None:
-    """Store the time of each mail's next attempt, and its data if they are new."""
+    """Store when each mail is tried next. Also store the mail's data if the database does not have them yet."""
     columns = Notification.__table__.c
     planned = update(Notification.__table__).where(columns.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}

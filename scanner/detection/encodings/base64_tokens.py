@@ -90,7 +90,7 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def last_tail(self, before: int) -> bytes:
-        """Return the pattern of the last two letters in a group of four whose second byte is `before`."""
+        """Return the pattern of the last two of four base64 letters, if the second of their three bytes is `before`."""
         ways = [_letter({((before & 15) << 2) | top}) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 

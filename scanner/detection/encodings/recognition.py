@@ -169,7 +169,7 @@ def findings_at(content: bytes, start: int, kind: Kind, meter: Meter | None = No
     """Yield every token that begins at offset `start`, where the matcher found the first bytes of a token.
 
     Args:
-        kind: The encoding that the matcher recognized, but not `run` or `stream`.
+        kind: The encoding that the matcher recognized. It must not be `run` or `stream`.
         meter: Limits the work of expensive searches.
     """
     if kind == "token":
