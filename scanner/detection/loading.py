@@ -9,6 +9,7 @@ from importlib import import_module
 from scanner import detection
 from scanner.confinement import confine_to_reading
 from scanner.detection import containers, encodings, git, patterns
+from scanner.detection.encodings.base64_tokens import base64_forms
 from scanner.detection.patterns.matcher import automata
 from scanner.detection.patterns.token_formats import parse_formats, use_formats
 from scanner.detection.prefilter import plain_only
@@ -19,7 +20,10 @@ _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii",
 
 
 def load_decoders() -> None:
-    """Import every decoder with its libraries, and prepare the search for the active token formats."""
+    """Import every decoder with its libraries, and compile the patterns for the active token formats.
+
+    Processes that are forked later need not do it again.
+    """
     for package in (detection, containers, encodings, git, patterns):
         for found in pkgutil.iter_modules(package.__path__):
             import_module(f"{package.__name__}.{found.name}")
@@ -28,6 +32,7 @@ def load_decoders() -> None:
     for codec in _CODECS:
         "".encode(codec).decode(codec, "replace")
     automata()
+    base64_forms()
 
 
 def confine_quick_search(formats: str, memory_bytes: int) -> None:

@@ -15,8 +15,8 @@ from scanner.detection.patterns.matcher import (
     WINDOW,
     Hit,
     automata,
+    cores_in,
     hits_of,
-    is_plainly_empty,
     is_run_at,
     longest_core,
     may_hold,
@@ -87,7 +87,8 @@ def plain_only(content: bytes) -> PlainVerdict:
     if kind is not None:
         return PlainVerdict(reason="container")
     size = len(content)
-    if size <= WINDOW and is_plainly_empty(content):
+    cores = cores_in(content) if size <= WINDOW else ()
+    if cores is None:
         return CLEAN
     findings: list[Finding] = []
     looks = max(MAX_LOOKS, size // BYTES_PER_LOOK)
@@ -105,8 +106,8 @@ def plain_only(content: bytes) -> PlainVerdict:
                 looks -= -(-picture.chunks // CHUNKS_PER_LOOK)
         end = min(begin + WINDOW, size)
         part = content if view is None else view[begin : end + longest_core() - 1]
-        for automaton in automata():
-            found = automaton.find(part)
+        for number, automaton in enumerate(automata()):
+            found = cores[number] if cores else automaton.find(part)
             if not found:
                 continue
             hits = hits_of(automaton, found, content, begin, end) if len(found) <= CROWDED else ()

@@ -15,7 +15,6 @@ import struct
 import sys
 
 from scanner.child_processes import die_with_parent
-from scanner.detection.encodings.base64_tokens import base64_forms
 from scanner.detection.limits import Limits
 from scanner.detection.loading import load_decoders
 from scanner.detection.patterns.token_formats import parse_formats, use_formats
@@ -42,7 +41,6 @@ def main(descriptor: int, formats: str) -> None:
     os.umask(0o077)
     os.chdir("/")
     load_decoders()
-    base64_forms()
     gc.collect()
     gc.freeze()
     control = socket.socket(fileno=descriptor)

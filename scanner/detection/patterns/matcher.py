@@ -251,10 +251,19 @@ def _searches() -> tuple[_Find, ...]:
     return tuple(automaton.find for automaton in automata())
 
 
-def is_plainly_empty(content: bytes) -> bool:
-    """Return True if the content of at most WINDOW bytes certainly has no token outside containers."""
+def cores_in(content: bytes) -> list[list[tuple[int, int, int]]] | None:
+    """Return what each automaton finds in a content of at most WINDOW bytes.
+
+    Return None if the content certainly has no token outside containers.
+    """
+    found = []
+    # A list comprehension would cost a twentieth of the search of a small file.
+    for find in _searches():
+        found.append(find(content))  # noqa: PERF401
+    if any(found):
+        return found
     may_be_run = len(content) >= LONG_RUN and _RUN_MARK in content[::RUN_STRIDE].translate(_OTHER_BYTES)
-    return not may_be_run and not _is_core_in(content)
+    return found if may_be_run else None
 
 
 def hit_offsets(content: bytes) -> list[int]:
