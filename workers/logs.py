@@ -142,7 +142,7 @@ def _text(value: str) -> str:
 
 
 def _bounded(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Redact every value of a log event, except tracebacks, and limit its length."""
+    """Redact and shorten each value of a log event. Leave tracebacks as they are."""
     later = ("exc_info", "stack_info")
     return {key: value if key in later else clean_value(value) for key, value in event.items()}
 

@@ -163,7 +163,7 @@ class Meter:
                 self.note(reason, count)
 
     def enter(self) -> None:
-        """Count one more file of an archive, compressed stream or git object."""
+        """Count one more opened content: a compressed stream, a git object or a file in an archive."""
         self.entries += 1
         if self._spent is None and self.entries > self.limits.entries:
             self._spent = "entries"

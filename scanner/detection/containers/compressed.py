@@ -238,7 +238,7 @@ def _output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
 
 
 def _replayed(codec: Codec, steps: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the output of each step of the input, until an error, the end of the stream or _MAX_RESCUED_BYTES."""
+    """Decompress the input piece by piece, until an error, the end of the stream or _MAX_RESCUED_BYTES of output."""
     decompressor = codec.make()
     size = 0
     with contextlib.suppress(*codec.errors):

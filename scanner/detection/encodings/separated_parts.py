@@ -27,7 +27,7 @@ _WORDS = re.compile(rb"[0-9A-Za-z_\s-]{1,%d}(?=[)\]}>/|!])" % MAX_SEPARATED)
 
 
 def separated_parts_at(content: bytes, start: int, patterns: TokenPatterns) -> Iterator[Finding]:
-    """Yield the token that begins at offset `start` and is divided by separators that the program removes."""
+    """Yield the token that begins at offset `start` and is divided by separators that the leaking code removes."""
     before = content[max(0, start - _BEFORE) : start]
     if before[-1:] in b" ([{</|!" and (words := _WORDS.match(content, start)) and _WORD_LIST.search(before):
         yield from _joined(b"".join(words[0].split()), start, words.end(), patterns)
