@@ -175,8 +175,8 @@ def _ranges(items: list[re.Match[bytes]], meter: Meter) -> Iterator[tuple[int, s
         meter.step(max(count, 0))
         if target is not None:
             text = _letters(target)
-            # Successive codes stand for successive characters, for example AB1, AB2 and AB3, up to the last character
-            # of Unicode.
+            # Successive codes stand for texts whose last character counts up, such as AB1, AB2 and AB3. Stop at the
+            # last character of Unicode.
             most = sys.maxunicode + 1 - ord(text[-1]) if text else 0
             for step in range(min(count, most)):
                 yield _number(first) + step, text[:-1] + chr(ord(text[-1]) + step)

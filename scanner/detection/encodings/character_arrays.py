@@ -10,7 +10,8 @@ from scanner.detection.patterns.token_patterns import token_patterns
 
 _MAX_GAP = 60
 """The maximum number of bytes between two elements of an array."""
-# Another element between the first and the second letter. The letters in `[bBfFlLrRuU]` may be prefixes of literals.
+# Another element between the first and the second letter. It is not one of `[bBfFlLrRuU]`: they may be prefixes of
+# literals, as in `b'x'`.
 _OTHER_ELEMENT = re.compile(rb"[0-9ac-eg-km-qstv-zAC-EG-KM-QSTV-Z_][\"']")
 
 
