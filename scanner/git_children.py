@@ -15,7 +15,7 @@ from typing import IO, Any
 from scanner.child_processes import die_with_parent
 
 KILL_SECONDS = 30.0
-"""After this time, a killed process that has not ended is not waited for any longer."""
+"""The longest time to wait until a killed git process has ended."""
 
 _SETTINGS = {
     # Settings that keep git from running other programs, such as hooks and credential helpers.

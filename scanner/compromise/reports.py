@@ -201,7 +201,7 @@ def record_within(session: Session, reports: Iterable[NewReport]) -> list[int]:
 
 
 def make_due_after_import(session: Session) -> int:
-    """Make reports of unknown tokens due if the token was imported since then. Return the number of reports."""
+    """Make reports in state `unknown` due if their token is now in the SQL token store. Return their number."""
     known = select(ApiToken.digest).where(ApiToken.digest == Report.digest).exists()
     result = session.execute(
         update(Report)

@@ -30,7 +30,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class HourOfUsage:
-    """The usage of a token in one hour, as far as it is known.
+    """The usage of a token in one hour, as stored up to now.
 
     Attributes:
         hour: the start of the hour (UTC).

@@ -1,4 +1,4 @@
-"""What the status of the service must know about requests to GitHub."""
+"""Constants about failed requests to GitHub, shared with the status of the service."""
 
 from __future__ import annotations
 

@@ -280,7 +280,7 @@ def _tried(github: GitHub, once: Callable[[int], T], attempts: int = TRIES) -> T
                 return once(attempt.num)
     except GitHubError as err:
         if failed and not err.asked:
-            # The request limiter refused the retry, so raise the error of the earlier attempt.
+            # The gate refused the retry, so raise the error of the earlier attempt.
             raise failed[0] from None
         raise
     raise AssertionError("unreachable")  # the last attempt raises

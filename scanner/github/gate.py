@@ -342,8 +342,8 @@ class RequestGate:
                     self._budgets[budget.resource] = budget
             for circuit in circuits:
                 known_here = self._circuits.get(circuit.host)
-                # Use the stored circuit breaker if it has opened, or the one in this process has. Before that, each
-                # process counts its own failures.
+                # Use the stored circuit breaker if it or the one of this process has opened. Before that, each process
+                # counts its own failures.
                 if circuit.failures >= FAILURES_TO_OPEN or (
                     known_here is not None and known_here.failures >= FAILURES_TO_OPEN
                 ):

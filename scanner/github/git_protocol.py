@@ -58,7 +58,7 @@ class Refs:
 class ReceivedPack:
     """A git pack from a server. `hash_name` is "sha1" or "sha256".
 
-    `content` is only the beginning of a pack that is larger than the limit.
+    If the pack is larger than the limit, `content` is only its beginning.
     """
 
     content: bytes = field(repr=False)

@@ -86,7 +86,7 @@ def query(
     errors = _errors(value.get("errors"))
     if _is_limit(errors, value.get("errors")):
         limit = RateLimited("rate_limited", f"{host} limits our queries", retry_after=seconds_to_wait(response))
-        # The request limiter saw only status 200, so tell it about the rate limit.
+        # The gate will see only status 200, so tell it about the rate limit.
         github.gate.note_result(response.request.url.netloc.decode(), RESOURCE, limit)
         raise limit
     data = value.get("data")

@@ -84,7 +84,7 @@ class GatedTransport(httpx.BaseTransport):
             chunks = map(_refused, (host,))  # raises an error when the body is read
         for name in _OF_THE_BODY if encoding != "identity" else ():
             response.headers.pop(name, None)
-        failed = response.status_code >= 500  # the request limiter already counts responses with this status
+        failed = response.status_code >= 500  # `gate.note` counts these failures
         is_counted = failed or is_retry
         response.stream = _Body(
             chunks,

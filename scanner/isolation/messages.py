@@ -68,7 +68,7 @@ def send_request(connection: socket.socket, content: bytes, name: str, seconds: 
 
 
 def receive_request(connection: socket.socket) -> Request | None:
-    """Receive a request to read a document, except its first byte, which the caller has received.
+    """Receive a request to read a document. The caller has already received the first byte of the request.
 
     Return None if the service process has closed the socket.
     """

@@ -70,7 +70,7 @@ def send_pack(connection: socket.socket, content: bytes, request: PackRequest) -
 
 
 def receive_pack(connection: socket.socket) -> PackToScan | None:
-    """Receive a request to scan a git pack, except its first byte, which the caller has received.
+    """Receive a request to scan a git pack. The caller has already received the first byte of the request.
 
     Return None if the service process has closed the socket.
     """

@@ -36,7 +36,7 @@ GRACE_SECONDS = 2.0
 """A confined process that exceeds its processor time by this much is killed."""
 START_SECONDS = 30.0
 MAX_STRETCH = 4.0
-"""Reading a document may take at most this many times its limit of processor time, by the clock."""
+"""The elapsed time for a document may be at most this many times its limit of processor time."""
 LOOK_SECONDS = 0.5
 DEATH_COSTS_SECONDS = 1.0
 """At least this many seconds are counted for a document whose process died."""

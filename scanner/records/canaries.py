@@ -59,7 +59,7 @@ def waiting(session: Session, way: CanaryWay) -> list[int]:
 def since_success(session: Session, way: CanaryWay) -> Sequence[TableRow]:
     """Return the newest successful canary of this way, and all later ones, oldest first, at most `MAX_SETTLED`.
 
-    If no canary was successful, return all. These are rows, because only the status of the service reads them.
+    If no canary was successful, return all. Return rows of the table, no objects (see `table_of`).
     """
     table = table_of(Canary)
     of_way, at = table.c.way == way, table.c.planted_at

@@ -265,7 +265,7 @@ def defer(session: Session, job: ClaimedJob, *, delay: float, error: str | None)
 
 
 def requeue_unread(session: Session, job: ClaimedJob, *, delay: float, error: str | None) -> None:
-    """Put a job of which nothing was read back into the queue, due in `delay` seconds."""
+    """Put the claimed job back into the queue, due in `delay` seconds. No item of the job has been read yet."""
     try:
         with session.begin_nested():
             job.lease.write(session, begun_at=None, failures=0)
@@ -287,7 +287,7 @@ def cancel(session: Session, job_id: int) -> bool:
 
 
 def cancel_with_children(session: Session, job_id: int) -> list[int]:
-    """Cancel a job and its child jobs, except those that others also asked for. Return the cancelled jobs' ids."""
+    """Cancel a job and its child jobs, except child jobs with `is_shared`. Return the cancelled jobs' ids."""
     cancelled = [job_id] if cancel(session, job_id) else []
     children = (
         select(ScanJob.id)

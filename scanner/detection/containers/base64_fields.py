@@ -23,7 +23,7 @@ _HEAD_BYTES = 4096
 _DIAGRAM = regex.compile(rb"(?:<|&lt;)diagram(?:[ ][^<>]{0,300}?)?(?:>|&gt;)([0-9A-Za-z+/]{20,}+)={0,2}(?:<|&lt;)")
 _FIELDS = (b'"encoding": "base64"', b'"encoding":"base64"')
 _SEARCHED_AT_ONCE = 256 << 10
-"""The search stops after the first part of this many bytes with a match. It would otherwise list all matches."""
+"""The content is searched in pieces of this many bytes, up to the first match. One search would list all matches."""
 _BODY = regex.compile(rb'"(?:text|body|content|data|response)": ?"([0-9A-Za-z+/]{20,}+)={0,2}"')
 
 
@@ -43,14 +43,14 @@ def has_http_bodies(content: bytes) -> bool:
 
 @cache
 def _fields() -> BytesAhoCorasick:
-    """Return the search for `"encoding": "base64"`. It is ten times faster than `bytes.find`."""
+    """Return an object that searches for `"encoding": "base64"`, ten times faster than `bytes.find`."""
     from ahocorasick_rs import BytesAhoCorasick, MatchKind
 
     return BytesAhoCorasick(list(_FIELDS), matchkind=MatchKind.LeftmostFirst)
 
 
 def diagram_members(container: Container) -> Iterator[Member]:
-    """Yield each diagram of a draw.io file. In a PNG picture, the whole file is percent-encoded."""
+    """Yield each diagram of a draw.io file. In a PNG picture, the draw.io file is percent-encoded."""
     content = whole(container)
     if content.startswith(b"%3C"):
         content = unquote_to_bytes(content)

@@ -106,8 +106,8 @@ def woff2_members(container: Container) -> Iterator[Member]:
         flags = content[at]
         at += 5 if flags & 63 == 63 else 1
         is_glyphs = flags & 63 in (10, 11)
-        # A font table has a second length if it is transformed: a table of glyphs unless its version is 3, another
-        # table unless its version is 0.
+        # Only a transformed font table has a second length. A table of glyphs is transformed unless its version is 3,
+        # any other table unless its version is 0.
         numbers = 1 + ((flags >> 6 != 3) if is_glyphs else (flags >> 6 != 0))
         for _ in range(numbers):
             end = min(len(content), at + _MAX_NUMBER_BYTES - 1)

@@ -26,7 +26,7 @@ _SHORT_TAR = re.compile(r"\.(?:tgz|tbz2?|txz|tzst|tlz)$", re.IGNORECASE)
 class Inflated:
     """A stream of the decompressed bytes of a file, which may contain several compressed streams.
 
-    Reading continues after a damaged stream. Other bytes between the streams are skipped.
+    Reading continues after a damaged stream. Bytes between the streams are skipped.
     """
 
     def __init__(self, container: Container, codec: Codec, *, single: bool = False) -> None:

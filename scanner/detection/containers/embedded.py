@@ -34,7 +34,7 @@ _PROOF_BYTES = 1024
 """A stream is accepted if it decompresses to this many bytes, or ends earlier with a correct checksum."""
 
 _MIN_BYTES_OF_DAMAGED_STREAM = 1024
-"""An error before this many decompressed bytes does not count as damage, because no stream begins there."""
+"""An error before this many decompressed bytes is no damage: the magic number was probably accidental."""
 
 _FIRST_TEXT_BYTES = 256
 _MAX_ZSTD_BLOCK = 128 << 10

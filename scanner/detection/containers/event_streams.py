@@ -14,7 +14,7 @@ _MAX_EVENT_BYTES = 1 << 20
 _MAX_ARRAY_BYTES = 8 << 20
 """The longest JSON array that is parsed. The parsed objects of hostile JSON take twenty times its size in memory."""
 _MAX_PATH = 200
-"""The maximum number of letters in the path of a JSON field."""
+"""The maximum number of characters in the path of a JSON field."""
 
 
 def event_stream_members(container: Container) -> Iterator[Member]:

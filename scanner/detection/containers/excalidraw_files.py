@@ -1,4 +1,4 @@
-"""Reader of Excalidraw drawings inside exported pictures: zlib bytes in a JSON string, one letter for each byte."""
+"""Reader of Excalidraw drawings inside exported pictures: zlib bytes in a JSON string, one character for each byte."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ class Member(NamedTuple):
     """One part of a container, such as a file in an archive.
 
     Attributes:
-        source: The bytes, or a stream to read before the next member is requested.
+        source: The bytes, or a stream that must be read before the next member is requested.
         encoding: What the reader has undone, such as `gzip`, or empty.
         text_of_markup: Whether to scan the part a second time without its XML tags.
     """

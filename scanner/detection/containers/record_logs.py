@@ -18,7 +18,7 @@ _WANDB_HEADER = 7
 
 
 def is_record_log(content: bytes) -> bool:
-    """Return whether the content is a LevelDB log with a record that continues from the first block in the second."""
+    """Return whether the content is a LevelDB log whose first block ends in the middle of a record."""
     at = _start(content)
     if len(content) <= _BLOCK or content[at + 6] not in (_FULL, _FIRST):
         return False

@@ -75,7 +75,7 @@ def _free_space(database: _Database, free: list[int], indexes: list[int], meter:
     damaged = meter.unread["damaged"]
     # Put a zero byte first, so that the content counts as binary and is searched for compressed data.
     yield Member("free space", b"\0".join((b"", *pieces)))
-    # Restore the count of damaged parts, because compressed data in deleted rows is often partly overwritten.
+    # Do not count damaged parts here, because compressed data in deleted rows is often partly overwritten.
     meter.unread["damaged"] = damaged
     meter.unread += type(meter.unread)()
 
@@ -322,7 +322,7 @@ class _Database:
 
 
 def _has_long_value(record: bytes) -> bool:
-    """Return whether a record's header declares a value that is as long as a token."""
+    """Return whether a record's header declares a value at least as long as a token."""
     if len(record) < min_token_length():
         return False
     size, at = _varint(record, 0)

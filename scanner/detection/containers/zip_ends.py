@@ -19,7 +19,7 @@ _METHODS = frozenset((*range(21), *range(93, 100)))
 _MAX_NAME_LENGTH = 1024
 _NAME_BYTES = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))
 MAX_END_DISTANCE = 80 << 10
-"""The maximum number of bytes between the end record of a zip and the end of the content, for example a comment."""
+"""The maximum number of bytes between the end record of a zip and the end of the content, for example for a comment."""
 
 
 def is_local_header(content: bytes, at: int) -> bool:

@@ -35,8 +35,8 @@ SOURCE = "event_archive"
 LINES_AT_ONCE = 2000
 IDS_A_QUERY = 500
 QUEUE_SHARE, START_SHARE = 0.5, 0.25
-"""Reading of the archive stops if the waiting pushes exceed this share of their limit, QUEUE_SHARE, and starts again
-below START_SHARE.
+"""An hour is begun only while the waiting pushes are at most the share START_SHARE of their limit. Reading stops above
+QUEUE_SHARE.
 """
 REMEMBERED = ("PushEvent", "CreateEvent", "PublicEvent")
 """Types of events that lead to jobs and whose ids are stored."""

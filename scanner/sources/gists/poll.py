@@ -279,7 +279,7 @@ def _content_key(raw_url: str, name: str) -> tuple[str, str] | None:
         return None
     if found is None:
         return None
-    # Include the file's name, in case GitHub uses the commit's id instead of the blob's.
+    # Include the file's name, because the id may be that of a commit, which contains several files.
     return "gist_file", f"{found[1]}:{hashlib.sha256(name.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 

@@ -94,7 +94,7 @@ class ReadPart:
 
     Attributes:
         not_read: Records of documents that were not read completely, up to a limit.
-        unknown: How many of the candidates beyond the limits the token store does not know.
+        unknown: Of the candidates beyond the limits, the number that the token store does not know.
         is_cut_off: Whether the answer was cut off. A retry may read the rest.
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
     """
@@ -122,7 +122,7 @@ class PushReading:
         is_damaged: Whether the pack was corrupt. This may be a transfer error.
         is_slow: Whether the push took so long that it needs a slow job.
         refusal: The error if one of the requests was not sent because of a rate limit, otherwise None.
-        unknown: How many of the candidates beyond the limits the token store does not know.
+        unknown: Of the candidates beyond the limits, the number that the token store does not know.
     """
 
     candidates: list[Candidate] = field(default_factory=list)

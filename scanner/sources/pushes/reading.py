@@ -134,8 +134,8 @@ class _PushReader:
     def _ask_for_less(self, wants: Sequence[str], haves: Collection[str], refs: Refs | None) -> None:
         """Fetch again with less content, after an answer that exceeded the size limit."""
         github, push = self._github, self._push
-        # For these kinds, do not tell the server that we have other branches. They usually contain the requested
-        # commits, and the server would leave these out.
+        # For these kinds, do not tell the server that we have other branches. Other branches usually contain the
+        # requested commits, so the server would leave the commits out.
         claims_refs = push.kind not in ("commit", "earlier")
         if refs is None and claims_refs:
             hash_name = "sha256" if len(wants[0]) == 64 else "sha1"
