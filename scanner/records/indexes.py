@@ -1,4 +1,4 @@
-"""The indexes that have a condition, several columns or an operator class. The others are `index=True` at their column.
+"""The indexes that have a condition, several columns or an operator class. `index=True` at a column defines the others.
 
 The migrations create all indexes. Only they import this module, because no query needs the definition of an index, and
 conditions for PostgreSQL make SQLAlchemy import its PostgreSQL support, which the commands with SQLite do not need.

@@ -35,7 +35,7 @@ def upgrade_to(database: Database, revision: str) -> str | None:
     with _only_one(database):
         before = current_revision(database)
         if before is not None and before > versions.wanted():
-            # Refuse a database that is newer than this program. Alembic would end with a traceback.
+            # Refuse a database of a newer version of r8scan. Alembic would end with a traceback.
             sentence, todo = versions.problem(before) or ("", "")
             raise versions.WrongVersion(f"{sentence}: {todo}")
         if database.is_postgresql:

@@ -223,9 +223,7 @@ def _disable_all(
 
 
 def _disable(store: RemoteStore, policy: Policy, incident: Incident, found: LookUp) -> Disabled | None:
-    """Disable the incident's token, unless the policy or its protection now exempts it. Return None if the look-up
-    failed.
-    """
+    """Disable the incident's token, unless the policy or a protection forbids it. Return None if the look-up failed."""
     record = found.records.get(incident.digest)
     if incident.digest in found.not_checked:
         return None

@@ -230,7 +230,7 @@ def _output_of_replay(codec: Codec, data: bytes, delivered: int) -> bytes:
         data: The compressed bytes from the beginning of the stream.
         delivered: The number of output bytes that the caller already has.
     """
-    # Find the step that fails. Then pass its bytes one by one, because only the call that fails returns no output.
+    # Find the piece that fails. Then pass its bytes one by one, because only the call that fails returns no output.
     steps = [data[at : at + _REPLAY_STEP] for at in range(0, len(data), _REPLAY_STEP)]
     count = sum(1 for _ in _replayed(codec, steps))
     last = [bytes((byte,)) for step in steps[count : count + 1] for byte in step]

@@ -78,7 +78,7 @@ class Listing:
     Attributes:
         place: The position in the list. The poll updates it.
         found: Repositories that were not listed before.
-        given_up: Ranges of ids that will not be listed, because more than MAX_OWED_IDS ids were skipped before.
+        given_up: Ranges of ids that will not be listed, because one poll skipped more than MAX_OWED_IDS ids.
     """
 
     place: ListPosition

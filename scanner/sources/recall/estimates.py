@@ -89,7 +89,7 @@ def total_of(first: int, second: int, both: int) -> Total | None:
 def delays(marks: Sequence[Mark], catches: Sequence[Mark]) -> list[float | None]:
     """Return for each push in `marks` the seconds until the source showed it, or None if it never did.
 
-    `catches` are the pushes that the source has shown. A later push of the same repository counts too.
+    `catches` are the pushes that the source has shown. Each also shows all earlier pushes of its repository.
     """
     by_repository: dict[int, list[Mark]] = {}
     for catch in catches:

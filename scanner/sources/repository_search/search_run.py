@@ -181,7 +181,8 @@ class SearchRun:
         self.counts["later_looks"] += 1
         self.counts["repositories_late"] += len(fresh)
         if self.plan.is_sample(look.number):
-            # Measure sampled windows only. Others may be read again only in part, which would distort the average.
+            # Measure sampled windows only. Other windows may be read again only in part, which would distort the
+            # average.
             self.plan.measured(look.look, len(fresh) / max(len(seen), 1))
         self._looked_again(look, found.total, seen)
 

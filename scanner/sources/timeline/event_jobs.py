@@ -82,7 +82,7 @@ def enqueue_found(
 
 
 def _archive_fields(found: Found, things: Sequence[object], archive_hour: datetime | None) -> dict[str, Any]:
-    """Return fields for a job that name its events and its hour of the archive."""
+    """Return the fields of a job that contain the ids of its events and the hour of the archive's file."""
     ids = {event_id for thing in things for event_id in found.event_ids.get(thing, ())}
     hour = {"hour": archive_hour.isoformat()} if archive_hour else {}
     return {**({"events": sorted(ids)} if ids else {}), **hour}
