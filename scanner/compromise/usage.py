@@ -80,7 +80,7 @@ def store(database: Database, sums: Sums, rules: Rules, *, batch: str = "") -> S
 
 
 def purge_expired(database: Database, *, keep_days: int) -> None:
-    """Delete usage data older than `keep_days` days."""
+    """Delete hours of usage older than `keep_days` days, and expired histories and batches."""
     with database.write() as session:
         session.execute(delete(UsageHour).where(UsageHour.hour < db_now(-keep_days * 86400)))
         session.execute(delete(UsageBaseline).where(UsageBaseline.hour < db_now(-BASELINE_RETENTION_DAYS * 86400)))

@@ -295,8 +295,8 @@ def _keep(state_dir: Path, found: Found, texts: _ScannedTexts) -> None:
 
 
 def _poll_source(context: PollContext, clock: Callable[[], float] = time.monotonic) -> PollReport:
-    """Poll GitHub's public events. If the interval is shorter than MIN_INTERVAL_SECONDS, poll repeatedly for that
-    time.
+    """Poll GitHub's public events. If the interval is shorter than MIN_INTERVAL_SECONDS, poll repeatedly until
+    this time has passed.
     """
     seconds, until = context.settings.events_poll_seconds, clock() + leased_poll.MIN_INTERVAL_SECONDS
     canaries = partial(canary_texts.events, context.database, context.policy, context.detector.digester)
