@@ -90,7 +90,7 @@ class EventList:
     Attributes:
         times: The times of the events, in order.
         overlaps: Whether an earlier poll has seen one of the events.
-        was_known: Whether there are earlier polls.
+        was_known: Whether the events can be compared with those of earlier polls.
     """
 
     times: list[datetime] = field(default_factory=list)
