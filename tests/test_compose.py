@@ -227,7 +227,7 @@ def test_with_four_workers_all_connections_fit_the_default_of_postgresql() -> No
     for name in OURS:
         if name == "migrate":
             continue
-        # For the web server, `started` returns an empty list. The web server is a single process.
+        # `started` returns no process for the web server, which is one process with the default limit.
         limits = [one.connections for one in started(name)] or [MAX_CONNECTIONS]
         total += sum(limit + OTHER_CONNECTIONS for limit in limits) * (4 if name == "worker" else 1)
     assert total <= default - reserved

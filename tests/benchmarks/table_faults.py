@@ -200,7 +200,7 @@ def run(service: Service, fault: Fault) -> tuple[str, bool]:
 
 
 def main() -> int:
-    """Try all faults. Return how many `r8scan status` did not report correctly."""
+    """Try all faults. Return the number of times that `r8scan status` was wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="")
     parser.add_argument("--write", action="store_true")

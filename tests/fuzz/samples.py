@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "stores": ("Outlook", "LevelDB", "HTTP response", "Figma"),
     "git_files": ("git pack", "git bundle"),
 }
-"""For each fuzz test of containers, the formats that it tests. Each text is the beginning of the names of formats."""
+"""For each fuzz test of containers, the beginnings of the names of the formats that it tests."""
 
 
 @functools.cache

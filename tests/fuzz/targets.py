@@ -301,7 +301,7 @@ def usage(content: bytes) -> None:
 
 
 def report(value: Any) -> None:
-    """Check that each part of a token report is refused, or accepted without a raw token."""
+    """Check that each field of a token report is refused, or accepted without a raw token."""
     from scanner.compromise.possession import public_url
     from scanner.compromise.reports import BadReport, Subject, new_report, subject_of
 

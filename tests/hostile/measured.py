@@ -85,7 +85,7 @@ class Measurer:
 
 
 def _read(content: bytes) -> dict[str, Any]:
-    """Find the tokens in `content`. Return what was found, and what was not read."""
+    """Find the tokens in `content`. Return the digests of the tokens, and the counts of unread content."""
     from scanner.detection.digests import sha256_digest
     from scanner.detection.engine import all_findings
     from scanner.detection.limits import Limits, Meter

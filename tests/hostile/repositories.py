@@ -13,7 +13,7 @@ from tests.hostile.inputs.git import COMMIT, TREE, pack_of, plain_entry
 def make_repository(folder: Path, content: bytes, neighbour: bytes) -> None:
     """Create a bare repository from a hostile input, and add an ordinary file with the token `neighbour`.
 
-    `content` is an input for `git fast-import`, or "bomb WIDTH DEPTH" or "damaged NUMBER" for nested trees.
+    `content` is input for `git fast-import`, "bomb WIDTH DEPTH" for nested trees, or "damaged NUMBER" for a bad tree.
     """
     _git(folder, "init", "--quiet", "--bare", "--template=", str(folder))
     if content.startswith(b"bomb "):

@@ -142,7 +142,7 @@ def test_a_mail_that_cannot_be_rendered_delays_no_other_mail(
 
     monkeypatch.setattr(owner, name, trip)
     report = deliver(database, Post())
-    if where == "together":  # after this failure, the rows are read one by one
+    if where == "together":  # r8scan then reads the rows one by one
         assert report.sent == 2
         return
     assert (report.sent, report.deferred) == (1, 1)

@@ -1,6 +1,6 @@
-"""Tests that a function called in a child process returns or raises as if called here.
+"""Tests that a function in a child process returns or raises as it would in the calling process.
 
-The modules that the child process imports are not imported here.
+The calling process does not import the modules that the child process imports.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Delays:
         return bisect_right(self.seconds, seconds) / len(self.seconds)
 
     def of_all(self, share: float) -> float:
-        """Return the time by which this share of all leaks is disabled; NEVER if it never is."""
+        """Return the time by which this share of all leaks is disabled, or NEVER."""
         return self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
 
     def of_found(self) -> Delays:
@@ -118,7 +118,7 @@ def cost(
         kb_per_hour += search * inputs.code_search.page_kb * installations
     if "gists" in sources:
         polls, seen = 3600 / inputs.gists.poll_seconds, inputs.gists.new_per_minute * 60 * gists_share(inputs)
-        # The first page of each poll overlaps with the last poll's.
+        # Each poll reads one page, and one more for each full page of new gists.
         rest += polls * (1 + seen / polls // inputs.gists.page_gists)
         kb_per_hour += seen * inputs.gists.gist_kb * installations
     jobs, sightings = 1 / work.pushes_a_job, work.candidates_a_push

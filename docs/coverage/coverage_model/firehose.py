@@ -25,7 +25,7 @@ class Shares:
     """Share of events seen by 1, 2, … N installations together.
 
     `staggered`: the polls are spread evenly over the interval. `uncoordinated`: each installation polls at a random
-    time. `same_windows`: GitHub shows all of them the same list.
+    time. `same_windows`: GitHub shows all installations the same list.
     """
 
     staggered: tuple[float, ...]
@@ -98,8 +98,7 @@ class _Stretch:
         return ranges
 
     def _cycles(self) -> range:
-        # Use one more poll than fits: a window is older than its poll, so that of the first poll may be before the
-        # stretch.
+        # A poll shows earlier events. Add one poll after the stretch, because the first may show only events before it.
         return range(round(self._seconds / self._events.poll_seconds) + 1)
 
     def _number(self, at: float) -> int:

@@ -22,7 +22,7 @@ class Firehose:
 
     @property
     def read_share(self) -> float:
-        """Return the share of events that name content to be read by git."""
+        """Return the share of events whose content r8scan must read with git."""
         return self.push_share + self.create_share
 
 
@@ -62,7 +62,7 @@ class RepositorySearch:
 
     @property
     def looks(self) -> tuple[float, ...]:
-        """Return the seconds from a window's end to each look."""
+        """Return the seconds from a window's end to each search of the window."""
         later = (0.0, self.second_look_seconds, self.third_look_seconds, self.fourth_look_seconds)
         return tuple(self.settle_seconds + seconds for seconds in later)
 

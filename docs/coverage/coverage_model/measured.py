@@ -11,9 +11,9 @@ from coverage_model.inputs import InputError, Inputs
 
 DAY_SECONDS = 86_400
 MIN_MARKS = 100
-"""A share that was measured with fewer marks is too uncertain to replace an assumption."""
+"""A share that was measured with fewer pushes is too uncertain to replace an assumption."""
 NEARLY_ALL = 0.95
-"""The lag ends at the first horizon at which this share of a day's pushes is shown."""
+"""The longest lag is the first time after which at least this share of a day's pushes is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ def with_measurements(inputs: Inputs, status: Mapping[str, Any]) -> tuple[Inputs
     An input is kept if too little was measured.
 
     Raises:
-        InputError: It is not the output of `r8scan status --json`.
+        InputError: `status` is not the output of `r8scan status --json`.
     """
     rows = status.get("sources")
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) and "source" in row for row in rows):
@@ -68,7 +68,7 @@ def _new(row: Mapping[str, Any], inputs: Inputs, replaced: list[Replaced]) -> An
 
 
 def _shares(row: Mapping[str, Any]) -> dict[int, float]:
-    """Return the measured share of a source by seconds, without shares that were measured with few marks."""
+    """Return the measured shares of a source by seconds, without those from fewer than MIN_MARKS pushes."""
     recall = row.get("recall") or {}
     return {int(seconds): share[1] / share[0] for seconds, share in recall.items() if share[0] >= MIN_MARKS}
 
@@ -82,13 +82,13 @@ def _firehose(rows: Any, inputs: Inputs, replaced: list[Replaced]) -> Any:
 
 
 def _lag(shares: Mapping[int, float]) -> tuple[float, float]:
-    """Return the ends of the lag on a logarithmic scale, from the shares of a day's pushes that each horizon shows."""
+    """Return the shortest and the longest lag. `shares` has the share of a day's pushes shown, by seconds."""
     latest = next(seconds for seconds in sorted(shares) if shares[seconds] >= NEARLY_ALL or seconds == DAY_SECONDS)
     inner = [(seconds, share) for seconds, share in sorted(shares.items()) if seconds < latest and share > 0]
     if not inner:
         return min(shares) / math.e, float(latest)
     seconds, share = inner[0]
-    # On a logarithmic scale, the shares are on a line through this point and the end.
+    # Assume that the share grows evenly with log(seconds): from 0 at `begin` through this point to 1 at `latest`.
     begin = math.exp((math.log(seconds) - share * math.log(latest)) / (1 - share))
     return max(begin, 1.0), float(latest)
 

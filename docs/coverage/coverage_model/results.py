@@ -60,7 +60,7 @@ class Results:
     def with_archive(self, share: float) -> float:
         """Return the share of events that are known after the archive's file was read.
 
-        Polls and archive miss independently.
+        The polls and the archive miss events independently.
         """
         return 1 - (1 - share) * (1 - self.inputs.archive_share)
 

@@ -84,7 +84,7 @@ def code_search_round_seconds(inputs: Inputs) -> float:
 
 
 def code_search_wait(inputs: Inputs, chance: float, installations: int) -> float:
-    """Return the seconds until the first of several installations comes by, each in its own round.
+    """Return the seconds until the first of several installations reaches the leak. Each has its own round.
 
     The mean is the length of a round / (N + 1).
     """
@@ -166,7 +166,7 @@ def _repository_search_time(inputs: Inputs, leak: Leak, place: str) -> float:
 def _new_repository_time(inputs: Inputs, leak: Leak, place: str) -> float:
     """Return when the source of new repositories shows the push.
 
-    A repository is looked at one minute after it was listed. The next look sees a first push that comes later.
+    r8scan looks at a new repository twice. The second look finds a first push that came after the first look.
     """
     new, work = inputs.new_repositories, inputs.work
     if place != "create" or leak.listed >= new.share * new.listed_share:
@@ -195,8 +195,7 @@ def _search_time(inputs: Inputs, leak: Leak, place: str, plain: bool, installati
     shown = indexed + code_search_wait(inputs, leak.round, installations)
     if leak.removed < inputs.leaks.removed_share:
         removed = _spread(inputs.leaks.removed_earliest_seconds, WEEK, leak.removed_at)
-        # A token that was removed before it was indexed is never shown. Otherwise it is gone at the next indexing at
-        # the latest.
+        # The index never had a token that was removed earlier, or loses it at the next indexing.
         if removed < shown:
             return NEVER
     return shown + inputs.work.react_seconds

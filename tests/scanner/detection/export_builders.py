@@ -1,4 +1,4 @@
-"""Builders of files that programs export: pictures with the drawing inside, messages of Outlook, answers of models."""
+"""Functions that build files which programs export: pictures of drawings, Outlook messages, answers of chat models."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.scanner.detection.stream_builders import diagram
 
 
 def compressed_rtf(content: bytes) -> bytes:
-    """Return a message of Outlook with the content as compressed RTF. A reference stands for the first nine letters."""
+    """Return an Outlook message with compressed RTF: a back-reference for the first nine bytes, then literal bytes."""
     text = b"{\\rtf1\\ansi " + content + b"}"
     items = [(1, b"\x00\x07")] + [(0, b"%c" % letter) for letter in text[9:]]
     packed = bytearray()
@@ -26,7 +26,7 @@ def compressed_rtf(content: bytes) -> bytes:
 
 
 def text_events(content: bytes) -> bytes:
-    """Return an event stream with a few letters of the content in each event, as Replicate sends the output."""
+    """Return an event stream like Replicate's, with five bytes of the content in each event."""
     pieces = (content[at : at + 5] for at in range(0, len(content.rstrip()), 5))
     return b"".join(b"event: output\nid: 1:0\ndata: %b\n\n" % piece.replace(b"\n", b"") for piece in pieces)
 

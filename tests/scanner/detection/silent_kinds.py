@@ -1,6 +1,6 @@
 """Functions that write a token in a way that the detector neither finds nor counts as unread.
 
-`docs/detection.md` lists them. A test proves that each is silent, so the list stays true when the detector learns one.
+`docs/detection.md` lists these ways. A test fails when the detector learns one of them.
 """
 
 from __future__ import annotations

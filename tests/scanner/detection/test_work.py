@@ -22,11 +22,11 @@ BETWEEN = [b"", b"\n", b'"+"', b"A", b"\n" + b" " * 200]
 UNBOUNDED = Limits(work=1 << 62, work_floor=1 << 62, work_per_byte=0)
 SMALL = Limits(work_floor=1 << 18, work_per_byte=4)
 LINES_OF_THE_SEARCH = 4
-"""The detector first searches for needles, and does not count this as work. It takes this many steps for each byte."""
+"""The number of steps per byte of the search for needles, which the detector does not count as work."""
 MAX_STEP_BYTES = 1 << 20
 """The number of bytes by which the counted work may exceed its budget."""
 MAX_STEPS_PER_BYTE_OF_MATCHER = 100
-"""The matcher searches 256 KB before its work is counted: 200 steps for each core, which may be every two bytes."""
+"""The work for the cores in 256 KB is counted at once: 200 steps for each core, and at most one core in two bytes."""
 
 
 def most_work(limits: Limits, content: bytes) -> int:

@@ -218,8 +218,7 @@ def test_watching_repeats_the_status_until_it_is_interrupted(
     terminal, its_side = opened()
     command = [str(Path(sys.executable).parent / "r8scan"), "status", "--watch", *options]
     env = {"PATH": os.environ["PATH"], "R8SCAN_STATE_DIR": str(tmp_path / "state"), "TERM": "xterm", "COLUMNS": "200"}
-    # Tests in the background ignore SIGINT, and so would the command. Restore Python's handler while the command
-    # starts.
+    # The command inherits how the tests handle SIGINT. Tests in the background ignore SIGINT, so set Python's handler.
     inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         child = start_child(command, env=env, stdout=its_side, stderr=its_side)

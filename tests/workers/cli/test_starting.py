@@ -1,4 +1,4 @@
-"""Tests that a command waits for a service that is starting. Only then it reports that no worker consumes the queue."""
+"""Tests that a command waits for a starting service before it reports that no worker consumes the queue."""
 
 from __future__ import annotations
 

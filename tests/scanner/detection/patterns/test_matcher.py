@@ -49,7 +49,7 @@ CROWDS = {
 
 
 def after(needle: Needle) -> bytes:
-    """Return bytes with which a token may continue after the needle, if the matcher looks at them."""
+    """Return the bytes that must follow the needle so that the matcher reports it."""
     return b"b>8_" if needle.text.endswith(b"</") else b""
 
 

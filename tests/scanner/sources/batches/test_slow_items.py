@@ -35,7 +35,7 @@ ENOUGH_SECONDS = 5.0
 
 
 class SlowReader:
-    """Replaces the confined process that reads content. It needs ENOUGH_SECONDS, or else reports a timeout."""
+    """Replaces the confined process that reads content. It reports a timeout if it has less than ENOUGH_SECONDS."""
 
     def __init__(self) -> None:
         self._reader = InProcessReader(Limits())

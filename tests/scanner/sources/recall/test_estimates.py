@@ -20,7 +20,7 @@ def test_a_push_counts_as_seen_by_the_first_listing_of_its_repository_from_then_
     marks = [Mark(1, 100.0, 101.0), Mark(2, 100.0, 101.0), Mark(3, 100.0, 101.0)]
     catches = [
         *(Mark(1, 300.0, 360.0), Mark(1, 99.0, 160.0)),
-        # Of repository 2, the other source saw only a push before the one in `marks`.
+        # The other source saw only an earlier push to repository 2 than the one in `marks`.
         Mark(2, 50.0, 110.0),
     ]
     assert delays(marks, catches) == [60.0, None, None]
@@ -97,10 +97,10 @@ class Biased:
         pushes: The number of pushes.
         events: The mean probability with which the event timeline shows a push.
         search: The mean probability with which the search shows a push.
-        own: By how much the probability differs between pushes, for each source independently. 0.2 means 20 % more or
-            less for the timeline, and a ninth of that for the search.
-        common: By how much the same pushes are more or less probable in both sources: first for the timeline, then for
-            the search.
+        own: How much the probability of a push differs from the mean, independently in each source. 0.2 means 20 % for
+            the timeline, and a ninth of that for the search.
+        common: How much the probability of a push differs from the mean in both sources together: first in the
+            timeline, then in the search.
     """
 
     pushes: int

@@ -161,7 +161,7 @@ def test_after_a_long_pause_fewer_pushes_do_not_count_as_lost() -> None:
 
 
 def caught_up(plan: Plan, rates: list[float], now: float = NOW) -> list[bool]:
-    """Search skipped time ranges of 100 s, the newest first. Return whether each search found too few pushes.
+    """Search the skipped time ranges 100 s at a time, newest first. Return whether each search found too few pushes.
 
     Args:
         plan: The plan of the searches, with some skipped time ranges.

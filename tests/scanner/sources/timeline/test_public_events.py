@@ -39,7 +39,7 @@ def ago(seconds: float) -> str:
 
 
 def list_of(start: int, *, newest: float, seconds: float = 4.0, count: int = 100) -> list[dict[str, Any]]:
-    """Return a list of `count` events, whose ids begin with `start`.
+    """Return a list of `count` events with successive ids from `start`.
 
     The newest event is `newest` seconds old. The oldest is about `seconds` seconds older than the newest.
     """

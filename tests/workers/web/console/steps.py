@@ -66,7 +66,7 @@ def violations(page: Page, width: int, rules: list[str] | None = None) -> list[t
 
     A page that is wider than `width` pixels also counts as broken.
     """
-    page.wait_for_load_state()  # A click returns as soon as the new document begins, while it is still empty.
+    page.wait_for_load_state()  # after a click, the new page may still be empty
     found: list[tuple[str, str]] = []
     if page.evaluate("document.documentElement.scrollWidth") > width:
         found.append(("is wider than its window", ""))

@@ -42,7 +42,7 @@ def test_an_operator_signs_in_filters_opens_acts_and_finds_it_in_the_audit(brows
         page.get_by_label("Password").fill(PASSWORD)
         page.get_by_role("button", name="Sign in").click()
         expect(page).to_have_url(re.compile(r"/console/incidents\?state=open"))
-        page.wait_for_load_state()  # Before that, the page's script does not handle keys.
+        page.wait_for_load_state()  # until then, the page's script ignores keys
         page.keyboard.press("/")
         page.keyboard.type("acme-weather")
         page.locator("[name=action]").select_option("disabled")

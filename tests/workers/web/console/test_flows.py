@@ -181,7 +181,7 @@ def test_held_reports_are_rejected_and_their_tokens_stay_live(browser: Browser, 
 
 
 def press(page: Page, *keys: str) -> None:
-    page.wait_for_load_state()  # Before that, the page's script does not handle keys.
+    page.wait_for_load_state()  # until then, the page's script ignores keys
     for key in keys:
         page.keyboard.press(key)
 

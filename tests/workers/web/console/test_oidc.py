@@ -32,7 +32,7 @@ def oidc_context(own_database: Database, issuer: str) -> Context:
 
 
 def at_provider(client: httpx.Client, name: str, begin: str = "/console/sign-in/oidc") -> str:
-    """Sign in at the identity provider as this user. Return the path to which it sends the browser back."""
+    """Sign in at the identity provider as this user. Return the path to which the provider sends the browser."""
     to_provider = client.get(begin).headers["Location"]
     back = httpx.post(to_provider, data={"sub": name}, trust_env=False)
     assert back.status_code in (302, 303), back.text
