@@ -32,7 +32,7 @@ class BounceOutcome(Enum):
 
 
 def record(database: Database, bounce: Bounce, identity: MailIdentity) -> BounceOutcome:
-    """Record that a mail has failed if the bounce says so. If the mail was for an owner, tell the operator."""
+    """If the bounce says that its mail has failed, record this, and tell the operator if the mail was for an owner."""
     found = _MESSAGE_ID_OF_ROW.match(bounce.message_id)
     if found is None:
         return BounceOutcome.UNKNOWN

@@ -44,7 +44,7 @@ class Claimed:
         message_id: The Message-ID, which is the same in each attempt.
         facts: The data that the mail reports, or None if they could not be read.
         facts_error: The reason why `facts` is None, otherwise empty.
-        is_new: Whether this claim is the first that stores the data.
+        is_new: Whether no earlier claim has stored the data.
         subjects: Each incident's id, with the reason why the mail reports the incident.
         now: The database's time at the claim.
         delay: The seconds until the next attempt if this attempt fails.
@@ -145,7 +145,7 @@ def give_back(database: Database, untried: Sequence[Claimed]) -> None:
     if not untried:
         return
     with database.write() as session:
-        # A mail is given up some days after its data were stored. This time must not begin before the first attempt.
+        # Discard data stored by this claim: the time until a mail is given up begins when its data are stored.
         for is_new, values in ((True, {"facts": null()}), (False, {})):
             held = [one.lease for one in untried if one.is_new is is_new]
             leases.write_all(session, held, leased_until=None, next_attempt_at=db_now(), **values)

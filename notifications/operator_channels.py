@@ -50,8 +50,8 @@ class News:
         todo: What the operator can do.
         since: When the problem began.
         docs: The URL of the documentation about this problem.
-        subject: What has the problem, such as a source or a channel. Empty if `name` already tells this. No message
-            contains it.
+        subject: What has the problem, such as a source or a channel. Empty if `name` already tells this. Messages do
+            not contain the subject.
     """
 
     kind: NewsKind

@@ -38,7 +38,7 @@ class MonotonicScheduler(Scheduler):  # type: ignore[misc]  # celery has no type
             if due_at <= now:
                 if not self._send(entry):
                     return RETRY_SECONDS
-                # After a pause of this process, send one message instead of all missed ones: it only starts a task.
+                # After a pause of this process, one message is enough to start the task, so skip the other missed ones.
                 due_at = max(due_at + period, now + period / 2)
                 self._due_at[name] = due_at
             nearest = min(nearest, due_at - now)

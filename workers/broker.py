@@ -1,6 +1,6 @@
 """Checks every message from the Redis broker before Celery sees it, because Redis is not trusted.
 
-A message may contain only the name of a task. For the task that polls, it also contains the name of the source to poll.
+A message may contain only the name of a task, and for the task that polls, the name of the source to poll.
 """
 
 from __future__ import annotations

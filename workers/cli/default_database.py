@@ -20,7 +20,7 @@ def require_database(settings: Settings) -> None:
         if url.get_backend_name() != "sqlite" or file.exists():
             return
     except OSError:
-        return  # the program reports this error when it opens the database
+        return  # opening the database reports this error later
     from workers.cli.errors import UserError  # only errors need this import
 
     if settings.is_default_database:
@@ -38,7 +38,7 @@ def create_default_tables(settings: Settings) -> str | None:
     """Create the tables of the default database. Do nothing if it has tables, or if R8SCAN_DATABASE_URL is set.
 
     Returns:
-        A line for the operator, who may be in a wrong folder. It names the new database. None if nothing was created.
+        A line that names the new database, because the operator may be in a wrong folder. None if nothing was created.
     """
     if not settings.is_default_database:
         return None
@@ -66,4 +66,4 @@ def _is_empty(file: Path) -> bool:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             return bool(connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
     except (OSError, sqlite3.Error):
-        return False  # the program reports this error when it opens the database
+        return False  # opening the database reports this error later

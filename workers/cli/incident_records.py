@@ -55,9 +55,7 @@ def find(session: Session, wanted: str) -> Incident:
 
 
 def _of_hint(session: Session, hint: str) -> Incident:
-    """Return the newest incident of the token with this hint, such as "r8_Ab1…xyz9". Raise UserError unless there is
-    one.
-    """
+    """Return the newest incident of the token with this hint. Raise UserError unless exactly one token has the hint."""
     hint = hint.replace("...", "…")
     matches = Incident.hint == hint if "…" in hint else Incident.hint.like(prefix(hint), escape="\\")
     statement = select(Incident).where(matches).order_by(Incident.detected_at.desc()).limit(MAX_OF_HINT)

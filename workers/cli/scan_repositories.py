@@ -96,7 +96,7 @@ class Histories:
 
 
 def missing_submodules(folder: Path) -> ScanRun:
-    """Return a scan result that lists each submodule that was not cloned, because it could not be read.
+    """Return a scan result that lists each submodule that was not cloned, and so could not be read.
 
     `folder` is the root of a work tree.
     """

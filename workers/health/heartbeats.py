@@ -125,8 +125,8 @@ class Heart:
             self._is_away = False
 
     def _opened(self) -> Database:
-        """Return the database. It keeps one connection to PostgreSQL, if a fork cannot inherit it."""
-        # A new connection to PostgreSQL costs more than the heartbeat itself. To open SQLite's file costs little.
+        """Return the database. Keep one connection to PostgreSQL open, unless the process is forked later."""
+        # A new connection to PostgreSQL costs more than the heartbeat itself. Opening SQLite's file costs little.
         url = self._settings.database_url.get_secret_value()
         keeps_connection = url.startswith("postgresql") and not self._will_fork
         return Database(url, max_connections=1 if keeps_connection else 0)

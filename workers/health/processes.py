@@ -102,7 +102,7 @@ def polling_since(processes: Sequence[ProcessRow]) -> datetime | None:
 
 
 def starting_seconds(settings: Settings, processes: Sequence[ProcessRow]) -> float | None:
-    """Return how long ago `r8scan run` was started here, while some of its processes are missing. Otherwise None."""
+    """Return the seconds since `r8scan run` was started here, or None if it is not starting now."""
     seconds = machine.running_seconds(settings.state_dir)
     if seconds is None or seconds > START_SECONDS:
         return None

@@ -12,7 +12,7 @@ from workers.health.systemd import Notifier
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment on two clocks: the monotonic clock for ages, the wall clock for a file's time."""
+    """A moment on two clocks: the monotonic clock for durations, the wall clock for a file's time."""
 
     monotonic: float
     wall: float

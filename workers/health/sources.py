@@ -140,7 +140,7 @@ def _none_polled(states: Sequence[TableRow | None], now: datetime, began: dateti
 def _is_github_away(states: Sequence[TableRow], circuits: Sequence[CircuitRow], settings: Settings) -> bool:
     """Return whether GitHub's API did not respond to a poll that began after the latest successful poll.
 
-    The other sources may be polled only once a minute, so they can look as if GitHub responded.
+    Sources without a failed poll do not count: their latest poll may have been before GitHub stopped responding.
     """
     host = urlsplit(settings.github_api_url).hostname
     if any(circuit.host == host for circuit in circuits):
@@ -161,7 +161,8 @@ def _problems(state: TableRow, now: datetime, began: datetime | None) -> Iterato
         else:
             yield Problem(Kind.SOURCE_ERROR, f"{name}: {sentence}", RETRIED, last, name)
         return
-    # Count from the service's start at the earliest: it may have paused for long, and a first poll may take minutes.
+    # Count from the service's start at the earliest: the sources were not polled before, and a first poll may take
+    # minutes.
     since = max((at for at in (last, began) if at is not None), default=None)
     is_silent = (since is None or now - since > SILENT_AFTER) and state.next_poll_at <= now
     if is_silent:

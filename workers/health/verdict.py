@@ -141,7 +141,7 @@ def _unpolled_since(found: Overview) -> tuple[datetime, bool]:
 def _why_not_polled(found: Overview, age: timedelta) -> str:
     sentence = f"no source could be polled for {span(age)}"
     causes = [one for one in found.problems if one.kind in WHY_NOT_POLLED]
-    # The likeliest cause is a source that worked before or is tried again. Another source may only lack a setting.
+    # Prefer a source that worked before or is tried again. A source that never worked may only lack a setting.
     problem = min(
         causes, key=lambda one: (WHY_NOT_POLLED.index(one.kind), one.since is None, one.todo != RETRIED), default=None
     )

@@ -105,7 +105,7 @@ def following(
     Args:
         cache: The cache from which the announced tokens are removed.
         url: The address of the Redis server.
-        missed: Called after each outage of Redis. It must call `catch_up`. After an error, it is called again later.
+        missed: Called after each outage of Redis. It must call `catch_up`. If it fails, it is called again later.
         pause: Seconds between two attempts to reach Redis during an outage.
     """
     # The client's own retries would hide an outage of Redis, and announcements would be missed.
@@ -118,7 +118,7 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the stream's position first, so that no announcement between the two calls is missed.
+                    # Read the stream's position before `missed` runs, so that no later announcement is lost.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

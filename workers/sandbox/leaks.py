@@ -66,7 +66,7 @@ class Leaks:
         self._work: dict[str, Workplace] = {}
 
     def cause(self, kind: str) -> Leak:
-        """Cause a leak of this kind with a new token, and return it.
+        """Cause a leak of this kind with a new token, and return the leak.
 
         Raises:
             UnknownKind: There is no such kind.

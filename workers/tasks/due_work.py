@@ -52,7 +52,7 @@ def _statement() -> Select[Any]:
         _any(Incident.action == Decision.DISABLING, leases.is_due(Incident)),
         canaries.decided().exists(),
         _any(Report.state.in_(UNDECIDED_STATES), Report.next_check_at <= db_now()),
-        # Include jobs that are not due yet, because the step `wake` drops some of them if too many wait.
+        # Include jobs that are not due yet, because `_wake_due` drops some of them if too many wait.
         or_(
             _any(ScanJob.state.in_(OPEN_JOB_STATES)),
             _any(Notification.state.in_(OPEN), leases.is_due(Notification)),

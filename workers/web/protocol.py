@@ -21,7 +21,7 @@ LINGER_SECONDS = 2.0
 FLUSH_SECONDS = 10.0
 """When the server closes a connection, the maximum time in which the client must receive the rest of its answer."""
 MIN_BYTES_PER_LINE_END = 12
-"""If a body has more than one line end per this many bytes, its tiny chunks cost too much CPU time: it is refused."""
+"""A body with more than one line end per this many bytes is refused: its tiny chunks would cost too much CPU time."""
 _LINE_ENDS_FREE = 64
 
 Phase = Literal["head", "body", "answer", "idle", "over"]

@@ -110,7 +110,7 @@ class _Attempt:
 
 
 class _Skipped:
-    """Stands for a check that was not run, because another check that must pass first has failed."""
+    """Replaces the attempt of a check that was not run, because a check that it needs did not pass."""
 
     def __init__(self, because: str) -> None:
         self._because = because

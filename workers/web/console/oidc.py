@@ -160,7 +160,7 @@ class Provider:
             raise OidcError("the identity provider sent no identity token")
         token = self._verified(metadata, given)
         options: Any = {
-            # The issuer in the provider's metadata may end in a slash, unlike the one in the settings.
+            # Use the issuer in the provider's metadata: unlike the one in the settings, it may end in a slash.
             "iss": {"essential": True, "value": metadata["issuer"]},
             "aud": {"essential": True, "value": self._client_id},
             "sub": {"essential": True},

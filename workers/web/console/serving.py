@@ -102,7 +102,7 @@ class View:
 
     @property
     def query(self) -> dict[str, str]:
-        """Return the URL's query parameters. The last of repeated values counts."""
+        """Return the URL's query parameters. If one is repeated, its last value counts."""
         return dict(self.request.query_params)
 
     def path_id(self) -> uuid.UUID:
@@ -176,7 +176,7 @@ class Console:
         self._key: bytes | None = None
 
     def now(self) -> datetime:
-        """Return the time of the database's clock, which may be slightly old."""
+        """Return the database's time when the cached values were read, which may be slightly in the past."""
         return max(self.overview.get().at, self.waiting.get().at)
 
     def has_changed(self) -> None:

@@ -35,7 +35,7 @@ GROUPS: Mapping[str, tuple[InstrumentedAttribute[Any], InstrumentedAttribute[Any
     "source": (Exposure.source, Exposure.incident_id),
     "action": (Incident.action, Incident.id),
 }
-"""For each property by which incidents can be counted: its column, and that table's column with the incident's id."""
+"""For each property by which incidents can be counted: its column, and the incident's id in the same table."""
 
 
 class BadFilter(ValueError):
