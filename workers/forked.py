@@ -34,7 +34,7 @@ SCANNERS = (
     "scanner.tokens.http",
     "workers.programs",
 )
-"""The modules that a service needs that only scans."""
+"""The modules for services that only scan."""
 OTHERS = (
     *tasks.ALL,
     "notifications.email.logo",
@@ -66,7 +66,7 @@ LIBRARIES = (
     "kombu.asynchronous.semaphore",
     "kombu.transport.redis",
 )
-"""Modules that Celery and httpx would import only after the fork. Imported before it, they use memory only once."""
+"""Modules that Celery and httpx would import only after the fork. Imported earlier, they use memory only once."""
 FAILED = 70
 """The exit status of a fork that an exception has ended."""
 WAIT_SECONDS = 0.02

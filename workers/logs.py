@@ -26,7 +26,7 @@ MAX_VALUE_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 16_000
 MAX_LINE_CHARACTERS = 64_000
 MAX_REDACTED_CHARACTERS = 64 * 1024
-"""The maximum number of characters of a value that are redacted. The rest is dropped."""
+"""The maximum number of characters of a value that are searched for tokens. Further characters are dropped."""
 MAX_TOKEN_CHARACTERS = 4096
 """The number of characters to drop at the end of a cut value, because they may be a part of a token."""
 MAX_ITEMS = 50

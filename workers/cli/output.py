@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from workers.cli.tables import FittedTable
 
 WIDTH_OF_PIPES = 1000
-"""The width of tables, in characters, for pipes and files. It lets each row be a single line."""
+"""The width of tables, in characters, for pipes and files. Each row then fits into one line."""
 MAX_FITTED_ROWS = 500
 """A table with more rows is not fitted to the terminal, because rich needs 5 seconds to lay out 20,000 rows."""
 

@@ -32,7 +32,7 @@ FILES_A_TASK = 8
 BATCHES_BEFORE_SURVEY = 2
 """The number of batches that are scanned without a survey (the quick first search in other processes).
 
-Those processes need about 0.1 s to start.
+The processes need about 0.1 s to start, which would delay small scans.
 """
 FILES_A_SURVEY = 4096
 

@@ -26,7 +26,7 @@ WRITE_SECONDS = 10.0
 DEAF_SECONDS = 90.0
 """If the thread that receives messages makes no progress for this long, it is stuck.
 
-In an outage of the broker, up to 67 seconds can pass between two attempts to reach it.
+It must exceed 67 seconds, the longest time between two attempts to connect in an outage of the broker.
 """
 STOP_SECONDS = 5.0
 

@@ -11,7 +11,7 @@ from workers.health.rows import BudgetRow, RateRow
 MIN_WAIT_SECONDS = 120.0
 """A used-up quota is reported only if it takes longer than this until the quota is available again."""
 REFUSED_LATELY = timedelta(hours=1)
-"""After GitHub has refused a request, the service's status mentions this for so long."""
+"""How long the service's status mentions a request that GitHub has refused."""
 ANONYMOUS = "none"
 """The name of the credential in rows about anonymous requests."""
 

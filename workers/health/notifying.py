@@ -30,7 +30,7 @@ LOOK_SECONDS = 30.0
 STANDBY_SECONDS = 45.0
 """How much longer beat and the web server wait before they look for problems, so that workers do it first."""
 LASTING_SECONDS = 120.0
-"""A problem is reported only after it has lasted for this long. For example, a restart of a process is not."""
+"""A problem is reported only after it has lasted for this long, so a restart of a process is not reported."""
 DECISIONS = (*known.DECISIONS, Kind.OWNER_UNDELIVERABLE)
 """Problems that wait for a decision of the operator. They are reported at once."""
 SETTINGS = (Kind.MAILS_GO_NOWHERE, Kind.SENDER_NOT_SET, Kind.OPERATOR_NOT_SET)

@@ -20,7 +20,7 @@ from workers.queues import BEAT, QUEUES, WEB
 
 SILENT_SECONDS = 30.0
 NAMES = {BEAT: "beat", WEB: "the web server"}
-"""How problems name these processes. Others are named by their role, such as "the scanner"."""
+"""How problems name these processes. Other processes are named by their role, such as "the scanner"."""
 START_SECONDS = 60.0
 """How long after the start of `r8scan run` processes may still be missing. Usually, they need five seconds."""
 FORGOTTEN_SECONDS = 3600.0

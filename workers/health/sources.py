@@ -40,7 +40,7 @@ FIRST_POLL_WITHIN = timedelta(seconds=60)
 HOST_FAILED_SECONDS = 600
 """A failing host is no longer a problem if no request was sent to it for this long.
 
-Its address may have been corrected in the settings.
+The host's address may have been corrected in the settings.
 """
 SCANNED = ("pushes", "files", "repository", "gist", "jobs", "lines")
 

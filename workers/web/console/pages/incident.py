@@ -37,7 +37,7 @@ MAX_PLACE_MOMENTS = 10
 MAX_URL = 500
 MAX_REPORTER = 64
 SIGN = "operator_evidence"
-"""The kind of evidence that a report has if an operator makes it in the console."""
+"""The kind of evidence of reports that operators make in the console."""
 
 
 def routes(console: Console) -> list[Route]:
