@@ -19,7 +19,7 @@ COMMAND_COST = 8
 """Each byte of a delta counts as this many bytes of work, in addition to the delta's output."""
 
 _SLICE = 64 * 1024
-_StreamError = cast("type[Exception]", isal_zlib.error)  # the stub declares an instance, but it is a class
+_StreamError = cast("type[Exception]", isal_zlib.error)  # a class; the type stub declares an instance
 _MAX_SHIFT = 60
 _MAX_DISTANCE = 1 << 48
 
@@ -27,7 +27,7 @@ Buffer = bytes | memoryview
 
 
 class DamagedPack(Exception):
-    """A delta, or the rest of a git pack, cannot be read. The message is the reason, for example `damaged`."""
+    """A git pack, or a delta in it, cannot be read. The message is the reason, for example `pack_damaged`."""
 
 
 class EntryHead(NamedTuple):
@@ -170,7 +170,7 @@ def apply_delta(base: bytes, delta: bytes, limit: int, spend: Callable[[int], No
 
 @cache
 def _library() -> tuple[Callable[[bytes, bytes], list[bytes]], type[Exception]]:
-    """Return the function of Dulwich that applies a git delta, and its exception."""
+    """Return the function of Dulwich that applies a git delta, and the exception that it raises."""
     from dulwich.errors import ApplyDeltaError
     from dulwich.pack import apply_delta as apply
 

@@ -76,7 +76,7 @@ def locate(objects: Sequence[PackObject], wanted: Collection[str]) -> dict[str, 
                 if child in missing:
                     missing.discard(child)
                     found[child] = Location(_path(name, folder), commit.oid, commit.committed_at)
-                is_folder = mode.lstrip(b"0") == _TREE_MODE  # old tools wrote 040000
+                is_folder = mode.lstrip(b"0") == _TREE_MODE  # old tools wrote 040000, not 40000
                 if is_folder and child in trees and child not in seen and folder.depth < MAX_DEPTH:
                     seen.add(child)
                     stack.append((child, _Folder(name, folder, folder.depth + 1)))
