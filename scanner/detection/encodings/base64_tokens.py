@@ -58,7 +58,7 @@ class _Body:
         self.tops = tuple(sorted({byte >> 6 for byte in alphabet}))
 
     def first(self) -> bytes:
-        """Return the pattern of the first letter in a group of four."""
+        """Return the pattern of the first of four base64 letters."""
         return _letter({byte >> 2 for byte in self._bytes})
 
     def second_alone(self) -> bytes:
@@ -66,9 +66,9 @@ class _Body:
         return _letter({((byte & 3) << 4) | rest for byte in self._bytes for rest in range(16)})
 
     def second_and_third(self, tops: Iterable[int]) -> bytes:
-        """Return the pattern of the second and third letter in a group of four.
+        """Return the pattern of the second and third of four base64 letters.
 
-        `tops` are the possible top two bits of the group's third byte.
+        `tops` are the possible top two bits of the third byte that they encode.
         """
         lower: dict[frozenset[int], list[int]] = {}
         for upper in sorted({byte >> 4 for byte in self._bytes}):
@@ -81,11 +81,11 @@ class _Body:
         return rb"(?:" + rb"|".join(ways) + rb")"
 
     def fourth(self, top: int) -> bytes:
-        """Return the pattern of the fourth letter in a group of four whose third byte has the top two bits `top`."""
+        """Return the pattern of the last of four base64 letters, if their third byte has the top two bits `top`."""
         return _letter({byte & 63 for byte in self._bytes if byte >> 6 == top})
 
     def tail(self) -> bytes:
-        """Return the pattern of the last three letters in a group of four."""
+        """Return the pattern of the last three of four base64 letters."""
         ways = [self.second_and_third((top,)) + self.fourth(top) for top in self.tops]
         return rb"(?:" + rb"|".join(ways) + rb")"
 

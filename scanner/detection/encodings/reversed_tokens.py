@@ -34,7 +34,7 @@ def reversed_tokens_in(content: bytes, begin: int, end: int) -> Iterator[Finding
 
 
 def _if_reversed(content: bytes, begin: int, end: int) -> Iterator[Finding]:
-    """Yield the token that is written backwards in `content[begin:end]`, if the program reverses a text nearby.
+    """Yield the token that is written backwards in `content[begin:end]`, if code nearby reverses a text.
 
     Without this condition, random text could count as a token that is written backwards.
     """

@@ -1,4 +1,4 @@
-"""Search for tokens in one string literal or list of words, with separators that the program removes.
+"""Search for tokens in one string literal or list of words, with separators that the leaking code removes.
 
 Examples: `"r8_Ab-12…".replace("-", "")` and `qw(r8_Ab12 …)`.
 """
