@@ -125,8 +125,9 @@ class Service:
     def send_to_server(self, name: str, number: signal.Signals) -> None:
         """Send this signal to all processes of a server, such as "postgres" or "redis"."""
         for child in psutil.Process().children(recursive=True):
-            if child.name().startswith(name):
-                child.send_signal(number)
+            with contextlib.suppress(psutil.NoSuchProcess):  # The process has just ended.
+                if child.name().startswith(name):
+                    child.send_signal(number)
 
     def start_elsewhere(self) -> None:
         """Start a scanning process that seems to run on another host, with a clock that is a day ahead."""

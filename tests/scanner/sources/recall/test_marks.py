@@ -18,8 +18,6 @@ from scanner.sources.timeline.event_jobs import enqueue_found
 from scanner.sources.timeline.events import Found, parse_event, read_events
 from workers.health.overview import overview
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-
 
 def event(repository_id: int, at: datetime) -> Found:
     parsed = parse_event(
@@ -36,7 +34,7 @@ def event(repository_id: int, at: datetime) -> Found:
 
 
 def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database: Database, tmp_path: Path) -> None:
-    at = NOW - timedelta(minutes=2)
+    at = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=2)
     with database.write() as session:
         for number in range(1, 41):
             enqueue_found(session, event(number * SAMPLE, at))
@@ -59,14 +57,15 @@ def test_each_source_is_measured_by_the_others_and_the_status_shows_it(database:
 
 
 def test_only_a_sample_is_kept_and_forgotten_after_a_day(database: Database) -> None:
+    now = datetime.now(UTC)
     with database.write() as session:
-        marks.record(session, "repository_search", ((number, NOW, False) for number in range(1, 10 * SAMPLE)))
-        marks.record(session, "repository_search", [(None, NOW, False), (SAMPLE, None, False), (SAMPLE, NOW, False)])
+        marks.record(session, "repository_search", ((number, now, False) for number in range(1, 10 * SAMPLE)))
+        marks.record(session, "repository_search", [(None, now, False), (SAMPLE, None, False), (SAMPLE, now, False)])
         assert session.execute(select(func.count()).select_from(PushMark)).scalar_one() == 9
         marks.purge_expired(session)
         assert session.execute(select(func.count()).select_from(PushMark)).scalar_one() == 9
         for row in session.execute(select(PushMark)).scalars():
-            row.seen_at = NOW - timedelta(days=2)
+            row.seen_at = now - timedelta(days=2)
     with database.write() as session:
         marks.purge_expired(session)
         assert session.execute(select(func.count()).select_from(PushMark)).scalar_one() == 0
