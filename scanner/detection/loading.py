@@ -14,7 +14,7 @@ from scanner.detection.patterns.matcher import automata
 from scanner.detection.patterns.token_formats import parse_formats, use_formats
 from scanner.detection.prefilter import plain_only
 
-_LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "pyppmd", "zipfile", "zstandard")
+_LIBRARIES = ("bcj", "brotli", "bz2", "dulwich.pack", "inflate64", "json", "lzma", "zipfile", "zstandard")
 """The libraries that decoders import when they are first used."""
 _CODECS = ("utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be", "ascii", "latin-1", "cp437", "utf-16", "utf-32")
 

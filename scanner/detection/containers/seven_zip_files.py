@@ -10,7 +10,6 @@ from typing import Any
 
 from scanner.detection.containers import decompressors
 from scanner.detection.containers.compressed import Inflated
-from scanner.detection.containers.decompressors import MAX_DICTIONARY_BYTES
 from scanner.detection.containers.members import (
     Bounded,
     Container,
@@ -37,13 +36,7 @@ _MAX_HEADER_BYTES = 16 << 20
 _MAX_ENCODED_HEADERS = 4
 
 _COPY, _LZMA, _LZMA2, _DELTA = b"\0", b"\x03\x01\x01", b"\x21", b"\x03"
-_DEFLATE, _DEFLATE64, _BZIP2, _PPMD, _ZSTD = (
-    b"\x04\x01\x08",
-    b"\x04\x01\x09",
-    b"\x04\x02\x02",
-    b"\x03\x04\x01",
-    b"\x04\xf7\x11\x01",
-)
+_DEFLATE, _DEFLATE64, _BZIP2, _ZSTD = b"\x04\x01\x08", b"\x04\x01\x09", b"\x04\x02\x02", b"\x04\xf7\x11\x01"
 # The filters for program code: the id of each, and its decoder in the `bcj` package. The filters in `_PASSED_OVER` are
 # ignored, because they do not change text.
 _BRANCH_FILTERS = {
@@ -158,8 +151,6 @@ class _Block:
             return stream
         if method in _BRANCH_FILTERS:
             return _Branches(stream, _BRANCH_FILTERS[method], size)
-        if method == _PPMD:
-            return _Ppmd(stream, properties, size, self._meter)
         if method == _LZMA:
             codec = decompressors.raw_lzma(properties, delta)
         elif method == _LZMA2:
@@ -167,6 +158,7 @@ class _Block:
         elif method in _SIMPLE_CODECS:
             codec = _SIMPLE_CODECS[method]()
         else:
+            # For example PPMd: its library decompresses in a thread, and a confined process may start none.
             raise UnreadableError("unsupported_compression")
         return Inflated(Container("", stream, self._meter), codec, single=True)
 
@@ -203,37 +195,3 @@ class _Branches:
             self._ready = memoryview(self._inner.decode(data))
         piece, self._ready = bytes(self._ready[:size]), self._ready[size:]
         return piece
-
-
-class _Ppmd:
-    """A stream that decompresses PPMd (version H)."""
-
-    def __init__(self, stream: Readable, properties: bytes, size: int, meter: Meter) -> None:
-        import pyppmd
-
-        if len(properties) < 5:
-            raise UnreadableError("damaged")
-        order, memory = properties[0], int.from_bytes(properties[1:5], "little")
-        if not 2 <= order <= 64 or memory < 1 << 11:
-            raise UnreadableError("damaged")
-        if memory > MAX_DICTIONARY_BYTES:
-            raise UnreadableError("unsupported_compression")
-        self._stream = stream
-        self._inner: Any = pyppmd.Ppmd7Decoder(order, memory)
-        self._left = size
-        self._meter = meter
-
-    def read(self, size: int, /) -> bytes:
-        size = min(size, self._left)
-        while size:
-            data = self._stream.read(1 << 12) if self._inner.needs_input else b""
-            if self._inner.needs_input and not data:
-                self._left = 0
-                self._meter.note("damaged")
-                return b""
-            piece = bytes(self._inner.decode(data, min(size, 1 << 18)))
-            if piece:
-                self._left -= len(piece)
-                self._meter.take(len(piece))
-                return piece
-        return b""

@@ -107,8 +107,8 @@ def _likely(needle: bytes, next_letters: bytes, following: bytes) -> bytes:
     pattern = rb"(?:%b|(?:%b){0,3}+%b)" % (letters, line, another)
     for letter in reversed(needle[1:]):
         pattern = rb"(?:(?:%b)?%c%b|%b)" % (_BREAK, letter, pattern, another)
-    # Exclude letters and digits that cannot follow the needle, but no plus sign or hyphen, which may begin a line in a
-    # patch.
+    # Exclude letters and digits that cannot follow the needle. Do not exclude the plus sign and the hyphen, which may
+    # begin a line in a patch.
     others = bytes(letter for letter in _ALPHABET[:62] if letter not in next_letters)
     # Match only the first letter, so that `finditer` also finds a match that begins at one of the following letters.
     return rb"%b(?!%b\r?\n?[%b])(?=%b)" % (needle[:1], needle[1:], others, pattern)

@@ -274,7 +274,7 @@ class Plan:
             self._settle_again()
 
     def _settle_again(self) -> None:
-        # Do not raise `learned` by the lag: it shrinks slowly, so searches would wait too long after the index has
+        # Do not add the lag to `learned`. `learned` shrinks slowly, so searches would wait too long after the index has
         # caught up.
         self.learned = min(max(self.learned, MIN_SETTLE), MAX_SETTLE)
         self.settle = min(max(self.learned, self.lag + SETTLE_MARGIN), MAX_SETTLE)

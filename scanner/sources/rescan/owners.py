@@ -64,7 +64,7 @@ def _queue(work: Work, path: str, name: str, job_of: Callable[[Any], NewJob | No
         except NotFound as err:
             raise NotFound("not_found", f"there is no user or organisation {owner}") from err
         with work.database.write() as session:
-            # This write fails if the job was cancelled. It comes first, so that no further jobs are queued then.
+            # Write this first: it fails if the job was cancelled, and then no further jobs are queued.
             work.job.lease.write(session, failures=1)
             children = [job for entry in listed if (job := job_of(entry)) is not None]
             work.counts["unusable_entry"] += len(listed) - len(children)

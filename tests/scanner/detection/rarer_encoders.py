@@ -18,7 +18,7 @@ def _dumped(tool: Callable[[bytes], str]) -> Encoder:
 
 
 def _halves(line: str) -> Encoder:
-    """Return a function that encodes each half of a token in base64, and formats it with `line`."""
+    """Return a function that encodes a token's halves in base64, and writes each half with the format `line`."""
 
     def encode(token: bytes, chance: random.Random) -> bytes:
         at = chance.randrange(15, len(token) - 8)

@@ -63,7 +63,7 @@ def deleted_row(content: bytes) -> bytes:
 
 
 def deleted_overflow(content: bytes) -> bytes:
-    """Return a SQLite database with a deleted row. Each copy of the content in it continues on another page."""
+    """Return a SQLite database with a deleted row, in which each of nine copies of the content crosses a page's end."""
     with contextlib.closing(sqlite3.connect(":memory:")) as connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("PRAGMA page_size = 512")

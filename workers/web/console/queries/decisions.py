@@ -24,7 +24,7 @@ BRAKE_DECISIONS = ("brake_released", "brake_rejected")
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The numbers of decisions that wait for an operator.
+    """How many decisions of each kind wait for an operator.
 
     Attributes:
         at: The database's time when the numbers were read.
@@ -51,7 +51,7 @@ class Waiting:
 
 
 def waiting(session: Session) -> Waiting:
-    """Return the numbers of decisions that wait for an operator."""
+    """Return how many decisions of each kind wait for an operator."""
     status = brake_status.read(session)
     oldest = select(func.min(Report.received_at)).where(Report.state == ReportState.HELD)
     protected, flagged = (_open_count(session, action) for action in (Decision.PROTECTED, Decision.FLAGGED))

@@ -1,6 +1,7 @@
 """Database queries for the console's lists, newest first.
 
-`values` are URL parameters: the filter, and the cursor `before` of a page. Invalid parameters raise BadFilter.
+`values` are URL parameters: the filter, and `before`, the cursor at which the page begins. Invalid parameters
+raise BadFilter.
 """
 
 from __future__ import annotations
