@@ -28,6 +28,11 @@ MINUTE = 60.0
 SECURITY_EVENTS = ("token_found", "token_disabled", "token_announced", "mail_sent")
 
 
+def owners_mailed(surroundings: World) -> list[str]:
+    """Return the recipients of all mails except the operator's, who gets a summary half a minute after an incident."""
+    return [recipient for recipient in surroundings.mailbox.recipients if recipient != world.OPERATOR]
+
+
 def processes(pid: int) -> dict[str, list[int]]:
     """Return the ids of the service's processes by name.
 
@@ -125,7 +130,7 @@ def test_a_token_is_found_in_every_kind_of_place_and_never_stored(
     assert any(digests["content"].encode() in content for content in written.values()), (
         "the search below must see what the service writes"
     )
-    assert sorted(surroundings.mailbox.recipients) == sorted(f"{name}@example.com" for name in names)
+    assert sorted(owners_mailed(surroundings)) == sorted(f"{name}@example.com" for name in names)
 
 
 def test_a_leak_is_found_and_one_mail_sent_after_any_process_was_killed(
@@ -144,7 +149,7 @@ def test_a_leak_is_found_and_one_mail_sent_after_any_process_was_killed(
             until(lambda digest=digest: disabled(surroundings, digest), MINUTE)  # type: ignore[misc]
             assert surroundings.mailbox.wait_for(number, MINUTE), victim
         assert service.poll() is None
-    assert (len(surroundings.mailbox.messages), told(surroundings)) == (len(victims), len(victims))
+    assert (len(owners_mailed(surroundings)), told(surroundings)) == (len(victims), len(victims))
 
 
 def test_a_killed_service_leaves_no_process_and_a_restart_finishes_its_work(
@@ -167,7 +172,7 @@ def test_a_killed_service_leaves_no_process_and_a_restart_finishes_its_work(
         until(lambda: disabled(surroundings, digest), MINUTE)
         assert surroundings.mailbox.wait_for(1, MINUTE)
         until(lambda: idle(surroundings), MINUTE)
-    assert (len(surroundings.mailbox.messages), told(surroundings)) == (1, 1)
+    assert (len(owners_mailed(surroundings)), told(surroundings)) == (1, 1)
 
 
 def test_a_second_run_with_the_same_state_folder_ends_with_a_one_line_error(
