@@ -25,7 +25,7 @@ USED_UP_SHARE = 0.8
 HALVE_PAUSE_SECONDS = 20.0
 """The rate is halved at most once in this time."""
 MIN_OBSERVED_PER_SECOND = 1.0
-"""A refusal lowers the rate to half of the observed rate, or to half of this if the observed rate is lower."""
+"""A refusal halves the rate that was observed. A lower observed rate counts as this rate."""
 RESERVED_SECONDS, MAX_RESERVED = 0.5, 256
 """A process reserves the request slots of RESERVED_SECONDS at once, but at most MAX_RESERVED."""
 UNUSED_SECONDS = 1.0

@@ -198,7 +198,7 @@ def _sqlite_clock(form: str, element: db_now | db_hour, compiler: SQLCompiler, o
 
 
 def insert_into(session: Session, table: Any) -> postgresql.Insert | sqlite.Insert:
-    """Return an INSERT into a model or its table. It can have an ON CONFLICT clause."""
+    """Return an INSERT statement for a model or its table. The caller may add an ON CONFLICT clause."""
     # Import only the dialect of the database, because the import of PostgreSQL's takes 20 ms and 3 MB.
     if session.get_bind().dialect.name == "postgresql":
         from sqlalchemy.dialects import postgresql

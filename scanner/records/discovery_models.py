@@ -1,4 +1,4 @@
-"""The tables of repository search, of new repositories, and of the pushes that measure recall."""
+"""The tables for repository search, for new repositories, and for the sample of pushes that measures recall."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ def _first_line(content: bytes, second: int, meter: Meter | None = None) -> Matc
     if content[line - 1 : line] != b"\n":
         return None
     before = content.rfind(b"\n", max(0, line - MAX_LINE), line - 1) + 1
-    # The first line's offset is zero, in at least four digits.
+    # The offset in the first line must be zero, in at least four digits.
     if content.find(b"0000", before, line) < 0:
         return None
     if meter is not None:

@@ -188,9 +188,7 @@ def _go_on(deadline: Deadline) -> None:
 
 
 class _UnitRead(NamedTuple):
-    """The results of reading one group of objects. `left` is what is left of the work limit, or None
-    if the reading ended early.
-    """
+    """The results of reading one group of objects. `left` is the unused budget, or None if the reading ended early."""
 
     shard: HistoryShard
     for_git: bytearray
