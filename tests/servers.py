@@ -114,11 +114,16 @@ def _postgresql_binaries(folder: Path, user: str | None) -> Path:
     installed = Path(spec.origin).parent / "pginstall"
     if user is None or all(parent.stat().st_mode & 0o001 for parent in installed.parents):
         return installed / "bin"
-    # The package may be in root's home folder, which other users cannot enter, so copy it.
-    copied = folder / "pginstall"
-    shutil.copytree(installed, copied, symlinks=True)
+    # The package may be in a folder that other users cannot enter, such as root's home folder. Copy it with its
+    # libraries, which the programs find by a relative path.
+    package = installed.parent
+    copied = folder / "packages"
+    shutil.copytree(installed, copied / package.name / installed.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, copied / libraries.name, symlinks=True)
     folder.chmod(0o711)
-    return copied / "bin"
+    return copied / package.name / installed.name / "bin"
 
 
 def _await(ready: object, child: subprocess.Popen[bytes], not_yet: tuple[type[Exception], ...]) -> None:

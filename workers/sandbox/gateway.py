@@ -118,7 +118,7 @@ def following(
         while not stop.is_set():
             try:
                 if last is None:
-                    # Read the stream's position before the call of `missed`, so that no announcement during the call is lost.
+                    # Read the stream's position before calling `missed`, so that no later announcement is lost.
                     newest = _newest(connection, stream)
                     missed()
                     last = newest

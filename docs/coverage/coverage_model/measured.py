@@ -68,7 +68,10 @@ def _new(row: Mapping[str, Any], inputs: Inputs, replaced: list[Replaced]) -> An
 
 
 def _shares(row: Mapping[str, Any]) -> dict[int, float]:
-    """Return the measured shares of a source by seconds, without those from fewer than MIN_MARKS pushes."""
+    """Return the measured share of pushes that a source showed within each number of seconds.
+
+    Shares of fewer than MIN_MARKS pushes are left out.
+    """
     recall = row.get("recall") or {}
     return {int(seconds): share[1] / share[0] for seconds, share in recall.items() if share[0] >= MIN_MARKS}
 
